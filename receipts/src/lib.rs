@@ -1,1 +1,69 @@
-//! x
+//! The documents a payment is made of, and the rules that make them worth money.
+//!
+//! An inference leaves four documents behind:
+//!
+//! ```text
+//! payer side                                executor side
+//!   InferenceRequest  ── asks, at prices ──▶
+//!   Voucher           ── pays ahead ───────▶
+//!                     ◀── bills, once ─────   UsageBill
+//!   UsageReceipt      ── links and signs ──▶   (the bill inside it: signed by both)
+//! ```
+//!
+//! Every document comes off the wire as `Signed<_, Unverified>`; [`Signed::verify`] is the only way to
+//! `Signed<_, Verified>`, and nothing downstream accepts less. Receipts form a chain: each holds the hash of the one
+//! before, totals only grow, and the newest one settles the whole channel.
+//!
+//! ```
+//! use alloy::primitives::{Address, B256};
+//! use lloom_receipts::{ChannelId, Domain, Keypair, TokenAmount, Unverified, Signed, Verifier, Voucher};
+//!
+//! let domain = Domain::new(31337, Address::repeat_byte(1), Address::repeat_byte(2));
+//! let payer = Keypair::from_secret([7; 32])?;
+//! let voucher = Voucher { channel: ChannelId::new(B256::repeat_byte(3)), amount: TokenAmount::new(1_000) };
+//! let sent = payer.sign(&domain, voucher);
+//!
+//! let received: Signed<Voucher, Unverified> = sent.into_unverified();
+//! let verified = received.verify(&domain, &Verifier::default(), payer.address())?;
+//! assert_eq!(verified.document().amount, TokenAmount::new(1_000));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! This crate does no I/O and keeps no clock: time comes in as [`UnixSeconds`]. It does not decide whom to trust with
+//! credit; it says what is true of a document.
+
+mod amount;
+mod bill;
+mod chain;
+mod channel;
+mod content;
+mod domain;
+mod id;
+mod key;
+mod pricing;
+mod receipt;
+mod request;
+mod signature;
+mod signed;
+mod time;
+mod tokens;
+mod verifier;
+mod voucher;
+
+pub use amount::{Decimals, ParseAmountError, TokenAmount};
+pub use bill::{BillError, UsageBill};
+pub use chain::{ChainError, ReceiptHead};
+pub use channel::{ChannelParameters, commitment_salt};
+pub use content::{ContentHash, ContentHasher, ContentSalt};
+pub use domain::Domain;
+pub use id::{BillHash, ChannelId, ModelHash, ReceiptHash, RequestHash, RequestNonce};
+pub use key::{KeyError, Keypair};
+pub use pricing::{PriceOverflow, PricePerMillion, Prices};
+pub use receipt::{Receipt, ReceiptError, UsageReceipt};
+pub use request::{InferenceRequest, MAX_DEADLINE_AHEAD, RequestError};
+pub use signature::{Signature, SignatureError};
+pub use signed::{Document, Signed, Unverified, Verified};
+pub use time::{BlockNumber, UnixSeconds};
+pub use tokens::{TokenCount, TokenTotal, Usage};
+pub use verifier::{Verifier, VerifyError};
+pub use voucher::Voucher;

@@ -1,0 +1,98 @@
+//! The signed types, as EIP-712 hashes them.
+//!
+//! `Voucher` belongs to the escrow's domain (draft-evm-session-00, "Voucher Signing Format"), the others to the
+//! settlement's. Field names and order are part of the type hash and can't change.
+
+use std::borrow::Cow;
+
+use alloy::{
+    primitives::{Address, U256},
+    sol_types::Eip712Domain,
+};
+
+alloy::sol! {
+    /// The payer side's signature over a channel's cumulative amount.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Voucher {
+        bytes32 channelId;
+        uint128 cumulativeAmount;
+    }
+
+    /// What is asked of which operator, at which prices and limits. Signed by the payer side.
+    #[derive(Debug, PartialEq, Eq)]
+    struct InferenceRequest {
+        bytes32 channelId;
+        address operator;
+        uint256 nonce;
+        bytes32 model;
+        bytes32 promptHash;
+        uint32 maxInputTokens;
+        uint32 maxOutputTokens;
+        uint128 inputPrice;
+        uint128 outputPrice;
+        uint64 deadline;
+    }
+
+    /// What one inference used and costs. Signed by the executor side, once.
+    #[derive(Debug, PartialEq, Eq)]
+    struct UsageBill {
+        bytes32 channelId;
+        bytes32 requestHash;
+        bytes32 responseHash;
+        uint32 inputTokens;
+        uint32 outputTokens;
+        uint128 amount;
+        uint64 completedAt;
+    }
+
+    /// A bill linked to the receipt before it. Signed by the payer side.
+    #[derive(Debug, PartialEq, Eq)]
+    struct UsageReceipt {
+        bytes32 channelId;
+        uint64 sequence;
+        uint64 cumulativeInputTokens;
+        uint64 cumulativeOutputTokens;
+        uint128 cumulativeAmount;
+        bytes32 previousReceipt;
+        UsageBill bill;
+    }
+
+    /// The preimage of a channel's id: `keccak256(abi.encode(…))`.
+    #[derive(Debug, PartialEq, Eq)]
+    struct ChannelPreimage {
+        address payer;
+        address payee;
+        address token;
+        bytes32 salt;
+        address authorizedSigner;
+        address escrow;
+        uint256 chainId;
+    }
+
+    /// The preimage of a salt that commits a channel to one operator.
+    #[derive(Debug, PartialEq, Eq)]
+    struct CommitmentPreimage {
+        address operator;
+        bytes32 clientRandom;
+    }
+}
+
+/// The escrow's domain, which vouchers are signed in.
+pub fn escrow_domain(chain_id: u64, escrow: Address) -> Eip712Domain {
+    domain("EVM Payment Channel", chain_id, escrow)
+}
+
+/// The settlement's domain, which requests, bills and receipts are signed in.
+pub fn settlement_domain(chain_id: u64, settlement: Address) -> Eip712Domain {
+    domain("Lloom", chain_id, settlement)
+}
+
+fn domain(name: &'static str, chain_id: u64, verifying_contract: Address) -> Eip712Domain {
+    Eip712Domain {
+        name: Some(Cow::Borrowed(name)),
+        version: Some(Cow::Borrowed("1")),
+        chain_id: Some(U256::from(chain_id)),
+        verifying_contract: Some(verifying_contract),
+        salt: None,
+    }
+}

@@ -1,0 +1,235 @@
+use std::marker::PhantomData;
+
+use alloy::{
+    primitives::{Address, B256},
+    sol_types::SolStruct,
+};
+use lloom_bindings::eip712;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    ChannelId, Document, Domain, ReceiptHash, Signature, Signed, TokenAmount, TokenTotal, Unverified, UsageBill,
+    Verified, Verifier, VerifyError,
+};
+
+/// A bill linked to the receipt before it. Signed by the payer side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageReceipt {
+    /// The channel that pays.
+    pub channel: ChannelId,
+    /// 1 for a channel's first receipt.
+    pub sequence: u64,
+    /// Prompt tokens of the channel up to and with this bill.
+    pub cumulative_input: TokenTotal,
+    /// Completion tokens, likewise.
+    pub cumulative_output: TokenTotal,
+    /// Base units, likewise: the amount the chain settles.
+    pub cumulative_amount: TokenAmount,
+    /// The receipt before, or [`ReceiptHash::NONE`].
+    pub previous: ReceiptHash,
+    /// What is added to it.
+    pub bill: UsageBill,
+}
+
+impl UsageReceipt {
+    /// The struct hash that the next receipt names.
+    pub fn hash(&self) -> ReceiptHash {
+        ReceiptHash::new(self.struct_hash())
+    }
+}
+
+impl Document for UsageReceipt {
+    fn struct_hash(&self) -> B256 {
+        eip712::UsageReceipt {
+            channelId: self.channel.hash(),
+            sequence: self.sequence,
+            cumulativeInputTokens: self.cumulative_input.get(),
+            cumulativeOutputTokens: self.cumulative_output.get(),
+            cumulativeAmount: self.cumulative_amount.base_units(),
+            previousReceipt: self.previous.hash(),
+            bill: self.bill.to_sol(),
+        }
+        .eip712_hash_struct()
+    }
+
+    fn separator(domain: &Domain) -> B256 {
+        domain.settlement_separator()
+    }
+}
+
+/// A usage receipt with both signatures: the payer side's over the receipt, the executor side's over its bill.
+///
+/// Only `Receipt<Unverified>` deserializes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Receipt<S = Unverified> {
+    receipt: UsageReceipt,
+    payer_signature: Signature,
+    bill_signature: Signature,
+    state: PhantomData<S>,
+}
+
+impl<S> Clone for Receipt<S> {
+    fn clone(&self) -> Self {
+        Self {
+            receipt: self.receipt,
+            payer_signature: self.payer_signature,
+            bill_signature: self.bill_signature,
+            state: PhantomData,
+        }
+    }
+}
+
+impl<S> Receipt<S> {
+    /// What both signed.
+    pub const fn receipt(&self) -> &UsageReceipt {
+        &self.receipt
+    }
+
+    /// The payer side's signature over the receipt.
+    pub const fn payer_signature(&self) -> &Signature {
+        &self.payer_signature
+    }
+
+    /// The executor side's signature over the bill.
+    pub const fn bill_signature(&self) -> &Signature {
+        &self.bill_signature
+    }
+
+    /// Forgets what is known of the signatures.
+    pub fn into_unverified(self) -> Receipt<Unverified> {
+        Receipt {
+            receipt: self.receipt,
+            payer_signature: self.payer_signature,
+            bill_signature: self.bill_signature,
+            state: PhantomData,
+        }
+    }
+}
+
+impl Receipt<Unverified> {
+    /// A receipt as it came from somewhere.
+    pub const fn new(receipt: UsageReceipt, payer_signature: Signature, bill_signature: Signature) -> Self {
+        Self {
+            receipt,
+            payer_signature,
+            bill_signature,
+            state: PhantomData,
+        }
+    }
+
+    /// Checks both signatures. `is_executor_side` says whether an address may sign bills for the channel's payee.
+    ///
+    /// # Errors
+    /// [`ReceiptError`] says whose signature is wrong.
+    pub fn verify(
+        self,
+        domain: &Domain,
+        verifier: &Verifier,
+        payer_side: Address,
+        is_executor_side: impl FnOnce(Address) -> bool,
+    ) -> Result<Receipt<Verified>, ReceiptError> {
+        verifier
+            .check(self.receipt.digest(domain), &self.payer_signature, payer_side)
+            .map_err(ReceiptError::Payer)?;
+        let biller = verifier
+            .recover(self.receipt.bill.digest(domain), &self.bill_signature)
+            .map_err(ReceiptError::Executor)?;
+        if !is_executor_side(biller) {
+            return Err(ReceiptError::NotExecutorSide { biller });
+        }
+        if self.receipt.bill.channel != self.receipt.channel {
+            return Err(ReceiptError::OtherChannel {
+                bill: self.receipt.bill.channel,
+            });
+        }
+        Ok(Receipt {
+            receipt: self.receipt,
+            payer_signature: self.payer_signature,
+            bill_signature: self.bill_signature,
+            state: PhantomData,
+        })
+    }
+}
+
+impl Receipt<Verified> {
+    /// Joins the payer side's own signed receipt with the verified bill inside it.
+    ///
+    /// # Errors
+    /// [`ReceiptError::OtherBill`] when the receipt holds another bill.
+    pub fn join(
+        receipt: Signed<UsageReceipt, Verified>,
+        bill: &Signed<UsageBill, Verified>,
+    ) -> Result<Self, ReceiptError> {
+        let (receipt, payer_signature) = receipt.into_parts();
+        if receipt.bill != *bill.document() {
+            return Err(ReceiptError::OtherBill);
+        }
+        Ok(Self {
+            receipt,
+            payer_signature,
+            bill_signature: *bill.signature(),
+            state: PhantomData,
+        })
+    }
+
+    /// Takes back what a store was given as `Verified`. For `lloom-ledger` only, as [`Signed::recall`].
+    pub const fn recall(receipt: UsageReceipt, payer_signature: Signature, bill_signature: Signature) -> Self {
+        Self {
+            receipt,
+            payer_signature,
+            bill_signature,
+            state: PhantomData,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    receipt: UsageReceipt,
+    payer_signature: Signature,
+    bill_signature: Signature,
+}
+
+impl<S> Serialize for Receipt<S> {
+    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
+        Wire {
+            receipt: self.receipt,
+            payer_signature: self.payer_signature,
+            bill_signature: self.bill_signature,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Receipt<Unverified> {
+    fn deserialize<Z: Deserializer<'de>>(deserializer: Z) -> Result<Self, Z::Error> {
+        let wire = Wire::deserialize(deserializer)?;
+        Ok(Self::new(wire.receipt, wire.payer_signature, wire.bill_signature))
+    }
+}
+
+/// Why a receipt is not dual-signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// The payer side's signature is wrong.
+    #[error("the receipt's payer signature is wrong: {0}")]
+    Payer(VerifyError),
+    /// The executor side's signature is wrong.
+    #[error("the bill's signature is wrong: {0}")]
+    Executor(VerifyError),
+    /// Somebody signed the bill who may not.
+    #[error("the bill is signed by {biller}, who is no operator of the payee")]
+    NotExecutorSide {
+        /// Who signed it.
+        biller: Address,
+    },
+    /// The bill is of another channel.
+    #[error("the receipt holds a bill of the channel {bill}")]
+    OtherChannel {
+        /// The bill's.
+        bill: ChannelId,
+    },
+    /// The receipt holds another bill than the one it is joined with.
+    #[error("the receipt holds another bill")]
+    OtherBill,
+}
