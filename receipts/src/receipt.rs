@@ -233,3 +233,97 @@ pub enum ReceiptError {
     #[error("the receipt holds another bill")]
     OtherBill,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ContentHash, Keypair, ReceiptHead, RequestHash, TokenCount, UnixSeconds, Usage};
+
+    struct Parties {
+        domain: Domain,
+        payer: Keypair,
+        operator: Keypair,
+    }
+
+    fn parties() -> Parties {
+        Parties {
+            domain: Domain::new(31337, Address::repeat_byte(1), Address::repeat_byte(2)),
+            payer: Keypair::from_secret([7; 32]).unwrap(),
+            operator: Keypair::from_secret([8; 32]).unwrap(),
+        }
+    }
+
+    fn bill(channel: u8) -> UsageBill {
+        UsageBill {
+            channel: ChannelId::new(B256::repeat_byte(channel)),
+            request: RequestHash::new(B256::repeat_byte(4)),
+            response_hash: ContentHash::new(B256::repeat_byte(5)),
+            usage: Usage {
+                input: TokenCount::new(10),
+                output: TokenCount::new(20),
+            },
+            amount: TokenAmount::new(30),
+            completed_at: UnixSeconds::new(1_700_000_000),
+        }
+    }
+
+    fn dual_signed(parties: &Parties) -> Receipt<Verified> {
+        let bill = parties.operator.sign(&parties.domain, bill(3));
+        let head = ReceiptHead::empty(bill.document().channel);
+        let receipt = parties
+            .payer
+            .sign(&parties.domain, head.link(*bill.document()).unwrap());
+        Receipt::join(receipt, &bill).unwrap()
+    }
+
+    #[test]
+    fn needs_both_signatures() {
+        let parties = parties();
+        let verifier = Verifier::default();
+        let verify = |receipt: Receipt<Unverified>| {
+            receipt.verify(&parties.domain, &verifier, parties.payer.address(), |signer| {
+                signer == parties.operator.address()
+            })
+        };
+        let good = dual_signed(&parties);
+        assert_eq!(verify(good.clone().into_unverified()).unwrap(), good);
+
+        let body = *good.receipt();
+        let swapped = Receipt::new(body, *good.bill_signature(), *good.payer_signature());
+        assert!(matches!(verify(swapped), Err(ReceiptError::Payer(_))));
+        let payer_only = Receipt::new(body, *good.payer_signature(), *good.payer_signature());
+        assert!(matches!(verify(payer_only), Err(ReceiptError::NotExecutorSide { .. })));
+        let raised = UsageReceipt {
+            cumulative_amount: TokenAmount::new(31),
+            ..body
+        };
+        assert!(matches!(
+            verify(Receipt::new(raised, *good.payer_signature(), *good.bill_signature())),
+            Err(ReceiptError::Payer(_))
+        ));
+    }
+
+    #[test]
+    fn a_bill_of_another_channel_is_no_part_of_it() {
+        let parties = parties();
+        let other = parties.operator.sign(&parties.domain, bill(9));
+        let receipt = UsageReceipt {
+            bill: *other.document(),
+            ..*dual_signed(&parties).receipt()
+        };
+        let signed = Receipt::join(parties.payer.sign(&parties.domain, receipt), &other).unwrap();
+        let result =
+            signed
+                .into_unverified()
+                .verify(&parties.domain, &Verifier::default(), parties.payer.address(), |_| true);
+        assert!(matches!(result, Err(ReceiptError::OtherChannel { .. })));
+    }
+
+    #[test]
+    fn survives_the_wire_unverified() {
+        let good = dual_signed(&parties());
+        let text = serde_json::to_string(&good).unwrap();
+        let back: Receipt<Unverified> = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, good.into_unverified());
+    }
+}

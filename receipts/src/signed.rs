@@ -31,7 +31,12 @@ pub enum Unverified {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {}
 
-/// A document and one signature. Only `Signed<_, Unverified>` deserializes.
+/// A document and one signature. Only `Signed<_, Unverified>` deserializes:
+///
+/// ```compile_fail
+/// use lloom_receipts::{Signed, Verified, Voucher};
+/// let forged: Signed<Voucher, Verified> = serde_json::from_str("{}").unwrap();
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct Signed<D, S = Unverified> {
     document: D,

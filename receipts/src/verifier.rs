@@ -89,3 +89,113 @@ pub enum VerifyError {
         recovered: Address,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{U256, uint};
+
+    use super::*;
+    use crate::{ChannelId, Document, Domain, Keypair, SignatureError, TokenAmount, Voucher};
+
+    const ORDER: U256 = uint!(0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256);
+
+    fn domain() -> Domain {
+        Domain::new(31337, Address::repeat_byte(1), Address::repeat_byte(2))
+    }
+
+    fn voucher(amount: u128) -> Voucher {
+        Voucher {
+            channel: ChannelId::new(B256::repeat_byte(3)),
+            amount: TokenAmount::new(amount),
+        }
+    }
+
+    #[test]
+    fn only_the_signer_of_the_very_document_passes() {
+        let verifier = Verifier::default();
+        let (payer, stranger) = (
+            Keypair::from_secret([7; 32]).unwrap(),
+            Keypair::from_secret([8; 32]).unwrap(),
+        );
+        let signature = *payer.sign(&domain(), voucher(5)).signature();
+        // Twice: the second time the key is known.
+        for _ in 0..2 {
+            verifier
+                .check(voucher(5).digest(&domain()), &signature, payer.address())
+                .unwrap();
+            for (digest, signer) in [
+                (voucher(6).digest(&domain()), payer.address()),
+                (voucher(5).digest(&domain()), stranger.address()),
+                (
+                    voucher(5).digest(&Domain::new(1, Address::repeat_byte(1), Address::repeat_byte(2))),
+                    payer.address(),
+                ),
+                (
+                    voucher(5).digest(&Domain::new(31337, Address::ZERO, Address::repeat_byte(2))),
+                    payer.address(),
+                ),
+            ] {
+                assert!(matches!(
+                    verifier.check(digest, &signature, signer),
+                    Err(VerifyError::WrongSigner { .. })
+                ));
+            }
+        }
+    }
+
+    #[test]
+    fn the_recovery_bit_counts_even_for_a_known_key() {
+        let verifier = Verifier::default();
+        let payer = Keypair::from_secret([7; 32]).unwrap();
+        let digest = voucher(5).digest(&domain());
+        let signature = payer.sign_digest(digest);
+        verifier.check(digest, &signature, payer.address()).unwrap();
+        let mut bytes = signature.to_bytes();
+        bytes[64] = 55 - bytes[64];
+        let flipped = Signature::from_bytes(&bytes).unwrap();
+        assert!(verifier.check(digest, &flipped, payer.address()).is_err());
+    }
+
+    #[test]
+    fn what_is_not_canonical_is_no_signature() {
+        let signature = Keypair::from_secret([7; 32])
+            .unwrap()
+            .sign_digest(B256::repeat_byte(9))
+            .to_bytes();
+        let mut high = signature;
+        let s = U256::from_be_slice(&signature[32..64]);
+        high[32..64].copy_from_slice(&(ORDER - s).to_be_bytes::<32>());
+        high[64] = 55 - high[64];
+        assert_eq!(Signature::from_bytes(&high), Err(SignatureError::HighS));
+        for length in [0, 1, 64, 66, 10_000] {
+            assert_eq!(
+                Signature::from_bytes(&vec![1; length]),
+                Err(SignatureError::Length { length })
+            );
+        }
+        for v in [0, 1, 26, 29, 255] {
+            let mut other = signature;
+            other[64] = v;
+            assert_eq!(Signature::from_bytes(&other), Err(SignatureError::RecoveryValue { v }));
+        }
+        let mut zero = signature;
+        zero[..32].fill(0);
+        assert_eq!(Signature::from_bytes(&zero), Err(SignatureError::Zero));
+    }
+
+    #[test]
+    fn agrees_with_alloy() {
+        let digest = B256::repeat_byte(9);
+        for secret in 1..=20 {
+            let key = Keypair::from_secret([secret; 32]).unwrap();
+            let signature = key.sign_digest(digest);
+            let theirs = alloy::primitives::Signature::from_raw(&signature.to_bytes()).unwrap();
+            assert_eq!(theirs.recover_address_from_prehash(&digest).unwrap(), key.address());
+            let (r, vs) = signature.to_compact();
+            assert_eq!(
+                (r.as_slice(), vs.as_slice()),
+                (&theirs.as_erc2098()[..32], &theirs.as_erc2098()[32..])
+            );
+        }
+    }
+}
