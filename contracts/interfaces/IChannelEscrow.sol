@@ -96,6 +96,8 @@ interface IChannelEscrow {
     error UnexpectedDepositAmount(uint256 expected, uint256 received);
     error NotSettlement();
     error TransferFailed();
+    /// @notice Too little gas is left to hear a contract signer out: its silence would be no answer.
+    error InsufficientGas();
 
     // --- The draft's mandatory core ---
 
@@ -137,13 +139,10 @@ interface IChannelEscrow {
     function getChannel(bytes32 channelId) external view returns (Channel memory);
     function getChannelsBatch(bytes32[] calldata channelIds) external view returns (Channel[] memory);
     function balanceOf(address account, address token) external view returns (uint256);
-    function computeChannelId(
-        address payer,
-        address payee,
-        address token,
-        bytes32 salt,
-        address authorizedSigner
-    ) external view returns (bytes32);
+    function computeChannelId(address payer, address payee, address token, bytes32 salt, address authorizedSigner)
+        external
+        view
+        returns (bytes32);
     function getVoucherDigest(bytes32 channelId, uint128 cumulativeAmount) external view returns (bytes32);
     function domainSeparator() external view returns (bytes32);
     function CLOSE_GRACE_PERIOD() external view returns (uint64);

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.28;
+
+import {IChannelEscrow} from "./interfaces/IChannelEscrow.sol";
+import {IExecutorRegistry} from "./interfaces/IExecutorRegistry.sol";
+import {IUsageSettlement} from "./interfaces/IUsageSettlement.sol";
+import {Eip712Domain} from "./libraries/Eip712Domain.sol";
+import {SignatureVerification} from "./libraries/SignatureVerification.sol";
+import {UsageHash} from "./libraries/UsageHash.sol";
+import {deriveChannelId} from "./types/ChannelId.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
+
+/// @title UsageSettlement
+/// @notice See `IUsageSettlement`, which is the manual.
+/// @dev Holds no money and no state: there is nothing here to reenter.
+contract UsageSettlement is IUsageSettlement {
+    using SignatureVerification for address;
+
+    bytes32 private constant DOMAIN_NAME_HASH = keccak256("Lloom");
+    bytes32 private constant DOMAIN_VERSION_HASH = keccak256("1");
+
+    /// @inheritdoc IUsageSettlement
+    address public immutable ESCROW;
+    /// @inheritdoc IUsageSettlement
+    address public immutable REGISTRY;
+
+    modifier onlyOperator(address payee) {
+        if (msg.sender != payee && _operatorStatus(payee, msg.sender) != IExecutorRegistry.OperatorStatus.Active) {
+            revert NotOperator();
+        }
+        _;
+    }
+
+    constructor(address escrow, address registry) {
+        ESCROW = escrow;
+        REGISTRY = registry;
+    }
+
+    /// @inheritdoc IUsageSettlement
+    function claimReceipts(address payee, address token, ReceiptRow[] calldata rows) external onlyOperator(payee) {
+        // Check:
+        bytes32 separator = domainSeparator();
+        IChannelEscrow.Advance[] memory advances = new IChannelEscrow.Advance[](rows.length);
+        address known; // the executor side's signer found good last: most batches have one
+        for (uint256 i = 0; i < rows.length; ++i) {
+            ReceiptRow calldata row = rows[i];
+            bytes32 channelId = _channelId(payee, token, row);
+            address billSigner = _verify(separator, channelId, payee, row, known);
+            if (billSigner == address(0)) {
+                emit RowSkipped(channelId, i, IChannelEscrow.SkipReason.InvalidSignature);
+                continue; // leaves a gap, so that the escrow's indices are those of `rows`
+            }
+            known = billSigner;
+            advances[i].channelId = channelId;
+            advances[i].amount = row.cumulativeAmount;
+        }
+
+        // Interaction:
+        uint256[] memory settledRows = IChannelEscrow(ESCROW).advanceChannels(payee, token, advances);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            if (settledRows[i / 256] & (uint256(1) << (i % 256)) != 0) _publish(advances[i].channelId, payee, rows[i]);
+        }
+    }
+
+    /// @inheritdoc IUsageSettlement
+    function closeWithReceipt(address payee, address token, ReceiptRow calldata row) external onlyOperator(payee) {
+        // Check:
+        bytes32 channelId = _channelId(payee, token, row);
+        if (_verify(domainSeparator(), channelId, payee, row, address(0)) == address(0)) revert InvalidSignature();
+
+        // Effect:
+        _publish(channelId, payee, row);
+
+        // Interaction:
+        IChannelEscrow(ESCROW).closeChannel(channelId, row.cumulativeAmount);
+    }
+
+    /// @inheritdoc IUsageSettlement
+    function closeWithVoucher(address payee, address token, IChannelEscrow.VoucherRow calldata row)
+        external
+        onlyOperator(payee)
+    {
+        // Check:
+        bytes32 channelId = deriveChannelId(row.payer, payee, token, row.salt, row.authorizedSigner, ESCROW);
+        if (row.amount > IChannelEscrow(ESCROW).getChannel(channelId).settled) {
+            if (row.amount > row.cumulativeAmount) revert AmountExceedsVoucher();
+            address signer = _payerSide(row.payer, row.authorizedSigner);
+            bytes32 digest = IChannelEscrow(ESCROW).getVoucherDigest(channelId, row.cumulativeAmount);
+            if (!signer.isSignedByKey(digest, row.r, row.vs)) revert InvalidSignature();
+        }
+
+        // Interaction:
+        IChannelEscrow(ESCROW).closeChannel(channelId, row.amount);
+    }
+
+    /// @inheritdoc IUsageSettlement
+    function getReceiptDigest(
+        bytes32 channelId,
+        uint64 sequence,
+        uint64 cumulativeInputTokens,
+        uint64 cumulativeOutputTokens,
+        uint128 cumulativeAmount,
+        bytes32 previousReceipt,
+        bytes32 billHash
+    ) external view returns (bytes32) {
+        return MessageHashUtils.toTypedDataHash(
+            domainSeparator(),
+            UsageHash.hashReceipt(
+                channelId,
+                sequence,
+                cumulativeInputTokens,
+                cumulativeOutputTokens,
+                cumulativeAmount,
+                previousReceipt,
+                billHash
+            )
+        );
+    }
+
+    /// @inheritdoc IUsageSettlement
+    function getBillDigest(bytes32 billHash) external view returns (bytes32) {
+        return MessageHashUtils.toTypedDataHash(domainSeparator(), billHash);
+    }
+
+    /// @inheritdoc IUsageSettlement
+    function domainSeparator() public view returns (bytes32) {
+        return Eip712Domain.separator(DOMAIN_NAME_HASH, DOMAIN_VERSION_HASH);
+    }
+
+    /// @dev Checks both signatures of a row.
+    /// @param known A signer already found to speak for `payee`, or zero.
+    /// @return billSigner Who signed the bill for `payee`, or zero when either signature is bad.
+    function _verify(bytes32 separator, bytes32 channelId, address payee, ReceiptRow calldata row, address known)
+        private
+        view
+        returns (address billSigner)
+    {
+        bytes32 receiptDigest = MessageHashUtils.toTypedDataHash(separator, UsageHash.hashReceipt(channelId, row));
+        address signer = _payerSide(row.payer, row.authorizedSigner);
+        if (!signer.isSignedByKey(receiptDigest, row.payerR, row.payerVs)) return address(0);
+
+        bytes32 billDigest = MessageHashUtils.toTypedDataHash(separator, row.billHash);
+        billSigner = SignatureVerification.recover(billDigest, row.operatorR, row.operatorVs);
+        if (billSigner == known || billSigner == payee) return billSigner;
+        // A retired operator's signature still counts: the money only reaches the payee.
+        if (_operatorStatus(payee, billSigner) == IExecutorRegistry.OperatorStatus.None) return address(0);
+    }
+
+    function _publish(bytes32 channelId, address payee, ReceiptRow calldata row) private {
+        emit UsageSettled(
+            channelId,
+            row.payer,
+            payee,
+            row.sequence,
+            row.cumulativeInputTokens,
+            row.cumulativeOutputTokens,
+            row.cumulativeAmount
+        );
+    }
+
+    function _channelId(address payee, address token, ReceiptRow calldata row) private view returns (bytes32) {
+        return deriveChannelId(row.payer, payee, token, row.salt, row.authorizedSigner, ESCROW);
+    }
+
+    function _operatorStatus(address payee, address operator) private view returns (IExecutorRegistry.OperatorStatus) {
+        return IExecutorRegistry(REGISTRY).operatorStatus(payee, operator);
+    }
+
+    function _payerSide(address payer, address authorizedSigner) private pure returns (address) {
+        return authorizedSigner == address(0) ? payer : authorizedSigner;
+    }
+}
