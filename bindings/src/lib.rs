@@ -1,10 +1,26 @@
 //! What the chain and the signatures look like from Rust: EIP-712 structs, contract types and deployments.
 //!
-//! No I/O and no policy: the rules of a payment live in `lloom-receipts`, the store in `lloom-ledger`.
+//! No I/O but reading a deployment file, and no policy: the rules of a payment live in `lloom-receipts`, the store in
+//! `lloom-ledger`.
+//!
+//! ```
+//! use lloom_bindings::Contracts;
+//!
+//! let contracts = Contracts::of_this_version();
+//! assert_ne!(contracts.escrow, contracts.settlement);
+//! ```
 
 #![allow(
     missing_docs,
     reason = "alloy generates the contracts' types; the Solidity interfaces are their manual"
 )]
 
+mod contracts;
+mod deployment;
 pub mod eip712;
+
+pub use contracts::{ChannelEscrow, DevToken, ExecutorRegistry, LloomDeployer, UsageSettlement};
+pub use deployment::{
+    CREATE2_PROXY, Contracts, DEPLOYMENT_SALT, Deployment, ReadDeploymentError, dev_token_address,
+    dev_token_creation_call,
+};

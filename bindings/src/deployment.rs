@@ -1,0 +1,111 @@
+use std::{fs, io, path::Path};
+
+use alloy::primitives::{Address, B256, Bytes, address, keccak256};
+use serde::{Deserialize, Serialize};
+
+use crate::contracts::{DevToken, LloomDeployer};
+
+/// The CREATE2 proxy that is at the same address on every chain
+/// (<https://github.com/Arachnid/deterministic-deployment-proxy>). Calldata: the salt, then the creation code.
+pub const CREATE2_PROXY: Address = address!("0x4e59b44847b379578588920cA78FbF26c0B4956C");
+
+/// The salt both contracts below are deployed with.
+pub const DEPLOYMENT_SALT: B256 = B256::ZERO;
+
+/// Where the contracts are. Their addresses follow from their code, so they are equal on every chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contracts {
+    /// `LloomDeployer`, which created the other three.
+    pub deployer: Address,
+    /// `ExecutorRegistry`.
+    pub registry: Address,
+    /// `ChannelEscrow`.
+    pub escrow: Address,
+    /// `UsageSettlement`.
+    pub settlement: Address,
+}
+
+impl Contracts {
+    /// The addresses of this version of the contracts (design, section 3.5).
+    pub fn of_this_version() -> Self {
+        let deployer = create2_address(&LloomDeployer::BYTECODE);
+        Self {
+            deployer,
+            registry: deployer.create(1),
+            escrow: deployer.create(2),
+            settlement: deployer.create(3),
+        }
+    }
+
+    /// What to send to [`CREATE2_PROXY`] to deploy them.
+    pub fn creation_call() -> Bytes {
+        creation_call(&LloomDeployer::BYTECODE)
+    }
+}
+
+/// The development token's address on every chain that has it.
+pub fn dev_token_address() -> Address {
+    create2_address(&DevToken::BYTECODE)
+}
+
+/// What to send to [`CREATE2_PROXY`] to deploy the development token.
+pub fn dev_token_creation_call() -> Bytes {
+    creation_call(&DevToken::BYTECODE)
+}
+
+fn create2_address(creation_code: &[u8]) -> Address {
+    CREATE2_PROXY.create2(DEPLOYMENT_SALT, keccak256(creation_code))
+}
+
+fn creation_call(creation_code: &[u8]) -> Bytes {
+    [DEPLOYMENT_SALT.as_slice(), creation_code].concat().into()
+}
+
+/// A deployment as `deployments/<chainId>.json` records it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// The chain.
+    pub chain_id: u64,
+    /// The contracts.
+    #[serde(flatten)]
+    pub contracts: Contracts,
+    /// The development token, where it was deployed too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Address>,
+    /// No event of the contracts lies before this block.
+    pub start_block: u64,
+}
+
+impl Deployment {
+    /// Reads a deployment file.
+    ///
+    /// # Errors
+    /// An unreadable file, or one that is no deployment.
+    pub fn read(path: &Path) -> Result<Self, ReadDeploymentError> {
+        let at = || path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|source| ReadDeploymentError::Read { path: at(), source })?;
+        serde_json::from_str(&text).map_err(|source| ReadDeploymentError::Parse { path: at(), source })
+    }
+}
+
+/// Why a deployment file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadDeploymentError {
+    /// The file can't be read.
+    #[error("cannot read the deployment file {path}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no deployment.
+    #[error("{path} is not a deployment file")]
+    Parse {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
