@@ -1,1 +1,19 @@
-//! x
+//! Whole systems on one machine: a real chain (anvil), real `lloomctl` processes, a real HTTP server in the place of a
+//! language model, and what is needed to break them on purpose.
+//!
+//! Nothing here waits for time to pass. A test waits for a condition ([`wait::until`], [`Process::line`]), holds a
+//! backend at a token ([`Ending::HoldAfter`]) or the chain at a block ([`Anvil::hold_mining`]), and every process dies
+//! with its guard.
+
+mod anvil;
+mod process;
+mod prompts;
+mod rpc_proxy;
+mod stub_backend;
+pub mod wait;
+
+pub use anvil::{Anvil, Mining};
+pub use process::{Finished, Process};
+pub use prompts::{Prompt, prompts};
+pub use rpc_proxy::{Fault, RpcProxy};
+pub use stub_backend::{Behavior, Ending, Served, StubBackend, answer, tokens_of};

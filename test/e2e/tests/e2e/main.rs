@@ -1,0 +1,3 @@
+//! Stories of whole systems.
+
+mod stub_backend;
