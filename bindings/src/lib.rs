@@ -19,7 +19,9 @@ mod contracts;
 mod deployment;
 pub mod eip712;
 
-pub use contracts::{ChannelEscrow, DevToken, ExecutorRegistry, LloomDeployer, UsageSettlement};
+pub use contracts::{
+    ChannelEscrow, DevToken, ExecutorRegistry, LloomDeployer, UsageSettlement, channel_escrow, usage_settlement,
+};
 pub use deployment::{
     CREATE2_PROXY, Contracts, DEPLOYMENT_SALT, Deployment, ReadDeploymentError, dev_token_address,
     dev_token_creation_call,
