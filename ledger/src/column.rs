@@ -1,0 +1,208 @@
+//! How values of the domain become columns.
+//!
+//! Numbers are stored in their full width, big-endian (see `migrations/0001_initial.sql`), hashes and addresses as
+//! their bytes.
+
+use alloy::primitives::{Address, B256, U256};
+use lloom_receipts::{
+    BillHash, BlockNumber, ChannelId, ContentHash, ContentSalt, ModelHash, PricePerMillion, ReceiptHash, RequestHash,
+    RequestNonce, Signature, TokenAmount, TokenCount, TokenTotal, UnixSeconds,
+};
+use sqlx::{
+    Decode, Encode, Row, Sqlite, Type,
+    encode::IsNull,
+    error::BoxDynError,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteArgumentsBuffer, SqliteRow, SqliteTypeInfo, SqliteValueRef},
+};
+
+use crate::LedgerError;
+
+/// A statement on its way to the store.
+pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
+
+/// A statement with the text `text`.
+pub(crate) fn sql(text: &'static str) -> Statement {
+    sqlx::query(text)
+}
+
+/// A type with one stored form.
+pub(crate) trait Column: Sized + Send {
+    /// What SQLite sees.
+    type Form: for<'q> Encode<'q, Sqlite> + for<'r> Decode<'r, Sqlite> + Type<Sqlite> + Send;
+
+    fn store(self) -> Self::Form;
+
+    /// `None` when the stored form is none of this type.
+    fn load(form: Self::Form) -> Option<Self>;
+}
+
+struct Stored<T>(T);
+
+impl<T: Column> Type<Sqlite> for Stored<T> {
+    fn type_info() -> SqliteTypeInfo {
+        T::Form::type_info()
+    }
+
+    fn compatible(info: &SqliteTypeInfo) -> bool {
+        T::Form::compatible(info)
+    }
+}
+
+impl<T: Column + Clone> Encode<'_, Sqlite> for Stored<T> {
+    fn encode(self, arguments: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
+        self.0.store().encode(arguments)
+    }
+
+    fn encode_by_ref(&self, arguments: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
+        self.0.clone().store().encode(arguments)
+    }
+}
+
+impl<'r, T: Column> Decode<'r, Sqlite> for Stored<T> {
+    fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
+        T::load(T::Form::decode(value)?)
+            .map(Self)
+            .ok_or_else(|| format!("no value of {}", std::any::type_name::<T>()).into())
+    }
+}
+
+/// Binds values of the domain.
+pub(crate) trait Put: Sized {
+    fn put<T: Column + Clone + 'static>(self, value: T) -> Self;
+    fn put_optional<T: Column + Clone + 'static>(self, value: Option<T>) -> Self;
+}
+
+impl Put for Statement {
+    fn put<T: Column + Clone + 'static>(self, value: T) -> Self {
+        self.bind(Stored(value))
+    }
+
+    fn put_optional<T: Column + Clone + 'static>(self, value: Option<T>) -> Self {
+        self.bind(value.map(Stored))
+    }
+}
+
+/// Reads values of the domain.
+pub(crate) trait Read {
+    fn read<T: Column>(&self, column: &'static str) -> Result<T, LedgerError>;
+    fn read_optional<T: Column>(&self, column: &'static str) -> Result<Option<T>, LedgerError>;
+}
+
+impl Read for SqliteRow {
+    fn read<T: Column>(&self, column: &'static str) -> Result<T, LedgerError> {
+        self.try_get::<Stored<T>, _>(column)
+            .map(|Stored(value)| value)
+            .map_err(|source| LedgerError::Unreadable { column, source })
+    }
+
+    fn read_optional<T: Column>(&self, column: &'static str) -> Result<Option<T>, LedgerError> {
+        self.try_get::<Option<Stored<T>>, _>(column)
+            .map(|value| value.map(|Stored(value)| value))
+            .map_err(|source| LedgerError::Unreadable { column, source })
+    }
+}
+
+macro_rules! as_bytes {
+    ($($type:ty: $length:literal, |$value:ident| $to:expr, |$bytes:ident| $from:expr;)*) => {$(
+        impl Column for $type {
+            type Form = Vec<u8>;
+
+            fn store(self) -> Vec<u8> {
+                let $value = self;
+                let bytes: [u8; $length] = $to;
+                bytes.to_vec()
+            }
+
+            fn load(form: Vec<u8>) -> Option<Self> {
+                let $bytes: [u8; $length] = form.try_into().ok()?;
+                $from
+            }
+        }
+    )*};
+}
+
+as_bytes! {
+    u64: 8, |value| value.to_be_bytes(), |bytes| Some(Self::from_be_bytes(bytes));
+    u128: 16, |value| value.to_be_bytes(), |bytes| Some(Self::from_be_bytes(bytes));
+    TokenTotal: 8, |value| value.get().to_be_bytes(), |bytes| Some(Self::new(u64::from_be_bytes(bytes)));
+    UnixSeconds: 8, |value| value.get().to_be_bytes(), |bytes| Some(Self::new(u64::from_be_bytes(bytes)));
+    BlockNumber: 8, |value| value.get().to_be_bytes(), |bytes| Some(Self::new(u64::from_be_bytes(bytes)));
+    TokenAmount: 16, |value| value.base_units().to_be_bytes(), |bytes| Some(Self::new(u128::from_be_bytes(bytes)));
+    PricePerMillion: 16, |value| value.amount().base_units().to_be_bytes(),
+        |bytes| Some(Self::new(TokenAmount::new(u128::from_be_bytes(bytes))));
+    Address: 20, |value| value.into_array(), |bytes| Some(Self::new(bytes));
+    B256: 32, |value| value.0, |bytes| Some(Self::new(bytes));
+    ChannelId: 32, |value| value.hash().0, |bytes| Some(Self::new(B256::new(bytes)));
+    RequestHash: 32, |value| value.hash().0, |bytes| Some(Self::new(B256::new(bytes)));
+    BillHash: 32, |value| value.hash().0, |bytes| Some(Self::new(B256::new(bytes)));
+    ReceiptHash: 32, |value| value.hash().0, |bytes| Some(Self::new(B256::new(bytes)));
+    ModelHash: 32, |value| value.hash().0, |bytes| Some(Self::new(B256::new(bytes)));
+    ContentHash: 32, |value| value.hash().0, |bytes| Some(Self::new(B256::new(bytes)));
+    ContentSalt: 32, |value| value.bytes().0, |bytes| Some(Self::new(B256::new(bytes)));
+    RequestNonce: 32, |value| value.get().to_be_bytes(), |bytes| Some(Self::new(U256::from_be_bytes(bytes)));
+    Signature: 65, |value| value.to_bytes(), |bytes| Self::from_bytes(&bytes).ok();
+}
+
+macro_rules! as_itself {
+    ($($type:ty),*) => {$(
+        impl Column for $type {
+            type Form = Self;
+
+            fn store(self) -> Self {
+                self
+            }
+
+            fn load(form: Self) -> Option<Self> {
+                Some(form)
+            }
+        }
+    )*};
+}
+
+as_itself!(i64, f64, bool, String, Vec<u8>);
+
+impl Column for TokenCount {
+    type Form = i64;
+
+    fn store(self) -> i64 {
+        i64::from(self.get())
+    }
+
+    fn load(form: i64) -> Option<Self> {
+        u32::try_from(form).ok().map(Self::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+        #[test]
+        fn stored_amounts_order_like_amounts(left: u128, right: u128) {
+            let (left, right) = (TokenAmount::new(left), TokenAmount::new(right));
+            prop_assert_eq!(left.cmp(&right), left.store().cmp(&right.store()));
+            prop_assert_eq!(TokenAmount::load(left.store()), Some(left));
+        }
+
+        #[test]
+        fn stored_times_order_like_times(left: u64, right: u64) {
+            let (left, right) = (UnixSeconds::new(left), UnixSeconds::new(right));
+            prop_assert_eq!(left.cmp(&right), left.store().cmp(&right.store()));
+        }
+    }
+
+    #[test]
+    fn refuses_forms_of_another_width() {
+        assert_eq!(TokenAmount::load(vec![0; 15]), None);
+        assert_eq!(u64::load(vec![0; 16]), None);
+        assert_eq!(Signature::load(vec![0; 65]), None);
+        assert_eq!(TokenCount::load(1 << 32), None);
+        assert_eq!(TokenCount::load(-1), None);
+    }
+}

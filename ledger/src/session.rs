@@ -1,0 +1,95 @@
+use sqlx::{
+    Sqlite, SqliteConnection, Transaction,
+    sqlite::{SqliteQueryResult, SqliteRow},
+};
+
+use crate::{LedgerError, column::Statement};
+
+/// Statements run for one operation after the other, and what they are run for.
+pub(crate) struct Session {
+    connection: Connection,
+    operation: &'static str,
+    wrote: bool,
+}
+
+enum Connection {
+    /// The writer's own.
+    Writer(SqliteConnection),
+    /// One of the readers', in a transaction: everything read is of one moment.
+    Snapshot(Transaction<'static, Sqlite>),
+}
+
+impl Session {
+    pub(crate) fn writer(connection: SqliteConnection) -> Self {
+        Self {
+            connection: Connection::Writer(connection),
+            operation: "open",
+            wrote: false,
+        }
+    }
+
+    pub(crate) fn snapshot(transaction: Transaction<'static, Sqlite>, operation: &'static str) -> Self {
+        Self {
+            connection: Connection::Snapshot(transaction),
+            operation,
+            wrote: false,
+        }
+    }
+
+    /// What follows is done for `operation`.
+    pub(crate) fn start(&mut self, operation: &'static str) {
+        self.operation = operation;
+        self.wrote = false;
+    }
+
+    /// Whether anything was written since the last [`start`](Self::start).
+    pub(crate) const fn wrote(&self) -> bool {
+        self.wrote
+    }
+
+    /// Runs a statement that changes the store. Several, separated by semicolons, are one round trip.
+    pub(crate) async fn write(&mut self, statement: Statement) -> Result<SqliteQueryResult, LedgerError> {
+        self.wrote = true;
+        self.control(statement).await
+    }
+
+    /// Runs a statement that begins or ends a transaction.
+    pub(crate) async fn control(&mut self, statement: Statement) -> Result<SqliteQueryResult, LedgerError> {
+        let operation = self.operation;
+        statement
+            .execute(self.connection())
+            .await
+            .map_err(|source| LedgerError::Sql { operation, source })
+    }
+
+    pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<SqliteRow>, LedgerError> {
+        let operation = self.operation;
+        statement
+            .fetch_optional(self.connection())
+            .await
+            .map_err(|source| LedgerError::Sql { operation, source })
+    }
+
+    pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<SqliteRow>, LedgerError> {
+        let operation = self.operation;
+        statement
+            .fetch_all(self.connection())
+            .await
+            .map_err(|source| LedgerError::Sql { operation, source })
+    }
+
+    /// Ends the writer's connection, if this is the writer's.
+    pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
+        match self.connection {
+            Connection::Writer(connection) => sqlx::Connection::close(connection).await,
+            Connection::Snapshot(transaction) => transaction.rollback().await,
+        }
+    }
+
+    fn connection(&mut self) -> &mut SqliteConnection {
+        match &mut self.connection {
+            Connection::Writer(connection) => connection,
+            Connection::Snapshot(transaction) => transaction,
+        }
+    }
+}
