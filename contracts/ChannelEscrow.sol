@@ -88,7 +88,7 @@ contract ChannelEscrow is Tokens {
         _checkVoucher(channel, terms, channelId, cumulativeAmount, signature);
 
         // Effect:
-        uint128 paid = _advance(channelId, funds, cumulativeAmount);
+        uint128 paid = _advance(channel, channelId, funds, cumulativeAmount);
 
         // Interaction:
         _pay(_tokenAt(terms.tokenIndex()), msg.sender, paid);
@@ -106,7 +106,7 @@ contract ChannelEscrow is Tokens {
             _checkVoucher(channel, terms, channelId, cumulativeAmount, signature);
         }
 
-        _close(channelId, terms, funds, msg.sender, cumulativeAmount);
+        _close(channel, channelId, terms, funds, msg.sender, cumulativeAmount);
     }
 
     /// @inheritdoc IChannelEscrow
@@ -135,7 +135,7 @@ contract ChannelEscrow is Tokens {
 
         // Effect:
         ChannelFunds funds = channel.funds;
-        uint128 refunded = _finalize(channelId, terms, funds);
+        uint128 refunded = _finalize(channel, channelId, terms, funds);
 
         // Interaction:
         _refund(terms, _tokenAt(terms.tokenIndex()), refunded);
@@ -148,28 +148,30 @@ contract ChannelEscrow is Tokens {
         bytes32 separator = domainSeparator();
         for (uint256 i = 0; i < rows.length; ++i) {
             VoucherRow calldata row = rows[i];
-            bytes32 channelId = computeChannelId(row.payer, payee, token, row.salt, row.authorizedSigner);
-            ChannelFunds funds = _channels[channelId].funds;
+            (address payer, address signer, uint128 amount) = (row.payer, row.authorizedSigner, row.amount);
+            bytes32 channelId = computeChannelId(payer, payee, token, row.salt, signer);
+            ChannelRecord storage channel = _channels[channelId];
+            ChannelFunds funds = channel.funds;
 
             // Check:
-            if (!funds.accepts(row.amount)) {
-                emit RowSkipped(channelId, i, _refusal(channelId, funds, row.amount));
+            if (!funds.accepts(amount)) {
+                emit RowSkipped(channelId, i, _refusal(channel, funds, amount));
                 continue;
             }
-            if (row.amount > row.cumulativeAmount) {
+            uint128 ceiling = row.cumulativeAmount;
+            if (amount > ceiling) {
                 emit RowSkipped(channelId, i, SkipReason.AmountExceedsVoucher);
                 continue;
             }
-            address signer = row.authorizedSigner == address(0) ? row.payer : row.authorizedSigner;
-            bytes32 digest =
-                MessageHashUtils.toTypedDataHash(separator, VoucherHash.hash(channelId, row.cumulativeAmount));
+            if (signer == address(0)) signer = payer;
+            bytes32 digest = MessageHashUtils.toTypedDataHash(separator, VoucherHash.hash(channelId, ceiling));
             if (!signer.isSignedByKey(digest, row.r, row.vs)) {
                 emit RowSkipped(channelId, i, SkipReason.InvalidSignature);
                 continue;
             }
 
             // Effect:
-            paid += _advance(channelId, funds, row.amount);
+            paid += _advance(channel, channelId, funds, amount);
         }
 
         // Interaction:
@@ -185,18 +187,20 @@ contract ChannelEscrow is Tokens {
         settledRows = new uint256[]((rows.length + 255) / 256);
         uint256 paid;
         for (uint256 i = 0; i < rows.length; ++i) {
-            (bytes32 channelId, uint128 amount) = (rows[i].channelId, rows[i].amount);
+            Advance calldata row = rows[i];
+            (bytes32 channelId, uint128 amount) = (row.channelId, row.amount);
             if (channelId == bytes32(0)) continue;
-            ChannelFunds funds = _channels[channelId].funds;
+            ChannelRecord storage channel = _channels[channelId];
+            ChannelFunds funds = channel.funds;
 
             // Check:
             if (!funds.accepts(amount)) {
-                emit RowSkipped(channelId, i, _refusal(channelId, funds, amount));
+                emit RowSkipped(channelId, i, _refusal(channel, funds, amount));
                 continue;
             }
 
             // Effect:
-            paid += _advance(channelId, funds, amount);
+            paid += _advance(channel, channelId, funds, amount);
             settledRows[i / 256] |= uint256(1) << (i % 256);
         }
 
@@ -212,7 +216,7 @@ contract ChannelEscrow is Tokens {
         ChannelFunds funds = channel.funds;
         if (amount > funds.upper()) revert AmountExceedsDeposit();
 
-        _close(channelId, terms, funds, channel.payee, amount);
+        _close(channel, channelId, terms, funds, channel.payee, amount);
     }
 
     // --- Views ---
@@ -310,21 +314,33 @@ contract ChannelEscrow is Tokens {
     }
 
     /// @dev Raises `settled` to `amount`, which the caller has checked. The caller pays.
-    function _advance(bytes32 channelId, ChannelFunds funds, uint128 amount) private returns (uint128 delta) {
-        delta = amount - funds.lower();
-        _channels[channelId].funds = funds.withLower(amount);
+    function _advance(ChannelRecord storage channel, bytes32 channelId, ChannelFunds funds, uint128 amount)
+        private
+        returns (uint128 delta)
+    {
+        unchecked {
+            delta = amount - funds.lower();
+        }
+        channel.funds = funds.withLower(amount);
         emit ChannelSettled(channelId, amount);
     }
 
     /// @dev Settles up to `amount` where that is more than is settled, finalizes, and pays both sides.
-    function _close(bytes32 channelId, ChannelTerms terms, ChannelFunds funds, address payee, uint128 amount) private {
+    function _close(
+        ChannelRecord storage channel,
+        bytes32 channelId,
+        ChannelTerms terms,
+        ChannelFunds funds,
+        address payee,
+        uint128 amount
+    ) private {
         // Effect:
         uint128 paid;
         if (amount > funds.lower()) {
-            paid = _advance(channelId, funds, amount);
+            paid = _advance(channel, channelId, funds, amount);
             funds = funds.withLower(amount);
         }
-        uint128 refunded = _finalize(channelId, terms, funds);
+        uint128 refunded = _finalize(channel, channelId, terms, funds);
 
         // Interaction:
         address token = _tokenAt(terms.tokenIndex());
@@ -333,10 +349,13 @@ contract ChannelEscrow is Tokens {
     }
 
     /// @dev The caller refunds.
-    function _finalize(bytes32 channelId, ChannelTerms terms, ChannelFunds funds) private returns (uint128 refunded) {
+    function _finalize(ChannelRecord storage channel, bytes32 channelId, ChannelTerms terms, ChannelFunds funds)
+        private
+        returns (uint128 refunded)
+    {
         refunded = funds.upper() - funds.lower();
-        _channels[channelId].terms = terms.finalized();
-        _channels[channelId].funds = funds.swapped();
+        channel.terms = terms.finalized();
+        channel.funds = funds.swapped();
         emit ChannelClosed(channelId, funds.lower(), refunded);
     }
 
@@ -368,8 +387,12 @@ contract ChannelEscrow is Tokens {
     }
 
     /// @dev Names the reason why a channel's funds don't accept `amount`. Only here is the truth about the channel read.
-    function _refusal(bytes32 channelId, ChannelFunds funds, uint128 amount) private view returns (SkipReason) {
-        ChannelTerms terms = _channels[channelId].terms;
+    function _refusal(ChannelRecord storage channel, ChannelFunds funds, uint128 amount)
+        private
+        view
+        returns (SkipReason)
+    {
+        ChannelTerms terms = channel.terms;
         if (!terms.exists()) return SkipReason.ChannelNotFound;
         if (terms.isFinalized()) return SkipReason.ChannelFinalized;
         return amount <= funds.lower() ? SkipReason.AmountNotIncreasing : SkipReason.AmountExceedsDeposit;

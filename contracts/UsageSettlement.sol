@@ -44,20 +44,20 @@ contract UsageSettlement is IUsageSettlement {
         address known; // the executor side's signer found good last: most batches have one
         for (uint256 i = 0; i < rows.length; ++i) {
             ReceiptRow calldata row = rows[i];
-            bytes32 channelId = _channelId(payee, token, row);
-            address billSigner = _verify(separator, channelId, payee, row, known);
+            (bytes32 channelId, address billSigner) = _verify(separator, payee, token, row, known);
             if (billSigner == address(0)) {
                 emit RowSkipped(channelId, i, IChannelEscrow.SkipReason.InvalidSignature);
                 continue; // leaves a gap, so that the escrow's indices are those of `rows`
             }
             known = billSigner;
-            advances[i].channelId = channelId;
-            advances[i].amount = row.cumulativeAmount;
+            IChannelEscrow.Advance memory advance = advances[i];
+            advance.channelId = channelId;
+            advance.amount = row.cumulativeAmount;
         }
 
         // Interaction:
         uint256[] memory settledRows = IChannelEscrow(ESCROW).advanceChannels(payee, token, advances);
-        for (uint256 i = 0; i < rows.length; ++i) {
+        for (uint256 i = 0; i < advances.length; ++i) {
             if (settledRows[i / 256] & (uint256(1) << (i % 256)) != 0) _publish(advances[i].channelId, payee, rows[i]);
         }
     }
@@ -65,8 +65,8 @@ contract UsageSettlement is IUsageSettlement {
     /// @inheritdoc IUsageSettlement
     function closeWithReceipt(address payee, address token, ReceiptRow calldata row) external onlyOperator(payee) {
         // Check:
-        bytes32 channelId = _channelId(payee, token, row);
-        if (_verify(domainSeparator(), channelId, payee, row, address(0)) == address(0)) revert InvalidSignature();
+        (bytes32 channelId, address billSigner) = _verify(domainSeparator(), payee, token, row, address(0));
+        if (billSigner == address(0)) revert InvalidSignature();
 
         // Effect:
         _publish(channelId, payee, row);
@@ -129,21 +129,24 @@ contract UsageSettlement is IUsageSettlement {
 
     /// @dev Checks both signatures of a row.
     /// @param known A signer already found to speak for `payee`, or zero.
+    /// @return channelId The channel that the row names, existing or not.
     /// @return billSigner Who signed the bill for `payee`, or zero when either signature is bad.
-    function _verify(bytes32 separator, bytes32 channelId, address payee, ReceiptRow calldata row, address known)
+    function _verify(bytes32 separator, address payee, address token, ReceiptRow calldata row, address known)
         private
         view
-        returns (address billSigner)
+        returns (bytes32 channelId, address billSigner)
     {
+        (address payer, address signer) = (row.payer, row.authorizedSigner);
+        channelId = deriveChannelId(payer, payee, token, row.salt, signer, ESCROW);
+        if (signer == address(0)) signer = payer;
         bytes32 receiptDigest = MessageHashUtils.toTypedDataHash(separator, UsageHash.hashReceipt(channelId, row));
-        address signer = _payerSide(row.payer, row.authorizedSigner);
-        if (!signer.isSignedByKey(receiptDigest, row.payerR, row.payerVs)) return address(0);
+        if (!signer.isSignedByKey(receiptDigest, row.payerR, row.payerVs)) return (channelId, address(0));
 
         bytes32 billDigest = MessageHashUtils.toTypedDataHash(separator, row.billHash);
         billSigner = SignatureVerification.recover(billDigest, row.operatorR, row.operatorVs);
-        if (billSigner == known || billSigner == payee) return billSigner;
+        if (billSigner == known || billSigner == payee) return (channelId, billSigner);
         // A retired operator's signature still counts: the money only reaches the payee.
-        if (_operatorStatus(payee, billSigner) == IExecutorRegistry.OperatorStatus.None) return address(0);
+        if (_operatorStatus(payee, billSigner) == IExecutorRegistry.OperatorStatus.None) billSigner = address(0);
     }
 
     function _publish(bytes32 channelId, address payee, ReceiptRow calldata row) private {
@@ -156,10 +159,6 @@ contract UsageSettlement is IUsageSettlement {
             row.cumulativeOutputTokens,
             row.cumulativeAmount
         );
-    }
-
-    function _channelId(address payee, address token, ReceiptRow calldata row) private view returns (bytes32) {
-        return deriveChannelId(row.payer, payee, token, row.salt, row.authorizedSigner, ESCROW);
     }
 
     function _operatorStatus(address payee, address operator) private view returns (IExecutorRegistry.OperatorStatus) {

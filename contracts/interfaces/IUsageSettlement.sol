@@ -27,6 +27,9 @@ interface IUsageSettlement {
         bytes32 operatorVs;
     }
 
+    /// @notice What a payer and a payee both signed was used in a channel so far: public accounting without storage.
+    /// @dev Cumulative, so the event with the highest `sequence` holds a channel's totals. `closeWithReceipt` may publish
+    /// an older receipt than a claim did.
     event UsageSettled(
         bytes32 indexed channelId,
         address indexed payer,
@@ -36,21 +39,42 @@ interface IUsageSettlement {
         uint64 cumulativeOutputTokens,
         uint128 cumulativeAmount
     );
+    /// @notice Row `index` of the call's rows was skipped for a bad signature. For all else the escrow's event of the
+    /// same name speaks, with the same index.
     event RowSkipped(bytes32 indexed channelId, uint256 index, IChannelEscrow.SkipReason reason);
 
+    /// @notice The caller is neither the payee nor one of its active operators.
     error NotOperator();
+    /// @notice One of the two sides has not signed this.
     error InvalidSignature();
+    /// @notice The amount to settle is above the voucher's ceiling.
     error AmountExceedsVoucher();
 
-    /// @dev Callable by the payee and its active operators.
+    /// @notice Settles many channels of one payee in one token by receipts, pays the sum as `claimVouchers` does, and
+    /// publishes the usage of each row that advanced its channel. For the payee and its active operators, who attest the
+    /// totals by calling.
+    /// @dev A row needs the payer side's signature over the receipt and one over the bill by the payee or an operator of
+    /// its, active or retired; both by keys. A row without them, or that the escrow refuses, is skipped and sinks nothing.
+    /// @custom:reverts NotOperator
     function claimReceipts(address payee, address token, ReceiptRow[] calldata rows) external;
-    /// @dev Warning: closes for good. What better authorizations would have settled is forfeited.
+
+    /// @notice Settles a receipt, publishes its usage, and closes its channel. For the payee and its active operators.
+    /// @dev Warning: closes for good. What better authorizations would have settled is forfeited. A receipt whose amount
+    /// is not above what is settled settles nothing more; its signatures must be good all the same.
+    /// @custom:reverts NotOperator, InvalidSignature, and those of the escrow's `closeChannel`
     function closeWithReceipt(address payee, address token, ReceiptRow calldata row) external;
+
+    /// @notice Settles `row.amount` by a voucher, and closes its channel. For the payee and its active operators.
     /// @dev Warning: closes for good. What better authorizations would have settled is forfeited. With `row.amount` not
     /// above what is already settled, the signature is not looked at (the draft's forfeit path).
+    /// @custom:reverts NotOperator, AmountExceedsVoucher, InvalidSignature, and those of the escrow's `closeChannel`
     function closeWithVoucher(address payee, address token, IChannelEscrow.VoucherRow calldata row) external;
 
+    /// @return Of the domain `("Lloom", "1", chainId, UsageSettlement)`.
     function domainSeparator() external view returns (bytes32);
+
+    /// @param billHash Struct hash of the receipt's bill.
+    /// @return The EIP-712 digest of a `UsageReceipt`.
     function getReceiptDigest(
         bytes32 channelId,
         uint64 sequence,
@@ -60,7 +84,14 @@ interface IUsageSettlement {
         bytes32 previousReceipt,
         bytes32 billHash
     ) external view returns (bytes32);
+
+    /// @param billHash Struct hash of a bill.
+    /// @return The EIP-712 digest of that `UsageBill`.
     function getBillDigest(bytes32 billHash) external view returns (bytes32);
+
+    /// @return The escrow whose channels are settled here.
     function ESCROW() external view returns (address);
+
+    /// @return The registry that knows a payee's operators.
     function REGISTRY() external view returns (address);
 }

@@ -50,10 +50,14 @@ function payer(ChannelTerms self) pure returns (address) {
 
 /// @return Unix seconds, or zero when no close is pending. 40 bits last until the year 36812.
 function closeRequestedAt(ChannelTerms self) pure returns (uint40) {
+    // What the cast cuts off are the fields above.
+    // forge-lint: disable-next-line(unsafe-typecast)
     return uint40(ChannelTerms.unwrap(self) >> CLOSE_REQUESTED_AT_SHIFT);
 }
 
 function tokenIndex(ChannelTerms self) pure returns (uint32) {
+    // What the cast cuts off are the fields above.
+    // forge-lint: disable-next-line(unsafe-typecast)
     return uint32(ChannelTerms.unwrap(self) >> TOKEN_INDEX_SHIFT);
 }
 
