@@ -1,0 +1,48 @@
+# Lloom: everything is reached from here. Foundry and solc come from npm (package-lock.json); nothing else is installed.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN := node_modules/.bin
+FORGE := $(BIN)/forge
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-zA-Z_-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- Contracts ---
+
+# npm writes this file at the end of an install: it says which lock file the directory was made from.
+NODE_MODULES := node_modules/.package-lock.json
+
+.PHONY: node_modules
+node_modules: $(NODE_MODULES) ## Install the pinned Foundry, solc and Solidity libraries
+$(NODE_MODULES): package.json package-lock.json .npmrc
+	npm ci --no-update-notifier
+	@touch $@
+
+.PHONY: contracts
+contracts: $(NODE_MODULES) ## Compile the contracts
+	$(FORGE) build
+
+.PHONY: artifacts
+artifacts: contracts ## Write the committed ABIs, bytecode, storage layouts and gas snapshots anew
+	node script/artifacts.mjs
+	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --silent
+
+.PHONY: test-contracts
+test-contracts: contracts ## Test the contracts; fail on stale artifacts or changed gas
+	$(FORGE) fmt --check
+	$(FORGE) lint --severity high med low info --deny warnings
+	node script/artifacts.mjs --check
+	FORGE_SNAPSHOT_CHECK=true $(FORGE) test --show-progress
+
+.PHONY: test-contracts-long
+test-contracts-long: contracts ## The same with fuzzing and invariants at length
+	FOUNDRY_PROFILE=long $(FORGE) test --no-match-path 'test/gas/*'
+
+.PHONY: bench-gas
+bench-gas: contracts ## Measure gas and print it beside other systems'
+	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --silent
+	node script/gas-report.mjs
