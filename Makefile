@@ -19,7 +19,7 @@ NODE_MODULES := node_modules/.package-lock.json
 .PHONY: node_modules
 node_modules: $(NODE_MODULES) ## Install the pinned Foundry, solc and Solidity libraries
 $(NODE_MODULES): package.json package-lock.json .npmrc
-	npm ci --no-update-notifier
+	npm ci
 	@touch $@
 
 .PHONY: contracts

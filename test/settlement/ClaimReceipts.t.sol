@@ -3,7 +3,6 @@ pragma solidity ^0.8.28;
 
 import {Fixture} from "../Fixture.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
-import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
 
 contract ClaimReceiptsTest is Fixture {
