@@ -1,10 +1,15 @@
 //! The store: what a process that holds money has promised, been promised, and seen on the chain.
 
+mod acceptance;
+mod account;
+mod billing;
 mod buying;
 mod chain;
 mod channel;
 mod column;
+mod document;
 mod error;
+mod follow;
 mod lock;
 mod migration;
 mod open;
@@ -20,6 +25,7 @@ pub use buying::{
 pub use chain::{Block, ChainEvent, ChainEventKind, ChannelState, PublishedUsage, SkipReason};
 pub use channel::{ChannelFilter, ChannelRecord};
 pub use error::{LedgerError, Outcome};
+pub use follow::{ApplyError, ObligationPolicy};
 pub use open::{Ledger, OpenError, StoreDeployment};
 pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, InterruptedRequest, Progress, ServeError};
 pub use settling::{

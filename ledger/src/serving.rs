@@ -1,6 +1,6 @@
 use lloom_receipts::{
-    BillError, ContentHash, ContentSalt, InferenceRequest, Receipt, RequestHash, Signed, TokenAmount, UnixSeconds,
-    Usage, UsageBill, Verified, Voucher,
+    BillError, ChannelId, ContentHash, ContentSalt, InferenceRequest, Receipt, RequestHash, Signed, TokenAmount,
+    UnixSeconds, Usage, UsageBill, Verified, Voucher,
 };
 
 use crate::{LedgerError, error::Failure};
@@ -147,6 +147,12 @@ pub enum ServeError {
     VoucherOverDeposit {
         /// What is deposited and confirmed, base units.
         deposit: TokenAmount,
+    },
+    /// The voucher is of another channel than what it came with.
+    #[error("the voucher is of the channel {channel}")]
+    OtherChannel {
+        /// The voucher's.
+        channel: ChannelId,
     },
     /// A bill charges more than its request allows.
     #[error(transparent)]

@@ -1,0 +1,286 @@
+//! Bills, the receipts that link them, and what is read of both.
+
+use alloy::primitives::Address;
+use lloom_receipts::{
+    BillHash, ChannelId, Receipt, ReceiptHash, ReceiptHead, Signed, TokenAmount, UsageBill, Verified, Voucher,
+};
+
+use crate::{
+    Account, CommittedBill, InterruptedRequest, Ledger, LedgerError, Outcome, ServeError,
+    acceptance::{Admission, admit, check_unbilled, find_served, settled_volume},
+    account::{Side, find_standing, minus, plus},
+    column::{Put as _, Read as _, sql},
+    document::{
+        bill_columns, insert_bill, insert_receipt, insert_voucher, newest_receipt, read_bill, read_receipt,
+        read_request, receipt_columns, request_columns,
+    },
+    session::Session,
+    writer::Operation,
+};
+
+impl Ledger {
+    /// Commits the one bill of a request. When it has one already, that one is returned, whatever `bill` says.
+    ///
+    /// # Errors
+    /// [`ServeError`]: an unknown or waived request, a bill that charges more than the request allows.
+    pub async fn commit_bill(&self, bill: UsageBill) -> Result<CommittedBill, ServeError> {
+        self.submit(CommitBill { bill }).await
+    }
+
+    /// Records a receipt that goes on from the head and links a bill committed here, and its voucher. The very receipt
+    /// again is [`Outcome::AlreadyKnown`]; a voucher that adds nothing is passed over.
+    ///
+    /// # Errors
+    /// [`ServeError::DoesNotExtend`] carries the head, so that the client can go on from it.
+    pub async fn accept_receipt(
+        &self,
+        receipt: Receipt<Verified>,
+        voucher: Option<Signed<Voucher, Verified>>,
+    ) -> Result<Outcome, ServeError> {
+        // Hashed here, where callers run side by side, and not by the one writer.
+        let hash = receipt.receipt().hash();
+        let bill_hash = receipt.receipt().bill.hash();
+        self.submit(AcceptReceipt {
+            receipt,
+            voucher,
+            hash,
+            bill_hash,
+        })
+        .await
+    }
+
+    /// The end of the channel's chain of receipts; [`ReceiptHead::empty`] when it has none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn head(&self, channel: ChannelId) -> Result<ReceiptHead, LedgerError> {
+        let standing = find_standing(&mut self.snapshot("read a head").await?, channel).await?;
+        Ok(standing.map_or_else(|| ReceiptHead::empty(channel), |standing| standing.head))
+    }
+
+    /// The newest receipt of the channel.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn head_receipt(&self, channel: ChannelId) -> Result<Option<Receipt<Verified>>, LedgerError> {
+        newest_receipt(&mut self.snapshot("read the newest receipt").await?, channel).await
+    }
+
+    /// The channel's bills that no receipt links yet, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unlinked_bills(&self, channel: ChannelId) -> Result<Vec<CommittedBill>, LedgerError> {
+        let statement = sql(concat!(
+            "SELECT ",
+            bill_columns!(),
+            " FROM bills b JOIN accounts a ON a.channel = b.channel
+              WHERE b.channel = ?1 AND a.side = 'serving'
+                AND NOT EXISTS (SELECT 1 FROM receipts p WHERE p.channel = b.channel AND p.request = b.request)
+              ORDER BY b.completed_at, b.request"
+        ))
+        .put(channel);
+        let rows = self.snapshot("list unlinked bills").await?.rows(statement).await?;
+        rows.iter()
+            .map(|row| Ok(CommittedBill { bill: read_bill(row)? }))
+            .collect()
+    }
+
+    /// The channel's money as this side keeps count; all zero before its first use.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn account(&self, channel: ChannelId) -> Result<Account, LedgerError> {
+        let standing = find_standing(&mut self.snapshot("read an account").await?, channel).await?;
+        Ok(standing.map_or_else(Account::default, |standing| standing.account))
+    }
+
+    /// Requests that were accepted and have no bill. Asked at start, before anything is served: these are the ones the
+    /// process died on. Each is to be billed for what was acknowledged, or waived.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn interrupted_requests(&self) -> Result<Vec<InterruptedRequest>, LedgerError> {
+        let statement = sql(concat!(
+            "SELECT ",
+            request_columns!(),
+            " FROM requests r JOIN accounts a ON a.channel = r.channel
+              LEFT JOIN bills b ON b.channel = r.channel AND b.request = r.hash
+              WHERE a.side = 'serving' AND b.request IS NULL AND r.dropped IS NULL
+              ORDER BY r.begun_at, r.hash"
+        ));
+        let rows = self
+            .snapshot("list interrupted requests")
+            .await?
+            .rows(statement)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let stored = read_request(row)?;
+                Ok(InterruptedRequest {
+                    request: stored.request,
+                    content_salt: stored.content_salt,
+                    acknowledged: stored.received,
+                })
+            })
+            .collect()
+    }
+
+    /// What the payer's channels served here have paid in `token`, confirmed, base units.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn settled_volume(&self, payer: Address, token: Address) -> Result<TokenAmount, LedgerError> {
+        settled_volume(&mut self.snapshot("sum up what was settled").await?, payer, token).await
+    }
+
+    /// The channel's receipts from `from_sequence` on, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn receipts(
+        &self,
+        channel: ChannelId,
+        from_sequence: u64,
+        limit: u32,
+    ) -> Result<Vec<Receipt<Verified>>, LedgerError> {
+        let statement = sql(concat!(
+            "SELECT ",
+            receipt_columns!(),
+            " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
+              WHERE p.channel = ?1 AND p.sequence >= ?2 ORDER BY p.sequence LIMIT ?3"
+        ))
+        .put(channel)
+        .put(from_sequence)
+        .put(i64::from(limit));
+        let rows = self.snapshot("list receipts").await?.rows(statement).await?;
+        rows.iter().map(read_receipt).collect()
+    }
+}
+
+struct CommitBill {
+    bill: UsageBill,
+}
+
+impl Operation for CommitBill {
+    const NAME: &'static str = "commit a bill";
+    type Output = CommittedBill;
+    type Error = ServeError;
+
+    async fn run(&self, session: &mut Session) -> Result<CommittedBill, ServeError> {
+        let (request, mut standing) = find_served(session, self.bill.request).await?;
+        if request.billed.is_some() {
+            let statement = sql(concat!(
+                "SELECT ",
+                bill_columns!(),
+                " FROM bills b WHERE b.request = ?1"
+            ));
+            let row = session.row(statement.put(self.bill.request)).await?;
+            let row = row.ok_or(LedgerError::Inconsistent {
+                what: "a bill vanished while it was read",
+            })?;
+            return Ok(CommittedBill { bill: read_bill(&row)? });
+        }
+        check_unbilled(&request)?;
+        self.bill.check(request.request.document())?;
+        standing.account.spent = plus(minus(standing.account.spent, request.reserved)?, self.bill.amount)?;
+        standing.account.billed = plus(standing.account.billed, self.bill.amount)?;
+        standing.store(session, Side::Serving).await?;
+        insert_bill(session, &self.bill).await?;
+        Ok(CommittedBill { bill: self.bill })
+    }
+}
+
+struct AcceptReceipt {
+    receipt: Receipt<Verified>,
+    voucher: Option<Signed<Voucher, Verified>>,
+    hash: ReceiptHash,
+    bill_hash: BillHash,
+}
+
+impl Operation for AcceptReceipt {
+    const NAME: &'static str = "accept a receipt";
+    type Output = Outcome;
+    type Error = ServeError;
+
+    async fn run(&self, session: &mut Session) -> Result<Outcome, ServeError> {
+        let receipt = self.receipt.receipt();
+        let mut standing = find_standing(session, receipt.channel)
+            .await?
+            .ok_or(ServeError::UnknownChannel)?;
+        standing.check_side(Side::Serving)?;
+        let row = session
+            .row(
+                sql("SELECT
+                         (SELECT hash FROM receipts WHERE channel = ?1 AND sequence = ?2) AS same_sequence,
+                         (SELECT hash FROM bills WHERE channel = ?1 AND request = ?3) AS bill,
+                         EXISTS (SELECT 1 FROM receipts WHERE channel = ?1 AND request = ?3) AS linked")
+                .put(receipt.channel)
+                .put(receipt.sequence)
+                .put(receipt.bill.request),
+            )
+            .await?
+            .ok_or(LedgerError::Inconsistent {
+                what: "a row of constants is missing",
+            })?;
+        let known = row.read_optional::<ReceiptHash>("same_sequence")? == Some(self.hash);
+        if !known {
+            if standing.head.check_extends(receipt).is_err() {
+                let head = newest_receipt(session, receipt.channel).await?.map(Box::new);
+                return Err(ServeError::DoesNotExtend { head });
+            }
+            if row.read_optional::<BillHash>("bill")? != Some(self.bill_hash) {
+                return Err(ServeError::BillNotCommitted);
+            }
+            if row.read("linked")? {
+                return Err(ServeError::BillAlreadyLinked);
+            }
+        }
+        let voucher = match &self.voucher {
+            Some(voucher) if matches!(admit(session, &mut standing, voucher).await?, Admission::New) => Some(voucher),
+            _ => None,
+        };
+        if known && voucher.is_none() {
+            return Ok(Outcome::AlreadyKnown);
+        }
+        if !known {
+            standing.head = ReceiptHead {
+                channel: receipt.channel,
+                sequence: receipt.sequence,
+                input: receipt.cumulative_input,
+                output: receipt.cumulative_output,
+                amount: receipt.cumulative_amount,
+                hash: self.hash,
+            };
+            if receipt.cumulative_amount <= standing.deposit() {
+                standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
+            }
+            insert_receipt(session, &self.receipt, self.hash, voucher).await?;
+        } else if let Some(voucher) = voucher {
+            insert_voucher(session, voucher).await?;
+        }
+        standing.store(session, Side::Serving).await?;
+        Ok(if known {
+            Outcome::AlreadyKnown
+        } else {
+            Outcome::Recorded
+        })
+    }
+}
+
+pub(crate) async fn find_receipt_within(
+    session: &mut Session,
+    channel: ChannelId,
+    deposit: TokenAmount,
+) -> Result<Option<Receipt<Verified>>, LedgerError> {
+    let statement = sql(concat!(
+        "SELECT ",
+        receipt_columns!(),
+        " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
+          WHERE p.channel = ?1 AND p.unusable IS NULL AND p.cumulative_amount <= ?2
+          ORDER BY p.sequence DESC LIMIT 1"
+    ))
+    .put(channel)
+    .put(deposit);
+    session.row(statement).await?.as_ref().map(read_receipt).transpose()
+}

@@ -1,0 +1,280 @@
+//! Signed documents as rows, and back. What is read back was stored as `Verified`.
+
+use lloom_receipts::{
+    ChannelId, ContentSalt, InferenceRequest, Prices, Receipt, ReceiptHash, RequestHash, Signed, TokenAmount,
+    UnixSeconds, Usage, UsageBill, UsageReceipt, Verified, Voucher,
+};
+use sqlx::sqlite::SqliteRow;
+
+use crate::{
+    LedgerError, Progress,
+    column::{Put as _, Read as _, sql},
+    session::Session,
+};
+
+/// The columns [`read_request`] needs, of the tables `requests` and `bills` under the names `r` and `b`.
+macro_rules! request_columns {
+    () => {
+        "r.hash, r.channel, r.nonce, r.operator, r.model, r.prompt_hash, r.max_input, r.max_output, r.input_price,
+         r.output_price, r.deadline, r.signature, r.content_salt, r.begun_at, r.reserved, r.received_input,
+         r.received_output, r.received_hash, r.dropped, b.amount AS bill_amount"
+    };
+}
+pub(crate) use request_columns;
+
+/// A request as an operation finds it.
+#[derive(Debug)]
+pub(crate) struct StoredRequest {
+    pub(crate) hash: RequestHash,
+    pub(crate) request: Signed<InferenceRequest, Verified>,
+    pub(crate) content_salt: ContentSalt,
+    pub(crate) begun_at: UnixSeconds,
+    pub(crate) reserved: TokenAmount,
+    pub(crate) received: Option<Progress>,
+    pub(crate) dropped: Option<String>,
+    /// What its bill asks, if it has one.
+    pub(crate) billed: Option<TokenAmount>,
+}
+
+impl StoredRequest {
+    pub(crate) fn channel(&self) -> ChannelId {
+        self.request.document().channel
+    }
+}
+
+pub(crate) fn read_request(row: &SqliteRow) -> Result<StoredRequest, LedgerError> {
+    let hash = row.read("hash")?;
+    let request = InferenceRequest {
+        channel: row.read("channel")?,
+        operator: row.read("operator")?,
+        nonce: row.read("nonce")?,
+        model: row.read("model")?,
+        prompt_hash: row.read("prompt_hash")?,
+        max_input: row.read("max_input")?,
+        max_output: row.read("max_output")?,
+        prices: Prices {
+            input: row.read("input_price")?,
+            output: row.read("output_price")?,
+        },
+        deadline: row.read("deadline")?,
+    };
+    let received = match row.read_optional("received_hash")? {
+        None => None,
+        Some(response_hash) => Some(Progress {
+            request: hash,
+            usage: Usage {
+                input: row.read("received_input")?,
+                output: row.read("received_output")?,
+            },
+            response_hash,
+        }),
+    };
+    Ok(StoredRequest {
+        hash,
+        request: Signed::recall(request, row.read("signature")?),
+        content_salt: row.read("content_salt")?,
+        begun_at: row.read("begun_at")?,
+        reserved: row.read("reserved")?,
+        received,
+        dropped: row.read_optional("dropped")?,
+        billed: row.read_optional("bill_amount")?,
+    })
+}
+
+pub(crate) async fn find_request(
+    session: &mut Session,
+    hash: RequestHash,
+) -> Result<Option<StoredRequest>, LedgerError> {
+    let statement = sql(concat!(
+        "SELECT ",
+        request_columns!(),
+        " FROM requests r LEFT JOIN bills b ON b.channel = r.channel AND b.request = r.hash WHERE r.hash = ?1"
+    ))
+    .put(hash);
+    session.row(statement).await?.as_ref().map(read_request).transpose()
+}
+
+/// Stores a request. Its channel's account is stored before.
+pub(crate) async fn insert_request(
+    session: &mut Session,
+    hash: RequestHash,
+    request: &Signed<InferenceRequest, Verified>,
+    content_salt: ContentSalt,
+    reserved: TokenAmount,
+    begun_at: UnixSeconds,
+) -> Result<(), LedgerError> {
+    let document = request.document();
+    session
+        .write(
+            sql(
+                "INSERT INTO requests (hash, channel, nonce, operator, model, prompt_hash, max_input, max_output,
+                     input_price, output_price, deadline, signature, content_salt, begun_at, reserved)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            )
+            .put(hash)
+            .put(document.channel)
+            .put(document.nonce)
+            .put(document.operator)
+            .put(document.model)
+            .put(document.prompt_hash)
+            .put(document.max_input)
+            .put(document.max_output)
+            .put(document.prices.input)
+            .put(document.prices.output)
+            .put(document.deadline)
+            .put(*request.signature())
+            .put(content_salt)
+            .put(begun_at)
+            .put(reserved),
+        )
+        .await?;
+    Ok(())
+}
+
+/// Whether a request of the channel uses the nonce, and which.
+pub(crate) async fn request_with_nonce(
+    session: &mut Session,
+    document: &InferenceRequest,
+) -> Result<Option<RequestHash>, LedgerError> {
+    let statement = sql("SELECT hash FROM requests WHERE channel = ?1 AND nonce = ?2")
+        .put(document.channel)
+        .put(document.nonce);
+    session.row(statement).await?.map(|row| row.read("hash")).transpose()
+}
+
+/// The columns [`read_bill`] needs, of the table `bills` under the name `b`.
+macro_rules! bill_columns {
+    () => {
+        "b.channel, b.request, b.response_hash, b.input AS bill_input, b.output AS bill_output,
+         b.amount AS bill_amount, b.completed_at"
+    };
+}
+pub(crate) use bill_columns;
+
+pub(crate) fn read_bill(row: &SqliteRow) -> Result<UsageBill, LedgerError> {
+    Ok(UsageBill {
+        channel: row.read("channel")?,
+        request: row.read("request")?,
+        response_hash: row.read("response_hash")?,
+        usage: Usage {
+            input: row.read("bill_input")?,
+            output: row.read("bill_output")?,
+        },
+        amount: row.read("bill_amount")?,
+        completed_at: row.read("completed_at")?,
+    })
+}
+
+/// Stores a bill. Its channel's account is stored before.
+pub(crate) async fn insert_bill(session: &mut Session, bill: &UsageBill) -> Result<(), LedgerError> {
+    session
+        .write(
+            sql(
+                "INSERT INTO bills (channel, request, hash, response_hash, input, output, amount, completed_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )
+            .put(bill.channel)
+            .put(bill.request)
+            .put(bill.hash())
+            .put(bill.response_hash)
+            .put(bill.usage.input)
+            .put(bill.usage.output)
+            .put(bill.amount)
+            .put(bill.completed_at),
+        )
+        .await?;
+    Ok(())
+}
+
+/// The columns [`read_receipt`] needs, of the tables `receipts` and `bills` under the names `p` and `b`.
+macro_rules! receipt_columns {
+    () => {
+        concat!(
+            "p.sequence, p.previous, p.cumulative_input, p.cumulative_output, p.cumulative_amount, p.payer_signature,
+             p.bill_signature, ",
+            bill_columns!()
+        )
+    };
+}
+pub(crate) use receipt_columns;
+
+pub(crate) fn read_receipt(row: &SqliteRow) -> Result<Receipt<Verified>, LedgerError> {
+    let bill = read_bill(row)?;
+    let receipt = UsageReceipt {
+        channel: bill.channel,
+        sequence: row.read("sequence")?,
+        cumulative_input: row.read("cumulative_input")?,
+        cumulative_output: row.read("cumulative_output")?,
+        cumulative_amount: row.read("cumulative_amount")?,
+        previous: row.read("previous")?,
+        bill,
+    };
+    Ok(Receipt::recall(
+        receipt,
+        row.read("payer_signature")?,
+        row.read("bill_signature")?,
+    ))
+}
+
+pub(crate) async fn newest_receipt(
+    session: &mut Session,
+    channel: ChannelId,
+) -> Result<Option<Receipt<Verified>>, LedgerError> {
+    let statement = sql(concat!(
+        "SELECT ",
+        receipt_columns!(),
+        " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
+          WHERE p.channel = ?1 ORDER BY p.sequence DESC LIMIT 1"
+    ))
+    .put(channel);
+    session.row(statement).await?.as_ref().map(read_receipt).transpose()
+}
+
+/// Stores a receipt, and the voucher that is new with it. The bill and the account are stored before; the account's
+/// totals, after.
+pub(crate) async fn insert_receipt(
+    session: &mut Session,
+    receipt: &Receipt<Verified>,
+    hash: ReceiptHash,
+    voucher: Option<&Signed<Voucher, Verified>>,
+) -> Result<(), LedgerError> {
+    const RECEIPT: &str = "INSERT INTO receipts (channel, sequence, hash, previous, cumulative_input,
+            cumulative_output, cumulative_amount, request, payer_signature, bill_signature)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let document = receipt.receipt();
+    session
+        .write(
+            sql(RECEIPT)
+                .put(document.channel)
+                .put(document.sequence)
+                .put(hash)
+                .put(document.previous)
+                .put(document.cumulative_input)
+                .put(document.cumulative_output)
+                .put(document.cumulative_amount)
+                .put(document.bill.request)
+                .put(*receipt.payer_signature())
+                .put(*receipt.bill_signature()),
+        )
+        .await?;
+    match voucher {
+        Some(voucher) => insert_voucher(session, voucher).await,
+        None => Ok(()),
+    }
+}
+
+/// Stores a voucher. Its channel's account is stored before.
+pub(crate) async fn insert_voucher(
+    session: &mut Session,
+    voucher: &Signed<Voucher, Verified>,
+) -> Result<(), LedgerError> {
+    session
+        .write(
+            sql("INSERT INTO vouchers (channel, amount, signature) VALUES (?1, ?2, ?3)")
+                .put(voucher.document().channel)
+                .put(voucher.document().amount)
+                .put(*voucher.signature()),
+        )
+        .await?;
+    Ok(())
+}
