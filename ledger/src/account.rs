@@ -46,6 +46,8 @@ pub(crate) struct Standing {
     pub(crate) account: Account,
     pub(crate) head: ReceiptHead,
     pub(crate) confirmed_sequence: u64,
+    /// The highest voucher, usable or not.
+    pub(crate) voucher: TokenAmount,
 }
 
 /// The columns [`read_standing`] needs, of the tables `channels` and `accounts` under the names `c` and `a`.
@@ -54,7 +56,8 @@ macro_rules! standing_columns {
         concat!(
             channel_columns!(),
             ", c.planned_deposit, a.side, a.authorized, a.spent, a.billed, a.head_sequence, a.head_input,
-             a.head_output, a.head_amount, a.head_hash, a.confirmed_sequence"
+             a.head_output, a.head_amount, a.head_hash, a.confirmed_sequence,
+             (SELECT amount FROM vouchers WHERE channel = c.id ORDER BY amount DESC LIMIT 1) AS voucher"
         )
     };
 }
@@ -89,6 +92,7 @@ pub(crate) fn read_standing(row: &SqliteRow) -> Result<Standing, LedgerError> {
         account,
         head,
         confirmed_sequence,
+        voucher: row.read_optional("voucher")?.unwrap_or(TokenAmount::ZERO),
     })
 }
 

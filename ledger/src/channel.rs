@@ -4,7 +4,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     ChainEventKind, ChannelState, Ledger, LedgerError, PublishedUsage,
-    column::{Put as _, Read as _, sql},
+    column::{Put as _, Read as _, from_json, sql},
     session::Session,
 };
 
@@ -199,8 +199,5 @@ impl Ledger {
 /// Reads the column `data` of an event.
 pub(crate) fn read_event_kind(row: &SqliteRow) -> Result<ChainEventKind, LedgerError> {
     let data: String = row.read("data")?;
-    serde_json::from_str(&data).map_err(|error| LedgerError::Unreadable {
-        column: "data",
-        source: sqlx::Error::Decode(error.into()),
-    })
+    from_json("data", &data)
 }

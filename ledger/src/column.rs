@@ -174,6 +174,21 @@ impl Column for TokenCount {
     }
 }
 
+/// A small value without a table of its own.
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, LedgerError> {
+    serde_json::to_string(value).map_err(|_| LedgerError::Inconsistent {
+        what: "a value can't be written as JSON",
+    })
+}
+
+/// Reads what [`to_json`] wrote into `column`.
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T, LedgerError> {
+    serde_json::from_str(text).map_err(|error| LedgerError::Unreadable {
+        column,
+        source: sqlx::Error::Decode(error.into()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -25,7 +25,6 @@ pub(crate) use request_columns;
 /// A request as an operation finds it.
 #[derive(Debug)]
 pub(crate) struct StoredRequest {
-    pub(crate) hash: RequestHash,
     pub(crate) request: Signed<InferenceRequest, Verified>,
     pub(crate) content_salt: ContentSalt,
     pub(crate) begun_at: UnixSeconds,
@@ -70,7 +69,6 @@ pub(crate) fn read_request(row: &SqliteRow) -> Result<StoredRequest, LedgerError
         }),
     };
     Ok(StoredRequest {
-        hash,
         request: Signed::recall(request, row.read("signature")?),
         content_salt: row.read("content_salt")?,
         begun_at: row.read("begun_at")?,

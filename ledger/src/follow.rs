@@ -13,7 +13,7 @@ use crate::{
     Block, ChainEvent, ChainEventKind, ChannelState, Ledger, LedgerError, Outcome,
     account::refresh_authorized,
     channel::{find_channel, read_event_kind},
-    column::{Put as _, Read as _, sql},
+    column::{Put as _, Read as _, sql, to_json},
     error::Failure,
     session::Session,
     writer::Operation,
@@ -444,10 +444,7 @@ async fn store_state(
 
 /// Whether the event is new: endpoints repeat themselves.
 async fn insert_event(session: &mut Session, event: &ChainEvent) -> Result<bool, LedgerError> {
-    // These types have no map keys that JSON can't write.
-    let data = serde_json::to_string(&event.kind).map_err(|_| LedgerError::Inconsistent {
-        what: "an event can't be written as JSON",
-    })?;
+    let data = to_json(&event.kind)?;
     let inserted = session
         .write(
             sql(

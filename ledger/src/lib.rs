@@ -3,19 +3,25 @@
 mod acceptance;
 mod account;
 mod billing;
+mod budget;
 mod buying;
 mod chain;
 mod channel;
+mod claim;
 mod column;
 mod document;
 mod error;
 mod follow;
 mod lock;
 mod migration;
+mod obligation;
 mod open;
+mod purchase;
+mod quality;
 mod serving;
 mod session;
 mod settling;
+mod transaction;
 mod writer;
 
 pub use buying::{

@@ -53,6 +53,14 @@ impl Session {
         self.control(statement).await
     }
 
+    /// Runs a statement that changes the store and gives the row it made.
+    pub(crate) async fn write_returning(&mut self, statement: Statement) -> Result<SqliteRow, LedgerError> {
+        self.wrote = true;
+        self.row(statement).await?.ok_or(LedgerError::Inconsistent {
+            what: "a row that was written is missing",
+        })
+    }
+
     /// Runs a statement that begins or ends a transaction.
     pub(crate) async fn control(&mut self, statement: Statement) -> Result<SqliteQueryResult, LedgerError> {
         let operation = self.operation;

@@ -1,0 +1,225 @@
+//! Signed transactions: stored before they are broadcast, until their fate is final.
+
+use alloy::primitives::{Address, Bytes};
+use lloom_receipts::UnixSeconds;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{
+    Finish, Ledger, LedgerError, NewTransaction, Outcome, Purpose, SettleError, TransactionId, TransactionRecord,
+    column::{Column, Put as _, Read as _, from_json, sql, to_json},
+    session::Session,
+    writer::Operation,
+};
+
+impl Column for TransactionId {
+    type Form = i64;
+
+    fn store(self) -> i64 {
+        self.0
+    }
+
+    fn load(form: i64) -> Option<Self> {
+        Some(Self(form))
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, sender, nonce, hash, raw, purpose, replaces, max_fee, priority_fee, gas_limit, deadline,
+                 recorded_at, broadcast_at, finish FROM transactions ",
+            $rest
+        )
+    };
+}
+
+impl Ledger {
+    /// Stores a signed transaction, before it is broadcast. The same one again gives its name again.
+    ///
+    /// # Errors
+    /// [`SettleError::NoReplacement`] when it can't replace what it says it does.
+    pub async fn record_transaction(&self, transaction: NewTransaction) -> Result<TransactionId, SettleError> {
+        self.submit(RecordTransaction { transaction }).await
+    }
+
+    /// Notes that a transaction was (again) handed to an endpoint. That says nothing of its fate.
+    ///
+    /// # Errors
+    /// [`SettleError::UnknownTransaction`].
+    pub async fn mark_broadcast(&self, id: TransactionId, now: UnixSeconds) -> Result<(), SettleError> {
+        self.submit(MarkBroadcast { id, now }).await
+    }
+
+    /// Records what became of a transaction for good.
+    ///
+    /// # Errors
+    /// [`SettleError::UnknownTransaction`], [`SettleError::FinishedOtherwise`].
+    pub async fn finish_transaction(&self, id: TransactionId, finish: Finish) -> Result<Outcome, SettleError> {
+        self.submit(FinishTransaction { id, finish }).await
+    }
+
+    /// The transactions whose fate is unknown, by sender and nonce.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn pending_transactions(&self) -> Result<Vec<TransactionRecord>, LedgerError> {
+        let statement = sql(select!("WHERE finish IS NULL ORDER BY sender, nonce, id"));
+        let rows = self
+            .snapshot("list pending transactions")
+            .await?
+            .rows(statement)
+            .await?;
+        rows.iter().map(read_transaction).collect()
+    }
+
+    /// The newest transactions, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn transactions(&self, limit: u32) -> Result<Vec<TransactionRecord>, LedgerError> {
+        let statement = sql(select!("ORDER BY id DESC LIMIT ?1")).put(i64::from(limit));
+        let rows = self.snapshot("list transactions").await?.rows(statement).await?;
+        rows.iter().map(read_transaction).collect()
+    }
+
+    /// The highest nonce of a stored transaction of `from` that was not dropped.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn highest_nonce(&self, from: Address) -> Result<Option<u64>, LedgerError> {
+        let statement =
+            sql("SELECT nonce FROM transactions WHERE sender = ?1 AND NOT dropped ORDER BY nonce DESC LIMIT 1")
+                .put(from);
+        let row = self.snapshot("read the highest nonce").await?.row(statement).await?;
+        row.map(|row| row.read("nonce")).transpose()
+    }
+}
+
+struct RecordTransaction {
+    transaction: NewTransaction,
+}
+
+impl Operation for RecordTransaction {
+    const NAME: &'static str = "record a transaction";
+    type Output = TransactionId;
+    type Error = SettleError;
+
+    async fn run(&self, session: &mut Session) -> Result<TransactionId, SettleError> {
+        let transaction = &self.transaction;
+        let known = session
+            .row(sql("SELECT id FROM transactions WHERE hash = ?1").put(transaction.hash))
+            .await?;
+        if let Some(row) = known {
+            return Ok(row.read("id")?);
+        }
+        if let Some(replaces) = transaction.replaces {
+            let replaced = find_transaction(session, replaces).await?;
+            if (replaced.from, replaced.nonce) != (transaction.from, transaction.nonce) {
+                return Err(SettleError::NoReplacement { replaces });
+            }
+        }
+        let row = session
+            .write_returning(
+                sql(
+                    "INSERT INTO transactions (sender, nonce, hash, raw, purpose, replaces, max_fee, priority_fee,
+                                               gas_limit, deadline, recorded_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING id",
+                )
+                .put(transaction.from)
+                .put(transaction.nonce)
+                .put(transaction.hash)
+                .put(transaction.raw.to_vec())
+                .put(to_json(&transaction.purpose)?)
+                .put_optional(transaction.replaces)
+                .put(transaction.max_fee)
+                .put(transaction.priority_fee)
+                .put(transaction.gas_limit)
+                .put_optional(transaction.deadline)
+                .put(transaction.now),
+            )
+            .await?;
+        Ok(row.read("id")?)
+    }
+}
+
+struct MarkBroadcast {
+    id: TransactionId,
+    now: UnixSeconds,
+}
+
+impl Operation for MarkBroadcast {
+    const NAME: &'static str = "mark a transaction as broadcast";
+    type Output = ();
+    type Error = SettleError;
+
+    async fn run(&self, session: &mut Session) -> Result<(), SettleError> {
+        find_transaction(session, self.id).await?;
+        session
+            .write(
+                sql("UPDATE transactions SET broadcast_at = ?2 WHERE id = ?1")
+                    .put(self.id)
+                    .put(self.now),
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+struct FinishTransaction {
+    id: TransactionId,
+    finish: Finish,
+}
+
+impl Operation for FinishTransaction {
+    const NAME: &'static str = "finish a transaction";
+    type Output = Outcome;
+    type Error = SettleError;
+
+    async fn run(&self, session: &mut Session) -> Result<Outcome, SettleError> {
+        match find_transaction(session, self.id).await?.finish {
+            Some(finish) if finish == self.finish => return Ok(Outcome::AlreadyKnown),
+            Some(finish) => return Err(SettleError::FinishedOtherwise { id: self.id, finish }),
+            None => {}
+        }
+        if let Finish::Replaced { by } = self.finish {
+            find_transaction(session, by).await?;
+        }
+        session
+            .write(
+                sql("UPDATE transactions SET finish = ?2, dropped = ?3 WHERE id = ?1")
+                    .put(self.id)
+                    .put(to_json(&self.finish)?)
+                    .put(self.finish == Finish::Dropped),
+            )
+            .await?;
+        Ok(Outcome::Recorded)
+    }
+}
+
+async fn find_transaction(session: &mut Session, id: TransactionId) -> Result<TransactionRecord, SettleError> {
+    let row = session.row(sql(select!("WHERE id = ?1")).put(id)).await?;
+    let row = row.ok_or(SettleError::UnknownTransaction { id })?;
+    Ok(read_transaction(&row)?)
+}
+
+fn read_transaction(row: &SqliteRow) -> Result<TransactionRecord, LedgerError> {
+    let purpose: String = row.read("purpose")?;
+    let finish: Option<String> = row.read_optional("finish")?;
+    let raw: Vec<u8> = row.read("raw")?;
+    Ok(TransactionRecord {
+        id: row.read("id")?,
+        from: row.read("sender")?,
+        nonce: row.read("nonce")?,
+        hash: row.read("hash")?,
+        raw: Bytes::from(raw),
+        purpose: from_json::<Purpose>("purpose", &purpose)?,
+        replaces: row.read_optional("replaces")?,
+        max_fee: row.read("max_fee")?,
+        priority_fee: row.read("priority_fee")?,
+        gas_limit: row.read("gas_limit")?,
+        deadline: row.read_optional("deadline")?,
+        recorded_at: row.read("recorded_at")?,
+        broadcast_at: row.read_optional("broadcast_at")?,
+        finish: finish.map(|finish| from_json("finish", &finish)).transpose()?,
+    })
+}
