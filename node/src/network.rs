@@ -18,11 +18,13 @@ mod behaviour;
 mod bootstrap;
 mod codec;
 mod config;
+mod dial;
 mod error;
 mod event_loop;
 mod handle;
 mod identity;
 mod inference;
+mod listen;
 mod stream;
 
 use std::sync::Arc;
@@ -80,7 +82,7 @@ impl Network {
         tokio::spawn(async move {
             // Held by the task itself, so that even a panic in it is told to those who wait.
             let _guard = guard;
-            event_loop.run().await;
+            Box::pin(event_loop.run()).await;
         });
         let handle = NetworkHandle {
             shared: Arc::new(shared),
@@ -119,3 +121,6 @@ pub(crate) fn offer_for_tests(operator: alloy::primitives::Address) -> crate::Of
         agent: "lloom/test".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 use std::{io, sync::Arc, time::Duration};
 
+use alloy::primitives::Address;
 use libp2p::{Multiaddr, PeerId, TransportError, request_response::OutboundFailure, swarm::DialError};
 
 use crate::OfferError;
@@ -66,10 +67,10 @@ pub enum NetworkError {
         peer: PeerId,
     },
     /// An offer that is not believed, or that can't be served.
-    #[error("the offer of {peer} is refused")]
+    #[error("the offer of {sender} is refused")]
     Offer {
         /// Whose offer.
-        peer: PeerId,
+        sender: Address,
         /// The broken rule.
         #[source]
         source: OfferError,

@@ -27,10 +27,11 @@ use super::{
     bootstrap::Bootstrap,
     codec::{Answer, Question},
     config::NetworkConfig,
+    dial::{dial_error, dial_options, named_peer},
     error::{NetworkError, OpenStreamError},
-    handle::{Command, Status, named_peer},
+    handle::{Command, Status},
     identity::peer_address,
-    inference::NoAddress,
+    listen::check_free,
 };
 use crate::{
     Offer,
@@ -98,6 +99,10 @@ impl EventLoop {
         }
         let mut opening = HashMap::new();
         for address in self.config.listen.clone() {
+            check_free(&address).map_err(|source| NetworkError::Listen {
+                address: address.clone(),
+                source: libp2p::TransportError::Other(source),
+            })?;
             let listener = self
                 .swarm
                 .listen_on(address.clone())
@@ -515,25 +520,6 @@ fn believe(peer: PeerId, answer: Answer) -> Result<Offer, NetworkError> {
     let sender = peer_address(&peer).ok_or(NetworkError::NoAddress { peer })?;
     match offer.check(sender) {
         Ok(()) => Ok(*offer),
-        Err(source) => Err(NetworkError::Offer { peer, source }),
+        Err(source) => Err(NetworkError::Offer { sender, source }),
     }
-}
-
-fn dial_options(named: Option<PeerId>, address: &Multiaddr) -> DialOpts {
-    match named {
-        Some(peer) => DialOpts::peer_id(peer)
-            .condition(PeerCondition::Always)
-            .addresses(vec![address.clone()])
-            .build(),
-        None => DialOpts::unknown_peer_id().address(address.clone()).build(),
-    }
-}
-
-fn dial_error(address: Multiaddr, error: Arc<DialError>) -> NetworkError {
-    if let DialError::Denied { cause } = &*error
-        && let Some(NoAddress(peer)) = cause.downcast_ref()
-    {
-        return NetworkError::NoAddress { peer: *peer };
-    }
-    NetworkError::Dial { address, source: error }
 }

@@ -14,7 +14,6 @@ use super::{
     codec::check_size,
     config::{NetworkLimits, NetworkName},
     error::{NetworkError, OpenStreamError},
-    identity::peer_address,
     stream::{InferenceStream, OpenReply},
 };
 use crate::{
@@ -64,12 +63,11 @@ pub(super) struct Status {
 }
 
 /// Speaks to the node's event loop. Cheap to clone; the node stops when the last one is gone or one says so.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NetworkHandle {
     pub(super) shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) local: PeerId,
     pub(super) address: Address,
@@ -156,7 +154,7 @@ impl NetworkHandle {
             .check(self.shared.address)
             .and_then(|()| check_size(&offer))
             .map_err(|source| NetworkError::Offer {
-                peer: self.shared.local,
+                sender: self.shared.address,
                 source,
             })?;
         self.send(Command::ServeOffer { offer: Box::new(offer) }).await
@@ -204,7 +202,7 @@ impl NetworkHandle {
             .take(self.shared.limits.candidates)
             .collect();
         let mut found: Vec<(PeerId, Offer)> = stream::iter(candidates)
-            .map(|peer| async move { (peer, self.request_offer(peer).await) })
+            .map(|peer| async move { (peer, self.request_offer_in_time(peer).await) })
             .buffer_unordered(self.shared.limits.offers_in_flight.max(1))
             .filter_map(|(peer, answer)| {
                 let offer = answer
@@ -235,6 +233,17 @@ impl NetworkHandle {
         self.shared.stopped.cancelled().await;
     }
 
+    /// A record may name a peer that is long gone, whose dial would take its time.
+    async fn request_offer_in_time(&self, peer: PeerId) -> Result<Offer, NetworkError> {
+        let limit = self.shared.limits.offer;
+        timeout(limit, self.request_offer(peer))
+            .await
+            .map_err(|_| NetworkError::Timeout {
+                operation: "asking for an offer",
+                limit,
+            })?
+    }
+
     /// Waits, briefly, until a node that has just started knows whom to ask.
     async fn wait_for_peers(&self) -> Result<(), NetworkError> {
         let mut status = self.shared.status.clone();
@@ -256,6 +265,12 @@ impl NetworkHandle {
     }
 }
 
+impl std::fmt::Debug for NetworkHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "NetworkHandle({})", self.shared.local)
+    }
+}
+
 /// An error with its causes, on one line of a log.
 struct Chain<'error>(&'error (dyn std::error::Error + 'static));
 
@@ -268,17 +283,5 @@ impl std::fmt::Display for Chain<'_> {
             cause = error.source();
         }
         Ok(())
-    }
-}
-
-/// Refuses an address that names a peer without an Ethereum key, before it is dialed.
-pub(super) fn named_peer(address: &Multiaddr) -> Result<Option<PeerId>, NetworkError> {
-    let named = address.iter().last().and_then(|part| match part {
-        Protocol::P2p(peer) => Some(peer),
-        _ => None,
-    });
-    match named {
-        Some(peer) if peer_address(&peer).is_none() => Err(NetworkError::NoAddress { peer }),
-        named => Ok(named),
     }
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::network::offer_for_tests as offer;
 
 type Spoil = fn(&mut Offer);
+type IsExpected = fn(&OfferError) -> bool;
 
 #[test]
 fn believes_only_the_operator_itself() {
@@ -20,7 +21,7 @@ fn believes_only_the_operator_itself() {
 #[test]
 fn every_part_has_its_limit() {
     let sender = Address::repeat_byte(7);
-    let cases: [(Spoil, fn(&OfferError) -> bool); 6] = [
+    let cases: [(Spoil, IsExpected); 6] = [
         (
             |offer| offer.models = vec![offer.models[0].clone(); MAX_MODELS + 1],
             |error| matches!(error, OfferError::TooManyModels { count } if *count == MAX_MODELS + 1),
