@@ -18,8 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`network`] finds peers and opens streams, [`backend`] speaks to the LLM server behind an executor,
-//! picks an executor by price and measured quality.
+//! [`network`] finds peers and opens streams, [`backend`] speaks to the LLM server behind an executor.
 //!
 //! This crate holds no money and decides no signature's validity: documents are checked by `lloom-receipts`, and what
 //! has to survive a crash is in `lloom-ledger` before it is visible here.
@@ -29,7 +28,7 @@ pub mod discovery;
 pub mod network;
 mod offer;
 
-pub use backend::{BackendConfig, BackendError, BackendEvent, Secret};
+pub use backend::{Backend, BackendConfig, BackendError, BackendEvent, Secret};
 pub use network::{
     IncomingStream, IncomingStreams, InferenceStream, Network, NetworkConfig, NetworkError, NetworkHandle,
     peer_address, peer_id,

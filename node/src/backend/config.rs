@@ -34,8 +34,10 @@ pub struct Timeouts {
     pub first_event: Duration,
     /// Between two events. Comments that only keep the connection alive are no events.
     pub idle: Duration,
-    /// For a whole answer, and for each short question (models, token counts) a tenth of it at most.
+    /// For a whole answer.
     pub total: Duration,
+    /// For a short question: the models, or how many tokens a text has.
+    pub question: Duration,
 }
 
 impl Default for Timeouts {
@@ -45,6 +47,7 @@ impl Default for Timeouts {
             first_event: Duration::from_secs(300),
             idle: Duration::from_secs(120),
             total: Duration::from_secs(3600),
+            question: Duration::from_secs(10),
         }
     }
 }
