@@ -18,7 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`network`] finds peers and opens streams, [`backend`] speaks to the LLM server behind an executor.
+//! [`network`] finds peers and opens streams, [`backend`] speaks to the LLM server behind an executor, [`selection`]
+//! picks an executor by price and measured quality.
 //!
 //! This crate holds no money and decides no signature's validity: documents are checked by `lloom-receipts`, and what
 //! has to survive a crash is in `lloom-ledger` before it is visible here.
@@ -27,6 +28,7 @@ pub mod backend;
 pub mod discovery;
 pub mod network;
 mod offer;
+pub mod selection;
 
 pub use backend::{Backend, BackendConfig, BackendError, BackendEvent, Secret};
 pub use network::{
