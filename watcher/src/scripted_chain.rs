@@ -1,0 +1,230 @@
+//! A chain that does what a test writes down. No EVM: it answers what the follower and the sender ask.
+
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use alloy::{
+    primitives::{Address, B256, Bytes, LogData, U256, keccak256},
+    rpc::types::Log,
+};
+use lloom_ledger::Block;
+use lloom_receipts::{BlockNumber, UnixSeconds};
+
+use crate::chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt};
+
+#[derive(Clone, Default)]
+pub(crate) struct ScriptedChain {
+    script: Arc<Mutex<Script>>,
+}
+
+#[derive(Default)]
+struct Script {
+    blocks: Vec<(Block, Vec<Log>)>,
+    forks: u64,
+    /// The most blocks whose logs are given at once.
+    range_limit: Option<u64>,
+    /// How many answers fail before one succeeds again.
+    failures: u32,
+    ranges: Vec<u64>,
+    by_hash: usize,
+    receipts: BTreeMap<B256, MinedTransaction>,
+    broadcasts: Vec<Bytes>,
+    broadcasts_fail: bool,
+    nonces: (u64, BTreeMap<B256, u64>),
+    fees: Option<FeeQuote>,
+}
+
+impl ScriptedChain {
+    /// A chain of `length` blocks above genesis.
+    pub(crate) fn with_blocks(length: u64) -> Self {
+        let chain = Self::default();
+        for _ in 0..=length {
+            chain.mine(Vec::new());
+        }
+        chain
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    /// Adds a block that holds these logs.
+    pub(crate) fn mine(&self, logs: Vec<(Address, LogData)>) -> Block {
+        let mut script = self.script();
+        let number = script.blocks.len() as u64;
+        let parent = script.blocks.last().map_or(B256::ZERO, |(block, _)| block.hash);
+        let hash = keccak256([parent.as_slice(), &number.to_be_bytes(), &script.forks.to_be_bytes()].concat());
+        let block = Block {
+            number: BlockNumber::new(number),
+            hash,
+            parent,
+            timestamp: UnixSeconds::new(1_000_000 + 2 * number),
+        };
+        let logs = logs
+            .into_iter()
+            .enumerate()
+            .map(|(index, (address, data))| Log {
+                inner: alloy::primitives::Log { address, data },
+                block_hash: Some(hash),
+                block_number: Some(number),
+                block_timestamp: None,
+                transaction_hash: Some(keccak256(hash)),
+                transaction_index: Some(0),
+                log_index: Some(index as u64),
+                removed: false,
+            })
+            .collect();
+        script.blocks.push((block, logs));
+        block
+    }
+
+    /// Takes the newest `depth` blocks away. What is mined next is another fork.
+    pub(crate) fn fork(&self, depth: usize) {
+        let mut script = self.script();
+        let left = script.blocks.len() - depth;
+        script.blocks.truncate(left);
+        script.forks += 1;
+    }
+
+    pub(crate) fn limit_ranges(&self, blocks: u64) {
+        self.script().range_limit = Some(blocks);
+    }
+
+    pub(crate) fn fail_next(&self, answers: u32) {
+        self.script().failures = answers;
+    }
+
+    /// The widths of the ranges whose logs were given, and how many blocks were asked for by hash.
+    pub(crate) fn log_requests(&self) -> (Vec<u64>, usize) {
+        let script = self.script();
+        (script.ranges.clone(), script.by_hash)
+    }
+
+    pub(crate) fn set_receipt(&self, receipt: MinedTransaction) {
+        self.script().receipts.insert(receipt.hash, receipt);
+    }
+
+    pub(crate) fn set_nonces(&self, pending: u64, at_blocks: &[(B256, u64)]) {
+        self.script().nonces = (pending, at_blocks.iter().copied().collect());
+    }
+
+    pub(crate) fn set_fees(&self, fees: FeeQuote) {
+        self.script().fees = Some(fees);
+    }
+
+    pub(crate) fn fail_broadcasts(&self, fail: bool) {
+        self.script().broadcasts_fail = fail;
+    }
+
+    pub(crate) fn broadcasts(&self) -> Vec<Bytes> {
+        self.script().broadcasts.clone()
+    }
+
+    fn answering(&self, operation: &'static str) -> Result<MutexGuard<'_, Script>, ChainError> {
+        let mut script = self.script();
+        if script.failures > 0 {
+            script.failures -= 1;
+            return Err(ChainError::Unavailable {
+                operation,
+                endpoint: String::from("scripted"),
+                reason: String::from("as the test wrote"),
+            });
+        }
+        Ok(script)
+    }
+}
+
+fn refused(operation: &'static str, message: &str) -> ChainError {
+    ChainError::Refused {
+        operation,
+        endpoint: String::from("scripted"),
+        code: -32_000,
+        message: message.to_owned(),
+    }
+}
+
+impl Chain for ScriptedChain {
+    async fn head(&self) -> Result<Block, ChainError> {
+        Ok(self.answering("head")?.blocks.last().unwrap().0)
+    }
+
+    async fn block(&self, number: BlockNumber) -> Result<Option<Block>, ChainError> {
+        let script = self.answering("block")?;
+        Ok(script.blocks.get(number.get() as usize).map(|(block, _)| *block))
+    }
+
+    async fn logs(&self, range: RangeInclusive<BlockNumber>, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+        let mut script = self.answering("logs")?;
+        let (first, last) = (range.start().get(), range.end().get());
+        let width = last - first + 1;
+        if script.range_limit.is_some_and(|limit| width > limit) {
+            return Err(refused("logs", "query exceeds max block range"));
+        }
+        script.ranges.push(width);
+        Ok(script.blocks[first as usize..=last as usize]
+            .iter()
+            .flat_map(|(_, logs)| logs)
+            .filter(|log| addresses.contains(&log.inner.address))
+            .cloned()
+            .collect())
+    }
+
+    async fn logs_of_block(&self, hash: B256, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+        let mut script = self.answering("logs_of_block")?;
+        script.by_hash += 1;
+        let (_, logs) = script
+            .blocks
+            .iter()
+            .find(|(block, _)| block.hash == hash)
+            .ok_or_else(|| refused("logs_of_block", "unknown block"))?;
+        let logs = logs.iter().filter(|log| addresses.contains(&log.inner.address));
+        Ok(logs.cloned().collect())
+    }
+
+    async fn call(&self, _: Address, _: &Call, _: Option<u64>) -> Result<CallOutcome<Bytes>, ChainError> {
+        Err(refused("call", "a scripted chain executes nothing"))
+    }
+
+    async fn estimate_gas(&self, _: Address, _: &Call) -> Result<CallOutcome<u64>, ChainError> {
+        Ok(CallOutcome::Returned(100_000))
+    }
+
+    async fn fees(&self) -> Result<FeeQuote, ChainError> {
+        Ok(self.answering("fees")?.fees.unwrap_or(FeeQuote {
+            base_fee: 10,
+            priority_fee: 1,
+        }))
+    }
+
+    async fn nonce(&self, _: Address, at: NonceAt) -> Result<u64, ChainError> {
+        let script = self.answering("nonce")?;
+        Ok(match at {
+            NonceAt::Pending => script.nonces.0,
+            NonceAt::Block(hash) => script.nonces.1.get(&hash).copied().unwrap_or(0),
+        })
+    }
+
+    async fn native_balance(&self, _: Address) -> Result<U256, ChainError> {
+        Ok(U256::MAX)
+    }
+
+    async fn code(&self, _: Address) -> Result<Bytes, ChainError> {
+        Ok(Bytes::new())
+    }
+
+    async fn broadcast(&self, raw: &Bytes) -> Result<Broadcast, ChainError> {
+        let mut script = self.answering("broadcast")?;
+        if script.broadcasts_fail {
+            return Err(refused("broadcast", "as the test wrote"));
+        }
+        script.broadcasts.push(raw.clone());
+        Ok(Broadcast::Accepted)
+    }
+
+    async fn transaction_receipt(&self, hash: B256) -> Result<Option<MinedTransaction>, ChainError> {
+        Ok(self.answering("transaction_receipt")?.receipts.get(&hash).cloned())
+    }
+}
