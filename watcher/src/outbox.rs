@@ -1,0 +1,169 @@
+use std::time::{Duration, SystemTime};
+
+use alloy::primitives::{Address, U256};
+use lloom_ledger::{Finish, Ledger, Purpose};
+use lloom_receipts::{Keypair, UnixSeconds};
+
+use crate::{
+    chain::{Call, CallOutcome, Chain, MinedTransaction},
+    fees::FeePolicy,
+    sender::{Heights, Order, SendError, Sender, SentTransaction, find_transaction},
+};
+
+/// Thousandths of an estimate that are added to it: the state may change until the transaction is mined.
+const GAS_MARGIN_PER_MILLE: u64 = 250;
+
+/// The gas limit for a call whose estimate is `gas`.
+pub(crate) const fn with_margin(gas: u64) -> u64 {
+    gas.saturating_add(gas / 1_000 * GAS_MARGIN_PER_MILLE)
+        .saturating_add(5_000)
+}
+
+/// A person's own transactions: approvals, deposits, openings, withdrawals.
+///
+/// They go the way a watcher's go: signed, stored, broadcast, and looked after until their fate is known, by this or by
+/// any later process with the same key and store. Two outboxes or watchers of one key must not run at once; one store
+/// has one process, so nothing has to be done for that.
+pub struct Outbox<C> {
+    chain: C,
+    ledger: Ledger,
+    sender: Sender<C>,
+    confirmations: u64,
+    poll_interval: Duration,
+}
+
+/// What a call would cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CostEstimate {
+    /// Gas it uses, about.
+    pub gas: u64,
+    /// What one gas costs now, wei.
+    pub gas_price: u128,
+}
+
+impl CostEstimate {
+    /// What it costs, about, wei.
+    pub fn wei(&self) -> U256 {
+        U256::from(self.gas) * U256::from(self.gas_price)
+    }
+}
+
+/// What became of a transaction, for good.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    /// It, or its replacement, is in a final block.
+    Mined(MinedTransaction),
+    /// Its nonce was used by a transaction that is not in the store. It will never be mined.
+    Dropped,
+}
+
+impl<C: Chain> Outbox<C> {
+    /// The outbox of `key` on `chain`. A transaction counts as final `confirmations` blocks deep.
+    pub fn new(
+        chain: C,
+        ledger: Ledger,
+        key: Keypair,
+        chain_id: u64,
+        fees: FeePolicy,
+        confirmations: u64,
+        poll_interval: Duration,
+    ) -> Self {
+        let sender = Sender::new(chain.clone(), ledger.clone(), key, chain_id, fees);
+        Self {
+            chain,
+            ledger,
+            sender,
+            confirmations,
+            poll_interval,
+        }
+    }
+
+    /// Whose transactions these are.
+    pub fn account(&self) -> Address {
+        self.sender.account()
+    }
+
+    /// What `call` would cost.
+    ///
+    /// # Errors
+    /// [`SendError::Reverted`] when the contract would refuse it.
+    pub async fn estimate(&self, call: &Call) -> Result<CostEstimate, SendError> {
+        Ok(CostEstimate {
+            gas: self.gas(call).await?,
+            gas_price: self.chain.fees().await?.gas_price(),
+        })
+    }
+
+    /// Signs, stores and broadcasts `call`.
+    ///
+    /// # Errors
+    /// [`SendError`]; then nothing was sent, and nothing will be.
+    pub async fn send(&self, call: Call) -> Result<SentTransaction, SendError> {
+        let gas_limit = with_margin(self.gas(&call).await?);
+        let order = Order {
+            call,
+            gas_limit,
+            purpose: Purpose::Other,
+            deadline: None,
+        };
+        self.sender.submit(order, now()).await
+    }
+
+    /// Waits until the fate of `sent` is known, pushing it and everything before it along.
+    ///
+    /// # Errors
+    /// [`SendError`] when the chain or the store fails: the transaction's fate is unknown then, not decided.
+    pub async fn confirm(&self, sent: &SentTransaction) -> Result<Fate, SendError> {
+        let mut id = sent.id;
+        loop {
+            self.advance().await?;
+            let Some(record) = find_transaction(&self.ledger, id).await? else {
+                return Ok(Fate::Dropped);
+            };
+            match record.finish {
+                Some(Finish::Replaced { by }) => id = by,
+                Some(Finish::Dropped) => return Ok(Fate::Dropped),
+                Some(Finish::Mined { .. }) => {
+                    if let Some(mined) = self.chain.transaction_receipt(record.hash).await? {
+                        return Ok(Fate::Mined(mined));
+                    }
+                    tokio::time::sleep(self.poll_interval).await;
+                }
+                None => tokio::time::sleep(self.poll_interval).await,
+            }
+        }
+    }
+
+    /// Sends again what an earlier process left without a known fate. [`confirm`](Self::confirm) of any later
+    /// transaction looks after them too.
+    ///
+    /// # Errors
+    /// [`SendError`] when the chain or the store fails.
+    pub async fn resume(&self) -> Result<(), SendError> {
+        self.sender.rebroadcast_all(now()).await
+    }
+
+    async fn gas(&self, call: &Call) -> Result<u64, SendError> {
+        match self.chain.estimate_gas(self.account(), call).await? {
+            CallOutcome::Returned(gas) => Ok(gas),
+            CallOutcome::Reverted(revert) => Err(SendError::Reverted { revert }),
+        }
+    }
+
+    async fn advance(&self) -> Result<(), SendError> {
+        let head = self.chain.head().await?;
+        let depth = head.number.below(self.confirmations);
+        let confirmed = match self.chain.block(depth).await? {
+            Some(block) => block,
+            None => return Ok(()),
+        };
+        self.sender
+            .advance(Heights { head, confirmed }, now(), |_| None)
+            .await
+            .map(drop)
+    }
+}
+
+fn now() -> UnixSeconds {
+    UnixSeconds::from(SystemTime::now())
+}

@@ -1,0 +1,477 @@
+//! Sends transactions so that a crash at any moment loses none and repeats none: sign, store, broadcast.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError},
+};
+
+use alloy::primitives::{Address, B256, U256};
+use lloom_ledger::{
+    Block, Finish, Ledger, LedgerError, NewTransaction, Purpose, SettleError, TransactionId, TransactionRecord,
+};
+use lloom_receipts::{Keypair, UnixSeconds};
+use tokio::sync::Mutex;
+
+use crate::{
+    chain::{Broadcast, Call, Chain, ChainError, MinedTransaction, NonceAt, Revert},
+    fees::{FeePolicy, Fees, FeesTooHigh},
+    transaction::{Envelope, SignedTransaction, UnreadableTransaction, call_of, sign},
+};
+
+/// Finished transactions that are looked through for one that a deep reorg has undone.
+const RECENT_TRANSACTIONS: u32 = 256;
+
+/// One key's transactions. Clones share the one place where nonces are given out.
+#[derive(Clone)]
+pub(crate) struct Sender<C> {
+    shared: Arc<Shared<C>>,
+}
+
+struct Shared<C> {
+    chain: C,
+    ledger: Ledger,
+    key: Keypair,
+    chain_id: u64,
+    fees: FeePolicy,
+    /// Held from choosing a nonce until the transaction is stored and broadcast.
+    nonces: Mutex<()>,
+    /// Transactions whose nonce looked used by a stranger once. One look at one endpoint is no proof.
+    suspects: std::sync::Mutex<BTreeSet<TransactionId>>,
+}
+
+/// A transaction that is stored, and so will be sent until its fate is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentTransaction {
+    /// Its name in the ledger.
+    pub id: TransactionId,
+    /// Its hash; a replacement has another one.
+    pub hash: B256,
+    /// Why the first endpoint didn't take it, if it didn't. It is sent again all the same.
+    pub refused: Option<String>,
+}
+
+/// A transaction whose fate is known.
+#[derive(Clone, Debug)]
+pub(crate) struct FinishedTransaction {
+    pub(crate) record: TransactionRecord,
+    pub(crate) finish: Finish,
+    pub(crate) mined: Option<MinedTransaction>,
+}
+
+/// Where the chain stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heights {
+    pub(crate) head: Block,
+    /// The newest block that counts as final.
+    pub(crate) confirmed: Block,
+}
+
+/// Why a transaction can't be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The contract would refuse it.
+    #[error("the contract refuses: {revert}")]
+    Reverted {
+        /// Its refusal.
+        revert: Revert,
+    },
+    /// Gas is too dear.
+    #[error(transparent)]
+    FeesTooHigh(#[from] FeesTooHigh),
+    /// The key has too few native coins for the gas.
+    #[error("{account} has {balance} wei for gas, and the transaction may need {needed}")]
+    InsufficientGasMoney {
+        /// Who pays.
+        account: Address,
+        /// What it has, wei.
+        balance: U256,
+        /// What the transaction may cost, wei.
+        needed: U256,
+    },
+    /// The chain gave no answer.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The store failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store refuses the transaction.
+    #[error("the store refuses the transaction")]
+    Settle(#[source] SettleError),
+    /// A stored transaction is damaged.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableTransaction),
+}
+
+impl From<SettleError> for SendError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Ledger(error) => Self::Ledger(error),
+            error => Self::Settle(error),
+        }
+    }
+}
+
+/// A stored transaction, if it is among the recent ones.
+pub(crate) async fn find_transaction(
+    ledger: &Ledger,
+    id: TransactionId,
+) -> Result<Option<TransactionRecord>, LedgerError> {
+    let recent = ledger.transactions(RECENT_TRANSACTIONS).await?;
+    Ok(recent.into_iter().find(|record| record.id == id))
+}
+
+/// What is to be sent.
+pub(crate) struct Order {
+    pub(crate) call: Call,
+    pub(crate) gas_limit: u64,
+    pub(crate) purpose: Purpose,
+    pub(crate) deadline: Option<UnixSeconds>,
+}
+
+impl<C: Chain> Sender<C> {
+    pub(crate) fn new(chain: C, ledger: Ledger, key: Keypair, chain_id: u64, fees: FeePolicy) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                chain,
+                ledger,
+                key,
+                chain_id,
+                fees,
+                nonces: Mutex::new(()),
+                suspects: std::sync::Mutex::default(),
+            }),
+        }
+    }
+
+    pub(crate) fn account(&self) -> Address {
+        self.shared.key.address()
+    }
+
+    /// Signs, stores and broadcasts, in this order. Once this returns, the transaction is sent until its fate is known,
+    /// whatever the first endpoint said to it.
+    pub(crate) async fn submit(&self, order: Order, now: UnixSeconds) -> Result<SentTransaction, SendError> {
+        let shared = &self.shared;
+        let _nonces = shared.nonces.lock().await;
+        let fees = shared.fees.offer(shared.chain.fees().await?, order.deadline, now)?;
+        self.check_gas_money(&order, fees).await?;
+        let envelope = Envelope {
+            chain_id: shared.chain_id,
+            nonce: self.next_nonce().await?,
+            gas_limit: order.gas_limit,
+            fees,
+        };
+        let signed = sign(&shared.key, &order.call, envelope);
+        let id = self
+            .store(&signed, envelope, order.purpose, None, order.deadline, now)
+            .await?;
+        let refused = self.broadcast(id, &signed, now).await?;
+        Ok(SentTransaction {
+            id,
+            hash: signed.hash,
+            refused,
+        })
+    }
+
+    /// Broadcasts every stored transaction without a known fate: what a start after a crash begins with.
+    pub(crate) async fn rebroadcast_all(&self, now: UnixSeconds) -> Result<(), SendError> {
+        for record in self.pending().await? {
+            self.rebroadcast(&record, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks what became of the pending transactions, finishes those whose fate is known, and pushes the others.
+    /// `deadline` says until when a transaction has to be mined, if anything presses.
+    pub(crate) async fn advance(
+        &self,
+        heights: Heights,
+        now: UnixSeconds,
+        deadline: impl Fn(&TransactionRecord) -> Option<UnixSeconds>,
+    ) -> Result<Vec<FinishedTransaction>, SendError> {
+        let pending = self.pending().await?;
+        let mut groups: BTreeMap<u64, Vec<TransactionRecord>> = BTreeMap::new();
+        for record in pending {
+            groups.entry(record.nonce).or_default().push(record);
+        }
+        let Some(first) = groups.keys().next().copied() else {
+            return Ok(Vec::new());
+        };
+        let chain = &self.shared.chain;
+        let next_at_head = chain.nonce(self.account(), NonceAt::Block(heights.head.hash)).await?;
+        let next_confirmed = chain
+            .nonce(self.account(), NonceAt::Block(heights.confirmed.hash))
+            .await?;
+        if next_at_head < first {
+            self.reopen(next_at_head..first, now).await?;
+        }
+        // Whatever waits for a later nonce waits for this one too.
+        let mut pressing = BTreeMap::new();
+        let mut earliest = None;
+        for (nonce, group) in groups.iter().rev() {
+            earliest = group.iter().filter_map(&deadline).chain(earliest).min();
+            pressing.insert(*nonce, earliest);
+        }
+        let mut finished = Vec::new();
+        for (nonce, group) in groups {
+            let mut mined = None;
+            for record in &group {
+                // Asked after the nonces: a transaction that used one has its receipt by now.
+                if let Some(receipt) = chain.transaction_receipt(record.hash).await? {
+                    mined = Some((record.clone(), receipt));
+                }
+            }
+            match mined {
+                Some((record, receipt)) if self.is_final(&receipt, heights).await? => {
+                    finished.extend(self.finish_mined(record, receipt, group).await?);
+                }
+                // In a block that may still be replaced.
+                Some(_) => self.clear_suspicion(&group),
+                None if next_confirmed > nonce => finished.extend(self.finish_dropped(group).await?),
+                None => {
+                    self.clear_suspicion(&group);
+                    let deadline = pressing.get(&nonce).copied().flatten();
+                    self.push(group, nonce == next_at_head, deadline, now).await?;
+                }
+            }
+        }
+        Ok(finished)
+    }
+
+    /// The next nonce: the only place that decides it. The chain counts strangers' use of the key, the ledger counts
+    /// what no endpoint's pool remembers.
+    async fn next_nonce(&self) -> Result<u64, SendError> {
+        let pending = self.shared.chain.nonce(self.account(), NonceAt::Pending).await?;
+        let stored = self.shared.ledger.highest_nonce(self.account()).await?;
+        Ok(stored.map_or(pending, |highest| pending.max(highest.saturating_add(1))))
+    }
+
+    async fn check_gas_money(&self, order: &Order, fees: Fees) -> Result<(), SendError> {
+        let balance = self.shared.chain.native_balance(self.account()).await?;
+        let gas = U256::from(order.gas_limit) * U256::from(fees.max_fee);
+        let needed = gas.saturating_add(order.call.value);
+        if balance < needed {
+            return Err(SendError::InsufficientGasMoney {
+                account: self.account(),
+                balance,
+                needed,
+            });
+        }
+        Ok(())
+    }
+
+    async fn store(
+        &self,
+        signed: &SignedTransaction,
+        envelope: Envelope,
+        purpose: Purpose,
+        replaces: Option<TransactionId>,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<TransactionId, SendError> {
+        let id = self
+            .shared
+            .ledger
+            .record_transaction(NewTransaction {
+                from: self.account(),
+                nonce: envelope.nonce,
+                hash: signed.hash,
+                raw: signed.raw.clone(),
+                purpose,
+                replaces,
+                max_fee: envelope.fees.max_fee,
+                priority_fee: envelope.fees.priority_fee,
+                gas_limit: envelope.gas_limit,
+                deadline,
+                now,
+            })
+            .await?;
+        tracing::info!(transaction = %signed.hash, nonce = envelope.nonce, max_fee = envelope.fees.max_fee, "stored a transaction");
+        Ok(id)
+    }
+
+    /// Hands stored bytes to the network. No failure here is final: the next round tries again.
+    async fn broadcast(
+        &self,
+        id: TransactionId,
+        signed: &SignedTransaction,
+        now: UnixSeconds,
+    ) -> Result<Option<String>, SendError> {
+        let refused = match self.shared.chain.broadcast(&signed.raw).await {
+            Ok(Broadcast::Accepted | Broadcast::AlreadyKnown | Broadcast::NonceUsed) => None,
+            Ok(Broadcast::Refused { reason }) => Some(reason),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(reason) = &refused {
+            tracing::warn!(transaction = %signed.hash, reason, "a transaction was not taken; it will be sent again");
+        }
+        self.shared.ledger.mark_broadcast(id, now).await?;
+        Ok(refused)
+    }
+
+    async fn rebroadcast(&self, record: &TransactionRecord, now: UnixSeconds) -> Result<(), SendError> {
+        let signed = SignedTransaction {
+            hash: record.hash,
+            raw: record.raw.clone(),
+        };
+        self.broadcast(record.id, &signed, now).await.map(drop)
+    }
+
+    async fn pending(&self) -> Result<Vec<TransactionRecord>, SendError> {
+        let mut pending = self.shared.ledger.pending_transactions().await?;
+        pending.retain(|record| record.from == self.account());
+        pending.sort_by_key(|record| (record.nonce, record.id));
+        Ok(pending)
+    }
+
+    async fn is_final(&self, receipt: &MinedTransaction, heights: Heights) -> Result<bool, SendError> {
+        if receipt.block > heights.confirmed.number {
+            return Ok(false);
+        }
+        // The receipt may be an endpoint's that has not heard of a fork yet.
+        let canonical = self.shared.chain.block(receipt.block).await?;
+        Ok(canonical.is_some_and(|block| block.hash == receipt.block_hash))
+    }
+
+    async fn finish_mined(
+        &self,
+        record: TransactionRecord,
+        receipt: MinedTransaction,
+        group: Vec<TransactionRecord>,
+    ) -> Result<Vec<FinishedTransaction>, SendError> {
+        self.clear_suspicion(&group);
+        let mut finished = Vec::new();
+        // The others first: should this be interrupted, the one that was mined is still looked at.
+        for other in group.into_iter().filter(|other| other.id != record.id) {
+            let finish = Finish::Replaced { by: record.id };
+            self.finish(other, finish, None, &mut finished).await?;
+        }
+        if !receipt.succeeded {
+            tracing::error!(transaction = %record.hash, gas_used = receipt.gas_used, "a transaction was reverted");
+        }
+        let finish = Finish::Mined {
+            block: receipt.block,
+            succeeded: receipt.succeeded,
+            gas_used: receipt.gas_used,
+            gas_price: receipt.gas_price,
+        };
+        self.finish(record, finish, Some(receipt), &mut finished).await?;
+        Ok(finished)
+    }
+
+    async fn finish_dropped(&self, group: Vec<TransactionRecord>) -> Result<Vec<FinishedTransaction>, SendError> {
+        let mut finished = Vec::new();
+        for record in group {
+            if self.is_suspected_again(record.id) {
+                tracing::warn!(transaction = %record.hash, nonce = record.nonce, "the nonce was used by a transaction that is not ours");
+                self.finish(record, Finish::Dropped, None, &mut finished).await?;
+            }
+        }
+        Ok(finished)
+    }
+
+    async fn finish(
+        &self,
+        record: TransactionRecord,
+        finish: Finish,
+        mined: Option<MinedTransaction>,
+        finished: &mut Vec<FinishedTransaction>,
+    ) -> Result<(), SendError> {
+        self.shared.ledger.finish_transaction(record.id, finish.clone()).await?;
+        finished.push(FinishedTransaction { record, finish, mined });
+        Ok(())
+    }
+
+    /// Replaces a transaction that waits too long by a dearer one, or sends it again.
+    async fn push(
+        &self,
+        group: Vec<TransactionRecord>,
+        is_next: bool,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<(), SendError> {
+        let Some(newest) = group.last() else {
+            return Ok(());
+        };
+        let sent_at = newest.broadcast_at.unwrap_or(newest.recorded_at);
+        let fees = &self.shared.fees;
+        // A higher fee doesn't help one that waits for an earlier nonce.
+        let lost_patience = now.since(newest.recorded_at) >= fees.patience(deadline, now);
+        if is_next && newest.broadcast_at.is_some() && lost_patience {
+            let previous = Fees {
+                max_fee: newest.max_fee,
+                priority_fee: newest.priority_fee,
+            };
+            let quote = self.shared.chain.fees().await?;
+            if let Some(raised) = fees.escalate(previous, quote, deadline, now) {
+                return self.replace(newest, raised, deadline, now).await;
+            }
+            tracing::debug!(transaction = %newest.hash, "the fee limit is reached; waiting on");
+        }
+        if newest.broadcast_at.is_none() || now.since(sent_at) >= fees.rebroadcast {
+            self.rebroadcast(newest, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        record: &TransactionRecord,
+        fees: Fees,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<(), SendError> {
+        let call = call_of(&record.raw)?;
+        let envelope = Envelope {
+            chain_id: self.shared.chain_id,
+            nonce: record.nonce,
+            gas_limit: record.gas_limit,
+            fees,
+        };
+        let signed = sign(&self.shared.key, &call, envelope);
+        tracing::info!(replaced = %record.hash, by = %signed.hash, max_fee = fees.max_fee, "raising a transaction's fee");
+        let id = self
+            .store(
+                &signed,
+                envelope,
+                record.purpose.clone(),
+                Some(record.id),
+                deadline,
+                now,
+            )
+            .await?;
+        self.broadcast(id, &signed, now).await.map(drop)
+    }
+
+    /// Sends finished transactions again whose nonce is free: a reorg deeper than the confirmations took them back, and
+    /// nothing later can be mined before them.
+    async fn reopen(&self, nonces: std::ops::Range<u64>, now: UnixSeconds) -> Result<(), SendError> {
+        let recent = self.shared.ledger.transactions(RECENT_TRANSACTIONS).await?;
+        for record in recent {
+            let was_mined = matches!(record.finish, Some(Finish::Mined { .. }));
+            if record.from == self.account() && was_mined && nonces.contains(&record.nonce) {
+                tracing::warn!(transaction = %record.hash, "a final transaction is gone from the chain; sending it again");
+                self.rebroadcast(&record, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_suspected_again(&self, id: TransactionId) -> bool {
+        !self.suspects().insert(id)
+    }
+
+    fn clear_suspicion(&self, group: &[TransactionRecord]) {
+        let mut suspects = self.suspects();
+        for record in group {
+            suspects.remove(&record.id);
+        }
+    }
+
+    fn suspects(&self) -> std::sync::MutexGuard<'_, BTreeSet<TransactionId>> {
+        // A set of suspicions has no invariant that a panic elsewhere could break.
+        self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

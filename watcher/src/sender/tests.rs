@@ -1,0 +1,277 @@
+use std::time::Duration;
+
+use lloom_ledger::StoreDeployment;
+use lloom_receipts::BlockNumber;
+
+use super::*;
+use crate::{chain::FeeQuote, scripted_chain::ScriptedChain};
+
+const NOW: UnixSeconds = UnixSeconds::new(2_000_000);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Fixture {
+    chain: ScriptedChain,
+    ledger: Ledger,
+    sender: Sender<ScriptedChain>,
+    heights: Heights,
+    _directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let chain = ScriptedChain::with_blocks(10);
+        let directory = tempfile::tempdir().unwrap();
+        let deployment = StoreDeployment {
+            chain_id: 31_337,
+            escrow: Address::repeat_byte(1),
+            settlement: Address::repeat_byte(2),
+        };
+        let ledger = Ledger::open(&directory.path().join("lloom.db"), &deployment)
+            .await
+            .unwrap();
+        let fees = FeePolicy {
+            max_fee: 1_000,
+            urgent_max_fee: 10_000,
+            urgent_within: Duration::from_secs(600),
+            min_priority_fee: 1,
+            patience: PATIENCE,
+            rebroadcast: Duration::from_secs(20),
+        };
+        let key = Keypair::from_secret([9; 32]).unwrap();
+        let sender = Sender::new(chain.clone(), ledger.clone(), key, 31_337, fees);
+        let heights = Heights {
+            head: chain.head().await.unwrap(),
+            confirmed: chain.block(BlockNumber::new(7)).await.unwrap().unwrap(),
+        };
+        Self {
+            chain,
+            ledger,
+            sender,
+            heights,
+            _directory: directory,
+        }
+    }
+
+    async fn submit(&self, deadline: Option<UnixSeconds>) -> SentTransaction {
+        let order = Order {
+            call: Call::transfer(Address::repeat_byte(3), U256::from(1)),
+            gas_limit: 21_000,
+            purpose: Purpose::Other,
+            deadline,
+        };
+        self.sender.submit(order, NOW).await.unwrap()
+    }
+
+    async fn advance(&self, now: UnixSeconds) -> Vec<(TransactionId, Finish)> {
+        let finished = self
+            .sender
+            .advance(self.heights, now, |record| record.deadline)
+            .await
+            .unwrap();
+        finished.into_iter().map(|done| (done.record.id, done.finish)).collect()
+    }
+
+    fn nonces(&self, pending: u64, confirmed: u64, head: u64) {
+        let (at_confirmed, at_head) = (self.heights.confirmed.hash, self.heights.head.hash);
+        self.chain
+            .set_nonces(pending, &[(at_confirmed, confirmed), (at_head, head)]);
+    }
+
+    fn receipt(&self, hash: B256, block: Block) -> MinedTransaction {
+        MinedTransaction {
+            hash,
+            block: block.number,
+            block_hash: block.hash,
+            succeeded: true,
+            gas_used: 21_000,
+            gas_price: 11,
+            logs: Vec::new(),
+        }
+    }
+
+    async fn record(&self, id: TransactionId) -> TransactionRecord {
+        find_transaction(&self.ledger, id).await.unwrap().unwrap()
+    }
+}
+
+fn later(seconds: u64) -> UnixSeconds {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+#[tokio::test]
+async fn a_nonce_is_never_given_twice_though_the_pool_forgets() {
+    let fixture = Fixture::new().await;
+    fixture.nonces(5, 5, 5);
+    let first = fixture.submit(None).await;
+    let second = fixture.submit(None).await;
+    assert_eq!(fixture.record(first.id).await.nonce, 5);
+    assert_eq!(fixture.record(second.id).await.nonce, 6);
+    // The key was used elsewhere in the meantime.
+    fixture.nonces(9, 5, 5);
+    let third = fixture.submit(None).await;
+    assert_eq!(fixture.record(third.id).await.nonce, 9);
+}
+
+#[tokio::test]
+async fn a_transaction_is_stored_before_the_network_sees_it_and_kept_when_nobody_takes_it() {
+    let fixture = Fixture::new().await;
+    fixture.chain.fail_broadcasts(true);
+    let sent = fixture.submit(None).await;
+    assert!(sent.refused.is_some());
+    assert!(fixture.chain.broadcasts().is_empty());
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 1);
+
+    fixture.chain.fail_broadcasts(false);
+    assert!(fixture.advance(later(5)).await.is_empty());
+    assert!(fixture.chain.broadcasts().is_empty(), "too early to send it again");
+    fixture.advance(later(20)).await;
+    assert_eq!(fixture.chain.broadcasts(), [fixture.record(sent.id).await.raw]);
+}
+
+#[tokio::test]
+async fn a_receipt_counts_when_its_block_is_final() {
+    let fixture = Fixture::new().await;
+    let sent = fixture.submit(None).await;
+    let shallow = fixture.chain.block(BlockNumber::new(8)).await.unwrap().unwrap();
+    fixture.chain.set_receipt(fixture.receipt(sent.hash, shallow));
+    fixture.nonces(1, 0, 1);
+    assert!(fixture.advance(later(1_000)).await.is_empty());
+    assert_eq!(
+        fixture.ledger.pending_transactions().await.unwrap().len(),
+        1,
+        "and no replacement is made"
+    );
+
+    let forked = Block {
+        hash: B256::repeat_byte(0xf0),
+        ..fixture.heights.confirmed
+    };
+    fixture.chain.set_receipt(fixture.receipt(sent.hash, forked));
+    assert!(
+        fixture.advance(later(1_000)).await.is_empty(),
+        "the receipt is of a fork"
+    );
+
+    fixture
+        .chain
+        .set_receipt(fixture.receipt(sent.hash, fixture.heights.confirmed));
+    fixture.nonces(1, 1, 1);
+    let finished = fixture.advance(later(1_000)).await;
+    assert!(matches!(finished[..], [(id, Finish::Mined { succeeded: true, .. })] if id == sent.id));
+    assert!(fixture.ledger.pending_transactions().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn waiting_long_is_answered_by_a_dearer_replacement_never_by_giving_up() {
+    let fixture = Fixture::new().await;
+    let sent = fixture.submit(None).await;
+    let mut now = NOW;
+    for _ in 0..3 {
+        now = now.plus(PATIENCE);
+        assert!(fixture.advance(now).await.is_empty());
+    }
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!(pending.len(), 4);
+    for pair in pending.windows(2) {
+        assert_eq!(pair[1].replaces, Some(pair[0].id));
+        assert_eq!(pair[1].nonce, pair[0].nonce);
+        assert!(pair[1].max_fee * 10 >= pair[0].max_fee * 11);
+        assert!(pair[1].priority_fee > pair[0].priority_fee);
+        assert_eq!(call_of(&pair[1].raw), call_of(&pair[0].raw));
+    }
+
+    // An earlier one is mined after all.
+    let winner = pending[1].clone();
+    fixture
+        .chain
+        .set_receipt(fixture.receipt(winner.hash, fixture.heights.confirmed));
+    fixture.nonces(1, 1, 1);
+    let finished = fixture.advance(now).await;
+    assert_eq!(finished.len(), 4);
+    for (id, finish) in finished {
+        if id == winner.id {
+            assert!(matches!(finish, Finish::Mined { .. }));
+        } else {
+            assert_eq!(finish, Finish::Replaced { by: winner.id });
+        }
+    }
+    assert!(matches!(
+        fixture.record(sent.id).await.finish,
+        Some(Finish::Replaced { .. })
+    ));
+}
+
+#[tokio::test]
+async fn escalation_stops_at_the_limit_and_a_near_deadline_lifts_it() {
+    let fixture = Fixture::new().await;
+    fixture.chain.set_fees(FeeQuote {
+        base_fee: 480,
+        priority_fee: 40,
+    });
+    let deadline = later(7_200);
+    fixture.submit(Some(deadline)).await;
+    for round in 1..=5 {
+        fixture.advance(later(60 * round)).await;
+    }
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 1);
+    fixture.advance(deadline.minus(Duration::from_secs(600))).await;
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!(pending.len(), 2);
+    assert!(pending[1].max_fee > 1_000);
+}
+
+#[tokio::test]
+async fn only_the_next_nonce_is_made_dearer_for_a_deadline_behind_it() {
+    let fixture = Fixture::new().await;
+    let first = fixture.submit(None).await;
+    fixture.submit(Some(later(100))).await;
+    fixture.advance(later(30)).await;
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!(pending.len(), 3);
+    let replacement = pending.iter().find(|record| record.replaces.is_some()).unwrap();
+    assert_eq!(replacement.replaces, Some(first.id));
+}
+
+#[tokio::test]
+async fn a_nonce_used_by_a_stranger_is_believed_at_the_second_look() {
+    let fixture = Fixture::new().await;
+    let sent = fixture.submit(None).await;
+    fixture.nonces(1, 1, 1);
+    assert!(fixture.advance(later(1)).await.is_empty());
+    assert_eq!(fixture.advance(later(2)).await, [(sent.id, Finish::Dropped)]);
+}
+
+#[tokio::test]
+async fn a_final_transaction_that_a_deep_reorg_took_back_is_sent_again() {
+    let fixture = Fixture::new().await;
+    let first = fixture.submit(None).await;
+    fixture
+        .chain
+        .set_receipt(fixture.receipt(first.hash, fixture.heights.confirmed));
+    fixture.nonces(1, 1, 1);
+    fixture.advance(later(1)).await;
+    fixture.submit(None).await;
+    let sent_before = fixture.chain.broadcasts().len();
+
+    fixture.nonces(0, 0, 0);
+    fixture.advance(later(2)).await;
+    let broadcasts = fixture.chain.broadcasts();
+    assert_eq!(broadcasts[sent_before..], [fixture.record(first.id).await.raw]);
+}
+
+#[tokio::test]
+async fn a_start_after_a_crash_sends_everything_again_unchanged() {
+    let fixture = Fixture::new().await;
+    let sent = fixture.submit(None).await;
+    let key = Keypair::from_secret([9; 32]).unwrap();
+    let restarted = Sender::new(
+        fixture.chain.clone(),
+        fixture.ledger.clone(),
+        key,
+        31_337,
+        FeePolicy::default(),
+    );
+    restarted.rebroadcast_all(later(1)).await.unwrap();
+    let raw = fixture.record(sent.id).await.raw;
+    assert_eq!(fixture.chain.broadcasts(), [raw.clone(), raw]);
+}
