@@ -1,0 +1,114 @@
+//! What the ledger holds, as the planner and the closer see it.
+
+use std::{collections::HashMap, time::Duration};
+
+use alloy::primitives::Address;
+use lloom_ledger::{Claimable, Ledger, LedgerError, Purpose, TransactionRecord};
+use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
+
+use crate::planner::Candidate;
+
+/// Everything that can be claimed, and what is under way.
+pub(crate) struct Books {
+    claimables: HashMap<ChannelId, Claimable>,
+    /// What pending transactions will settle, if they do.
+    under_way: HashMap<ChannelId, TokenAmount>,
+    closing: Vec<ChannelId>,
+    grace: Duration,
+}
+
+impl Books {
+    /// Reads what is claimable by `payees` in their tokens.
+    pub(crate) async fn open(
+        ledger: &Ledger,
+        payees: &[(Address, Address)],
+        grace: Duration,
+    ) -> Result<Self, LedgerError> {
+        let mut claimables = HashMap::new();
+        for (payee, token) in payees {
+            for claimable in ledger.claimable(*payee).await? {
+                if claimable.channel.parameters.token == *token && claimable.channel.is_open() {
+                    claimables.insert(claimable.channel.id, claimable);
+                }
+            }
+        }
+        let mut books = Self {
+            claimables,
+            under_way: HashMap::new(),
+            closing: Vec::new(),
+            grace,
+        };
+        for record in ledger.pending_transactions().await? {
+            books.count(record);
+        }
+        Ok(books)
+    }
+
+    fn count(&mut self, record: TransactionRecord) {
+        match record.purpose {
+            Purpose::Claim { rows, .. } => {
+                for (channel, amount) in rows {
+                    let known = self.under_way.entry(channel).or_default();
+                    *known = amount.max(*known);
+                }
+            }
+            Purpose::Close { channel, .. } => self.closing.push(channel),
+            Purpose::Other => {}
+        }
+    }
+
+    pub(crate) fn claimables(&self) -> &HashMap<ChannelId, Claimable> {
+        &self.claimables
+    }
+
+    /// The channels to plan with: what a pending transaction will settle counts as settled, so it is not claimed twice.
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+        self.claimables
+            .values()
+            .filter(|claimable| !self.closing.contains(&claimable.channel.id))
+            .map(|claimable| {
+                let mut candidate = candidate(claimable, self.grace);
+                if let Some(under_way) = self.under_way.get(&claimable.channel.id) {
+                    candidate.settled = candidate.settled.max(*under_way);
+                }
+                candidate
+            })
+            .collect()
+    }
+
+    /// Until when a pending transaction has to be mined: the first deadline of its channels.
+    pub(crate) fn deadline(&self, record: &TransactionRecord) -> Option<UnixSeconds> {
+        let of = |channel: &ChannelId| {
+            self.claimables
+                .get(channel)
+                .and_then(|claimable| candidate(claimable, self.grace).deadline)
+        };
+        let live = match &record.purpose {
+            Purpose::Claim { rows, .. } => rows.iter().filter_map(|(channel, _)| of(channel)).min(),
+            Purpose::Close { channel, .. } => of(channel),
+            Purpose::Other => None,
+        };
+        live.into_iter().chain(record.deadline).min()
+    }
+}
+
+/// A channel as the ledger has it at the newest block.
+pub(crate) fn candidate(claimable: &Claimable, grace: Duration) -> Candidate {
+    let state = claimable.channel.latest;
+    Candidate {
+        channel: claimable.channel.id,
+        payee: claimable.channel.parameters.payee,
+        token: claimable.channel.parameters.token,
+        deposit: state.map_or(TokenAmount::ZERO, |state| state.deposit),
+        settled: state.map_or(TokenAmount::ZERO, |state| state.settled),
+        billed: claimable.billed,
+        voucher: claimable.voucher.as_ref().map(|voucher| voucher.document().amount),
+        receipt: claimable
+            .receipt
+            .as_ref()
+            .map(|receipt| receipt.receipt().cumulative_amount),
+        deadline: state
+            .and_then(|state| state.close_requested_at)
+            .map(|requested_at| requested_at.plus(grace)),
+    }
+}

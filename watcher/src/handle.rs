@@ -1,0 +1,266 @@
+use alloy::primitives::B256;
+use lloom_ledger::{Block, ClaimBy, LedgerError};
+use lloom_receipts::{BlockNumber, ChannelId, TokenAmount, UnixSeconds};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{batch::RowRefused, planner::Plan, sender::SendError, settler::ClaimFilter};
+
+/// Orders that wait to be taken up.
+pub(crate) const MAX_WAITING_ORDERS: usize = 32;
+
+/// Gives orders to a running [`Watcher`](crate::Watcher). Clones give orders to the same one.
+#[derive(Clone, Debug)]
+pub struct WatcherHandle {
+    pub(crate) orders: mpsc::Sender<Command>,
+    pub(crate) status: watch::Receiver<WatcherStatus>,
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, HandleError>>;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Claim {
+        filter: ClaimFilter,
+        reply: Reply<ClaimReport>,
+    },
+    Plan {
+        filter: ClaimFilter,
+        reply: Reply<Plan>,
+    },
+    Close {
+        channel: ChannelId,
+        reply: Reply<CloseReport>,
+    },
+    Sync {
+        reply: Reply<Block>,
+    },
+}
+
+impl Command {
+    pub(crate) fn fail(self, error: HandleError) {
+        // Whoever stopped waiting needs no answer.
+        match self {
+            Self::Claim { reply, .. } => drop(reply.send(Err(error))),
+            Self::Plan { reply, .. } => drop(reply.send(Err(error))),
+            Self::Close { reply, .. } => drop(reply.send(Err(error))),
+            Self::Sync { reply } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// Where a watcher stands. A watcher whose `last_progress` stays behind is silent, whatever else it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatcherStatus {
+    /// The newest block an endpoint has shown.
+    pub head: Option<Block>,
+    /// The newest block whose events are in the ledger.
+    pub cursor: Option<Block>,
+    /// The newest block that counts as final.
+    pub confirmed: Option<BlockNumber>,
+    /// When a round was last completed, or blocks were last applied.
+    pub last_progress: Option<UnixSeconds>,
+    /// Sent transactions whose fate is unknown.
+    pub pending_transactions: usize,
+    /// Closes that payers have asked for and that are not dealt with for good.
+    pub obligations: usize,
+    /// The first of their deadlines.
+    pub next_deadline: Option<UnixSeconds>,
+    /// What went wrong last, until a round succeeds: the chain does not answer, or gas money is missing.
+    pub problem: Option<String>,
+}
+
+impl WatcherStatus {
+    /// How many blocks the ledger is behind the head.
+    pub fn behind(&self) -> u64 {
+        match (self.head, self.cursor) {
+            (Some(head), Some(cursor)) => head.number.get().saturating_sub(cursor.number.get()),
+            (Some(head), None) => head.number.get(),
+            (None, _) => 0,
+        }
+    }
+}
+
+/// What came of an order to claim, once all of it is final.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimReport {
+    /// The transactions, in the order they were sent.
+    pub transactions: Vec<ClaimTransaction>,
+    /// Their rows.
+    pub rows: Vec<ClaimedRow>,
+    /// Channels that were left out because the chain would have skipped them.
+    pub refused: Vec<RowRefused>,
+    /// Why the rest was not sent, if it wasn't.
+    pub failure: Option<String>,
+}
+
+/// One transaction of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimTransaction {
+    /// The hash it was mined under; a replacement's, if that was it.
+    pub hash: B256,
+    /// What authorized it.
+    pub by: ClaimBy,
+    /// How many channels it carried.
+    pub rows: usize,
+    /// How it ended; `None` when a stranger's transaction used its nonce.
+    pub mined: Option<MinedClaim>,
+}
+
+/// How a transaction ended in a final block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinedClaim {
+    /// The block.
+    pub block: BlockNumber,
+    /// Whether it ran through.
+    pub succeeded: bool,
+    /// Gas it used.
+    pub gas_used: u64,
+    /// What it paid, wei per gas.
+    pub gas_price: u128,
+}
+
+/// What came of one channel of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedRow {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What was to be settled, base units.
+    pub target: TokenAmount,
+    /// What is settled, base units. Whoever settled it: from the target on, the claim has reached its end.
+    pub settled: TokenAmount,
+}
+
+impl ClaimedRow {
+    /// Whether the channel's `settled` got where the claim wanted it.
+    pub fn is_reached(&self) -> bool {
+        self.settled >= self.target
+    }
+}
+
+/// What came of an order to close a channel, once it is final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseReport {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The transaction that closed it.
+    pub transaction: B256,
+    /// How it ended.
+    pub mined: MinedClaim,
+    /// The claim that had to go before it, if one had to.
+    pub claimed_first: Option<B256>,
+    /// What the channel paid in all, base units.
+    pub settled: TokenAmount,
+    /// What was billed and no authorization covered, base units: given up with the close.
+    pub forfeited: TokenAmount,
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// The watcher is not running any more.
+    #[error("the watcher has stopped")]
+    Stopped,
+    /// The chain can't be followed at the moment.
+    #[error("the chain can't be followed: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// The transaction can't be sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The channel can't be closed.
+    #[error(transparent)]
+    Close(#[from] CloseError),
+    /// The store failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Why a channel can't be closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseError {
+    /// The ledger doesn't know it.
+    #[error("the channel {channel} is not known here")]
+    Unknown {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// It pays somebody this watcher doesn't work for.
+    #[error("the channel {channel} pays {payee}, whom this watcher does not work for")]
+    NotOurs {
+        /// The channel.
+        channel: ChannelId,
+        /// Whom it pays.
+        payee: alloy::primitives::Address,
+    },
+    /// It is over already, or was never opened.
+    #[error("the channel {channel} is not open")]
+    NotOpen {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// A request of it is still being served: its bill would be forfeited.
+    #[error("a request of the channel {channel} is still being served")]
+    Busy {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// The transactions ended without closing it.
+    #[error("the channel {channel} is still open after {attempts} attempts")]
+    StillOpen {
+        /// The channel.
+        channel: ChannelId,
+        /// How many transactions were tried.
+        attempts: u32,
+    },
+}
+
+impl WatcherHandle {
+    /// Claims what `filter` selects, whatever it costs, and waits until that is final.
+    ///
+    /// # Errors
+    /// [`HandleError`]. An order that is given up (by dropping this future) is carried out all the same.
+    pub async fn claim_now(&self, filter: ClaimFilter) -> Result<ClaimReport, HandleError> {
+        self.order(|reply| Command::Claim { filter, reply }).await
+    }
+
+    /// What would be claimed at this moment without an order: why now, and why not yet. Sends nothing.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub async fn plan(&self, filter: ClaimFilter) -> Result<Plan, HandleError> {
+        self.order(|reply| Command::Plan { filter, reply }).await
+    }
+
+    /// Closes a channel with the best it holds, and waits until that is final. What only a voucher covers is claimed
+    /// first, where usage is to be published.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub async fn close_channel(&self, channel: ChannelId) -> Result<CloseReport, HandleError> {
+        self.order(|reply| Command::Close { channel, reply }).await
+    }
+
+    /// Waits until the ledger has everything up to a head that was seen after this call. Returns that block.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub async fn synced(&self) -> Result<Block, HandleError> {
+        self.order(|reply| Command::Sync { reply }).await
+    }
+
+    /// Where the watcher stands, and how that changes.
+    pub fn status(&self) -> watch::Receiver<WatcherStatus> {
+        self.status.clone()
+    }
+
+    async fn order<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, HandleError> {
+        let (reply, answer) = oneshot::channel();
+        self.orders
+            .send(command(reply))
+            .await
+            .map_err(|_| HandleError::Stopped)?;
+        answer.await.map_err(|_| HandleError::Stopped)?
+    }
+}

@@ -1,0 +1,185 @@
+//! Deadlines that the ledger keeps until they are met or moot.
+
+use alloy::primitives::B256;
+use lloom_ledger::{Block, ChannelState, Finish, Ledger, LedgerError, Obligation, Purpose, Resolution, SettleError};
+use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
+
+/// Finished transactions that are looked through for the one that met an obligation.
+const RECENT_TRANSACTIONS: u32 = 256;
+
+/// What one obligation stands against, all of it final.
+struct Standing {
+    state: ChannelState,
+    /// What could be settled, base units.
+    claimable: TokenAmount,
+    /// Whether a stream of the channel still has to be billed.
+    unbilled: bool,
+}
+
+enum Verdict {
+    Stands,
+    Met,
+    Moot(String),
+    Lost(TokenAmount),
+}
+
+/// Resolves the obligations whose end is final. Returns those that stand, the most urgent first.
+pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Vec<Obligation>, SettleError> {
+    let mut standing = Vec::new();
+    for obligation in ledger.obligations().await? {
+        let verdict = judge(
+            obligation.requested_at,
+            confirmed,
+            read(ledger, obligation.channel).await?,
+        );
+        let resolution = match verdict {
+            Verdict::Stands => {
+                standing.push(obligation);
+                continue;
+            }
+            Verdict::Met => match claim_of(ledger, obligation.channel).await? {
+                Some(transaction) => Resolution::Claimed { transaction },
+                None => Resolution::Moot {
+                    reason: String::from("everything was settled, by a transaction that is not in this store"),
+                },
+            },
+            Verdict::Moot(reason) => Resolution::Moot { reason },
+            Verdict::Lost(amount) => {
+                tracing::error!(channel = %obligation.channel, %amount, "a channel was closed with money unclaimed");
+                Resolution::Moot {
+                    reason: format!("the channel is final; {amount} base units were not claimed"),
+                }
+            }
+        };
+        tracing::info!(channel = %obligation.channel, deadline = %obligation.deadline, ?resolution, "an obligation ended");
+        match ledger.resolve_obligation(obligation.id, resolution).await {
+            // A fork took the close request back in the meantime.
+            Ok(_) | Err(SettleError::UnknownObligation) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    standing.sort_by_key(|obligation| obligation.deadline);
+    Ok(standing)
+}
+
+async fn read(ledger: &Ledger, channel: ChannelId) -> Result<Option<Standing>, LedgerError> {
+    let Some(state) = ledger.channel(channel).await?.and_then(|record| record.confirmed) else {
+        return Ok(None);
+    };
+    let account = ledger.account(channel).await?;
+    let claimable = ledger.claimable_channel(channel).await?;
+    Ok(Some(Standing {
+        state,
+        claimable: claimable.map_or(TokenAmount::ZERO, |claimable| claimable.amount()),
+        unbilled: account.spent > account.billed,
+    }))
+}
+
+fn judge(requested_at: UnixSeconds, confirmed: Block, standing: Option<Standing>) -> Verdict {
+    let Some(standing) = standing else {
+        // Opened and asked to close in blocks that are not final yet.
+        return Verdict::Stands;
+    };
+    let unclaimed = standing.claimable.saturating_sub(standing.state.settled);
+    if standing.state.finalized {
+        return if unclaimed.is_zero() {
+            Verdict::Met
+        } else {
+            Verdict::Lost(unclaimed)
+        };
+    }
+    // The request's block is final, and the final state doesn't have it: a top-up called it off.
+    if confirmed.timestamp > requested_at && standing.state.close_requested_at != Some(requested_at) {
+        return Verdict::Moot(String::from("the payer called the close off"));
+    }
+    if unclaimed.is_zero() && !standing.unbilled && !standing.claimable.is_zero() {
+        return Verdict::Met;
+    }
+    Verdict::Stands
+}
+
+/// The transaction of ours that settled the channel last.
+async fn claim_of(ledger: &Ledger, channel: ChannelId) -> Result<Option<B256>, LedgerError> {
+    let recent = ledger.transactions(RECENT_TRANSACTIONS).await?;
+    let newest = recent
+        .into_iter()
+        .filter(|record| matches!(record.finish, Some(Finish::Mined { succeeded: true, .. })))
+        .filter(|record| match &record.purpose {
+            Purpose::Claim { rows, .. } => rows.iter().any(|(claimed, _)| *claimed == channel),
+            Purpose::Close { channel: closed, .. } => *closed == channel,
+            Purpose::Other => false,
+        })
+        .max_by_key(|record| record.id);
+    Ok(newest.map(|record| record.hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUESTED_AT: UnixSeconds = UnixSeconds::new(1_000);
+
+    fn verdict(confirmed_at: u64, settled: u128, requested: bool, finalized: bool, claimable: u128) -> &'static str {
+        let standing = Standing {
+            state: ChannelState {
+                deposit: TokenAmount::new(1_000),
+                settled: TokenAmount::new(settled),
+                close_requested_at: requested.then_some(REQUESTED_AT),
+                finalized,
+            },
+            claimable: TokenAmount::new(claimable),
+            unbilled: false,
+        };
+        name(&judge_with(confirmed_at, Some(standing)))
+    }
+
+    fn judge_with(confirmed_at: u64, standing: Option<Standing>) -> Verdict {
+        let confirmed = Block {
+            number: Default::default(),
+            hash: B256::ZERO,
+            parent: B256::ZERO,
+            timestamp: UnixSeconds::new(confirmed_at),
+        };
+        judge(REQUESTED_AT, confirmed, standing)
+    }
+
+    fn name(verdict: &Verdict) -> &'static str {
+        match verdict {
+            Verdict::Stands => "stands",
+            Verdict::Met => "met",
+            Verdict::Moot(_) => "moot",
+            Verdict::Lost(_) => "lost",
+        }
+    }
+
+    #[test]
+    fn an_obligation_ends_only_with_what_is_final() {
+        assert_eq!(verdict(900, 0, false, false, 500), "stands", "the request is not final");
+        assert_eq!(verdict(1_100, 0, true, false, 500), "stands");
+        assert_eq!(verdict(1_100, 500, true, false, 500), "met");
+        assert_eq!(verdict(1_100, 0, false, false, 500), "moot", "called off");
+        assert_eq!(verdict(1_100, 500, true, true, 500), "met");
+        assert_eq!(verdict(1_100, 400, true, true, 500), "lost");
+        assert_eq!(
+            verdict(1_100, 0, true, false, 0),
+            "stands",
+            "the channel may still be billed"
+        );
+        assert_eq!(name(&judge_with(1_100, None)), "stands");
+    }
+
+    #[test]
+    fn a_stream_without_a_bill_keeps_the_obligation() {
+        let standing = Standing {
+            state: ChannelState {
+                deposit: TokenAmount::new(1_000),
+                settled: TokenAmount::new(500),
+                close_requested_at: Some(REQUESTED_AT),
+                finalized: false,
+            },
+            claimable: TokenAmount::new(500),
+            unbilled: true,
+        };
+        assert_eq!(name(&judge_with(1_100, Some(standing))), "stands");
+    }
+}

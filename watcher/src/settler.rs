@@ -1,0 +1,315 @@
+//! Turns plans into transactions.
+
+use std::{collections::HashMap, time::Duration};
+
+use alloy::{primitives::Address, sol_types::SolCall as _};
+use lloom_bindings::{ChannelEscrow, UsageSettlement};
+use lloom_ledger::{
+    AuthorizationRef, ChainEventKind, ClaimBy, Claimable, Finish, Ledger, LedgerError, Purpose, SettleError, SkipReason,
+};
+use lloom_receipts::{ChannelId, Document as _, Domain, TokenAmount, UnixSeconds, Verifier};
+
+use crate::{
+    batch::{Batch, RowRefused},
+    books::Books,
+    chain::{CallOutcome, Chain},
+    claim_call::{ReceiptRow, close_with_receipt, close_with_voucher},
+    close::CloseStep,
+    event::Emitters,
+    outbox::with_margin,
+    planner::{Plan, PlannedClaim, PlannerPolicy, Situation, plan},
+    sender::{FinishedTransaction, Order, SendError, Sender, SentTransaction},
+    transaction::call_of,
+};
+
+/// Gas that a claim gets at least, whatever a stale endpoint estimates.
+const MIN_CLAIM_GAS: u64 = 60_000;
+const MIN_ROW_GAS: u64 = 30_000;
+/// How long a channel whose row failed is left alone, doubling with each failure.
+const FIRST_HOLD: Duration = Duration::from_secs(30);
+const LONGEST_HOLD: Duration = Duration::from_secs(15 * 60);
+
+/// Which channels to claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimFilter {
+    /// Only this payee's.
+    pub payee: Option<Address>,
+    /// Only these; empty for all.
+    pub channels: Vec<ChannelId>,
+}
+
+impl ClaimFilter {
+    fn matches(&self, payee: Address, channel: ChannelId) -> bool {
+        self.payee.is_none_or(|wanted| wanted == payee)
+            && (self.channels.is_empty() || self.channels.contains(&channel))
+    }
+}
+
+/// A claim that was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct SentClaim {
+    pub(crate) sent: SentTransaction,
+    pub(crate) by: ClaimBy,
+    pub(crate) rows: Vec<(ChannelId, TokenAmount)>,
+}
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Claimed {
+    pub(crate) sent: Vec<SentClaim>,
+    pub(crate) refused: Vec<RowRefused>,
+    /// Why the rest of the plan was not sent, if it wasn't.
+    pub(crate) failure: Option<SendError>,
+}
+
+pub(crate) struct Settler<C> {
+    pub(crate) chain: C,
+    pub(crate) ledger: Ledger,
+    pub(crate) domain: Domain,
+    pub(crate) emitters: Emitters,
+    pub(crate) policy: PlannerPolicy,
+    pub(crate) sender: Sender<C>,
+    pub(crate) verifier: Verifier,
+    pub(crate) holds: HashMap<ChannelId, Hold>,
+}
+
+/// A channel that is left alone for a while.
+pub(crate) struct Hold {
+    failures: u32,
+    until: UnixSeconds,
+}
+
+impl<C: Chain> Settler<C> {
+    /// What to claim now of `books`. An order takes channels that are on hold too.
+    pub(crate) async fn plan(
+        &self,
+        books: &Books,
+        filter: &ClaimFilter,
+        ordered: bool,
+        now: UnixSeconds,
+    ) -> Result<Plan, SendError> {
+        let mut candidates = books.candidates();
+        candidates.retain(|candidate| {
+            let held = self.holds.get(&candidate.channel).is_some_and(|hold| now < hold.until);
+            filter.matches(candidate.payee, candidate.channel) && (ordered || !held)
+        });
+        if candidates.is_empty() {
+            return Ok(Plan::default());
+        }
+        let situation = Situation {
+            now,
+            gas_price: self.chain.fees().await?.gas_price(),
+            ordered,
+        };
+        Ok(plan(&candidates, situation, &self.policy))
+    }
+
+    /// Sends the claims of `plan`. What was sent stays sent when a later claim fails.
+    pub(crate) async fn claim(&mut self, plan: &Plan, books: &Books, now: UnixSeconds) -> Claimed {
+        let mut claimed = Claimed::default();
+        for claim in &plan.claims {
+            match self.claim_one(claim, books, now).await {
+                Ok((sent, refused)) => {
+                    claimed.sent.extend(sent);
+                    for row in &refused {
+                        tracing::warn!(channel = %row.channel, reason = row.reason, "left a row out of a claim");
+                        self.hold(row.channel, now);
+                    }
+                    claimed.refused.extend(refused);
+                }
+                Err(error) => {
+                    claimed.failure = Some(error);
+                    break;
+                }
+            }
+        }
+        claimed
+    }
+
+    async fn claim_one(
+        &mut self,
+        claim: &PlannedClaim,
+        books: &Books,
+        now: UnixSeconds,
+    ) -> Result<(Option<SentClaim>, Vec<RowRefused>), SendError> {
+        let (claim, mut refused) = self.check_billers(claim, books.claimables()).await?;
+        if let Some(loss) = claim.loss() {
+            tracing::warn!(payee = %claim.payee, value = %claim.value, %loss, "claiming at a loss: the payer is leaving");
+        }
+        let operator = self.sender.account();
+        let batch = Batch::new(&claim, books.claimables());
+        if batch.len() == 0 {
+            return Ok((None, refused));
+        }
+        let simulated = batch.simulate(&self.chain, &self.domain, operator).await?;
+        refused.extend(simulated.refused);
+        let Some(batch) = simulated.good else {
+            return Ok((None, refused));
+        };
+        let call = batch.call(&self.domain);
+        let gas = match self.chain.estimate_gas(operator, &call).await? {
+            CallOutcome::Returned(gas) => gas,
+            CallOutcome::Reverted(revert) => return Err(SendError::Reverted { revert }),
+        };
+        let rows = batch.targets(&self.domain);
+        let by = batch.by();
+        let order = Order {
+            call,
+            gas_limit: with_margin(gas).max(MIN_CLAIM_GAS + MIN_ROW_GAS * rows.len() as u64),
+            purpose: Purpose::Claim { by, rows: rows.clone() },
+            deadline: claim.deadline,
+        };
+        let sent = self.sender.submit(order, now).await?;
+        tracing::info!(transaction = %sent.hash, ?by, rows = rows.len(), value = %claim.value, "sent a claim");
+        Ok((Some(SentClaim { sent, by, rows }), refused))
+    }
+
+    /// Leaves out receipts whose bill the registry's events don't attribute to the payee: the chain would skip them
+    /// without saying so beforehand.
+    async fn check_billers(
+        &self,
+        claim: &PlannedClaim,
+        claimables: &HashMap<ChannelId, Claimable>,
+    ) -> Result<(PlannedClaim, Vec<RowRefused>), LedgerError> {
+        let mut claim = claim.clone();
+        if claim.by == ClaimBy::Vouchers {
+            return Ok((claim, Vec::new()));
+        }
+        let operators = self.ledger.operators(claim.payee).await?;
+        let mut refused = Vec::new();
+        let payee = claim.payee;
+        claim.rows.retain(|row| {
+            let receipt = claimables
+                .get(&row.channel)
+                .and_then(|claimable| claimable.receipt.as_ref());
+            let known = receipt.is_some_and(|receipt| {
+                let digest = receipt.receipt().bill.digest(&self.domain);
+                self.verifier
+                    .recover(digest, receipt.bill_signature())
+                    .is_ok_and(|biller| biller == payee || operators.iter().any(|(operator, _)| *operator == biller))
+            });
+            if !known {
+                refused.push(RowRefused {
+                    channel: row.channel,
+                    reason: String::from("the registry names nobody who signed its bill as an operator of the payee"),
+                });
+            }
+            known
+        });
+        Ok((claim, refused))
+    }
+
+    /// Sends the transaction that closes a channel.
+    pub(crate) async fn close(
+        &self,
+        claimable: &Claimable,
+        step: CloseStep,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<SentTransaction, SendError> {
+        let parameters = claimable.channel.parameters;
+        let (call, amount) = match (step, &claimable.receipt) {
+            (CloseStep::WithReceipt { amount }, Some(receipt)) => {
+                let row = ReceiptRow {
+                    parameters,
+                    receipt: receipt.clone(),
+                };
+                (close_with_receipt(&self.domain, &row), amount)
+            }
+            (
+                CloseStep::WithReceipt { amount }
+                | CloseStep::WithVoucher { amount }
+                | CloseStep::ClaimFirst { amount },
+                _,
+            ) => {
+                let call = close_with_voucher(&self.domain, &parameters, claimable.voucher.as_ref(), amount);
+                (call, amount)
+            }
+        };
+        let gas = match self.chain.estimate_gas(self.sender.account(), &call).await? {
+            CallOutcome::Returned(gas) => gas,
+            CallOutcome::Reverted(revert) => return Err(SendError::Reverted { revert }),
+        };
+        let order = Order {
+            call,
+            gas_limit: with_margin(gas).max(MIN_CLAIM_GAS + MIN_ROW_GAS),
+            purpose: Purpose::Close {
+                channel: claimable.channel.id,
+                amount,
+            },
+            deadline,
+        };
+        self.sender.submit(order, now).await
+    }
+
+    /// Learns from a finished transaction: which rows the chain skipped, and why.
+    pub(crate) async fn learn(&mut self, done: &FinishedTransaction, now: UnixSeconds) -> Result<(), SettleError> {
+        let Purpose::Claim { by, rows } = &done.record.purpose else {
+            return Ok(());
+        };
+        let succeeded = matches!(done.finish, Finish::Mined { succeeded: true, .. });
+        if matches!(done.finish, Finish::Mined { succeeded: false, .. }) {
+            for (channel, _) in rows {
+                self.hold(*channel, now);
+            }
+        }
+        let (true, Some(mined)) = (succeeded, &done.mined) else {
+            return Ok(());
+        };
+        for (channel, _) in rows {
+            self.holds.remove(channel);
+        }
+        for log in &mined.logs {
+            let Ok(Some(event)) = self.emitters.read(log) else {
+                continue;
+            };
+            let ChainEventKind::RowSkipped { channel, index, reason } = event.kind else {
+                continue;
+            };
+            tracing::warn!(%channel, ?reason, transaction = %mined.hash, "the chain skipped a row of a claim");
+            self.hold(channel, now);
+            // Ours, signed and checked here: what the chain refuses for good will be refused for good. All other
+            // reasons pass, or are good news from somebody who claimed first.
+            if matches!(reason, SkipReason::InvalidSignature | SkipReason::AmountExceedsVoucher)
+                && let Some(authorization) = authorization(*by, &done.record.raw, index)
+            {
+                let reason = format!("skipped in {}: {reason:?}", mined.hash);
+                match self.ledger.set_unusable(channel, authorization, reason).await {
+                    Ok(_) | Err(SettleError::UnknownAuthorization) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, channel: ChannelId, now: UnixSeconds) {
+        let hold = self.holds.entry(channel).or_insert(Hold {
+            failures: 0,
+            until: now,
+        });
+        let wait = FIRST_HOLD.saturating_mul(1 << hold.failures.min(10)).min(LONGEST_HOLD);
+        hold.failures = hold.failures.saturating_add(1);
+        hold.until = now.plus(wait);
+    }
+}
+
+/// What row `index` of a stored claim put before the chain.
+fn authorization(by: ClaimBy, raw: &alloy::primitives::Bytes, index: u64) -> Option<AuthorizationRef> {
+    let index = usize::try_from(index).ok()?;
+    let call = call_of(raw).ok()?;
+    match by {
+        ClaimBy::Vouchers => {
+            let call = ChannelEscrow::claimVouchersCall::abi_decode(&call.data).ok()?;
+            Some(AuthorizationRef::Voucher {
+                amount: TokenAmount::new(call.rows.get(index)?.cumulativeAmount),
+            })
+        }
+        ClaimBy::Receipts => {
+            let call = UsageSettlement::claimReceiptsCall::abi_decode(&call.data).ok()?;
+            Some(AuthorizationRef::Receipt {
+                sequence: call.rows.get(index)?.sequence,
+            })
+        }
+    }
+}

@@ -1,0 +1,443 @@
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
+
+use alloy::primitives::Address;
+use lloom_bindings::ChannelEscrow;
+use lloom_ledger::{ApplyError, Block, Ledger, LedgerError, ObligationPolicy, SettleError};
+use lloom_receipts::{BlockNumber, Domain, Keypair, UnixSeconds, Verifier};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Backoff,
+    books::Books,
+    chain::{Chain, ChainError},
+    event::Emitters,
+    fees::FeePolicy,
+    follower::{Change, FollowError, Follower},
+    handle::{Command, HandleError, MAX_WAITING_ORDERS, WatcherHandle, WatcherStatus},
+    obligation,
+    order::{ClaimOrder, CloseOrder},
+    planner::PlannerPolicy,
+    sender::{Heights, SendError, Sender},
+    settler::{ClaimFilter, Settler},
+    view::read,
+};
+
+mod closing;
+
+/// Steps of the follower in one round at most: the rest of the work must not wait for a chain that outruns it.
+const MAX_STEPS: usize = 4_096;
+/// The longest wait between two tries while the chain does not answer.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Whom a watcher works for, and how.
+#[derive(Clone, Debug)]
+pub struct WatcherConfig {
+    /// The contracts that settle, and their chain.
+    pub domain: Domain,
+    /// The contract that names operators.
+    pub registry: Address,
+    /// No event of the contracts lies before this block.
+    pub start_block: BlockNumber,
+    /// Whose channels are claimed, and in which token.
+    pub payees: Vec<(Address, Address)>,
+    /// How many blocks have to lie on top of one until it counts as final.
+    pub confirmations: u64,
+    /// How often the chain is looked at.
+    pub poll_interval: Duration,
+    /// Whether to claim without being ordered to.
+    pub auto_claim: bool,
+    /// When a claim is worth it.
+    pub planner: PlannerPolicy,
+    /// What is paid for gas.
+    pub fees: FeePolicy,
+}
+
+/// Follows the chain, claims, closes and meets deadlines, until it is cancelled.
+///
+/// It may be stopped at any moment, also by `kill -9`: what it has decided is in the ledger before it acts, and the
+/// next watcher on the same ledger goes on from there.
+pub struct Watcher<C> {
+    config: WatcherConfig,
+    chain: C,
+    ledger: Ledger,
+    sender: Sender<C>,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<WatcherStatus>,
+}
+
+/// Why a watcher stopped. A chain that does not answer is no reason: it waits for that.
+#[derive(Debug, thiserror::Error)]
+pub enum WatcherError {
+    /// The endpoints serve another chain.
+    #[error("cannot follow the chain")]
+    Chain(#[source] ChainError),
+    /// The store was written for another chain.
+    #[error("none of the stored blocks, from {oldest} on, is in the endpoint's chain: the store is another chain's")]
+    ForeignChain {
+        /// The oldest stored block.
+        oldest: BlockNumber,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store refuses what the chain says.
+    #[error("the store refuses the chain's blocks")]
+    Apply(#[source] ApplyError),
+    /// The store refuses what was settled.
+    #[error("the store refuses what was settled")]
+    Settle(#[source] SettleError),
+    /// A stored transaction is damaged.
+    #[error(transparent)]
+    Send(SendError),
+}
+
+impl<C: Chain> Watcher<C> {
+    /// A watcher that signs and pays its transactions with `operator`, which has to be an active operator of the
+    /// payees, or the payee itself.
+    pub fn new(config: WatcherConfig, chain: C, ledger: Ledger, operator: Keypair) -> (Self, WatcherHandle) {
+        let (orders, commands) = mpsc::channel(MAX_WAITING_ORDERS);
+        let (status, receiver) = watch::channel(WatcherStatus::default());
+        let sender = Sender::new(
+            chain.clone(),
+            ledger.clone(),
+            operator,
+            config.domain.chain_id(),
+            config.fees.clone(),
+        );
+        let watcher = Self {
+            config,
+            chain,
+            ledger,
+            sender,
+            commands,
+            status,
+        };
+        let handle = WatcherHandle {
+            orders,
+            status: receiver,
+        };
+        (watcher, handle)
+    }
+
+    /// Works until `cancel` is cancelled.
+    ///
+    /// # Errors
+    /// [`WatcherError`] when going on would be wrong. Whoever runs it must not serve on without it.
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), WatcherError> {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Ok(()),
+            stopped = self.work() => match stopped {
+                Ok(never) => match never {},
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    async fn work(mut self) -> Result<Infallible, WatcherError> {
+        let mut backoff = Backoff::new(self.config.poll_interval, LONGEST_BACKOFF);
+        let mut rounds: Option<Rounds<C>> = None;
+        let mut commands = Vec::new();
+        loop {
+            let outcome = match &mut rounds {
+                Some(rounds) => rounds.round(&mut commands).await,
+                None => match self.begin().await {
+                    Ok(begun) => rounds.insert(begun).round(&mut commands).await,
+                    Err(error) => Err(error),
+                },
+            };
+            let wait = match outcome.map_err(Trouble::sort) {
+                Ok(()) => {
+                    backoff.succeeded();
+                    self.config.poll_interval
+                }
+                Err(Trouble::Fatal(error)) => return Err(error),
+                Err(Trouble::Passing(reason)) => {
+                    tracing::warn!(reason, "a round failed; trying again");
+                    for command in commands.drain(..) {
+                        command.fail(HandleError::Unavailable { reason: reason.clone() });
+                    }
+                    self.status.send_modify(|status| status.problem = Some(reason));
+                    backoff.failed()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                Some(command) = self.commands.recv() => commands.push(command),
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                commands.push(command);
+            }
+        }
+    }
+
+    async fn begin(&self) -> Result<Rounds<C>, RoundError> {
+        let config = &self.config;
+        let view = ChannelEscrow::CLOSE_GRACE_PERIODCall {};
+        let grace = Duration::from_secs(read(&self.chain, config.domain.escrow(), &view).await?);
+        let emitters = Emitters {
+            escrow: config.domain.escrow(),
+            settlement: config.domain.settlement(),
+            registry: config.registry,
+        };
+        let obligations = ObligationPolicy {
+            payees: config.payees.iter().map(|(payee, _)| *payee).collect(),
+            grace,
+        };
+        self.sender.rebroadcast_all(now_at(None)).await?;
+        Ok(Rounds {
+            follower: Follower::new(
+                self.chain.clone(),
+                self.ledger.clone(),
+                emitters,
+                config.start_block,
+                config.confirmations,
+                obligations,
+            ),
+            settler: Settler {
+                chain: self.chain.clone(),
+                ledger: self.ledger.clone(),
+                domain: config.domain,
+                emitters,
+                policy: config.planner.clone(),
+                sender: self.sender.clone(),
+                verifier: Verifier::default(),
+                holds: std::collections::HashMap::new(),
+            },
+            config: config.clone(),
+            grace,
+            status: self.status.clone(),
+            claims: Vec::new(),
+            closes: Vec::new(),
+        })
+    }
+}
+
+/// What lives from round to round. All of it could be lost: the ledger has what counts.
+struct Rounds<C> {
+    config: WatcherConfig,
+    follower: Follower<C>,
+    settler: Settler<C>,
+    grace: Duration,
+    status: watch::Sender<WatcherStatus>,
+    claims: Vec<ClaimOrder>,
+    closes: Vec<CloseOrder>,
+}
+
+impl<C: Chain> Rounds<C> {
+    /// Follows the chain to its head, looks after what was sent, claims what is due, and carries out `commands`.
+    async fn round(&mut self, commands: &mut Vec<Command>) -> Result<(), RoundError> {
+        let cursor = self.follow().await?;
+        let ledger = self.settler.ledger.clone();
+        let Some(confirmed) = self.confirmed_block().await? else {
+            return Ok(());
+        };
+        let heights = Heights {
+            head: cursor,
+            confirmed,
+        };
+        let now = now_at(Some(cursor));
+
+        let books = self.books().await?;
+        let finished = self
+            .settler
+            .sender
+            .advance(heights, now, |record| books.deadline(record))
+            .await?;
+        for done in &finished {
+            self.settler.learn(done, now).await?;
+        }
+        let obligations = obligation::review(&ledger, confirmed).await?;
+
+        let mut problem = None;
+        if self.config.auto_claim {
+            problem = self.claim_due(now).await?;
+        }
+        for command in commands.drain(..) {
+            self.carry_out(command, cursor, now).await?;
+        }
+        self.continue_orders(now).await?;
+
+        let pending = ledger.pending_transactions().await?;
+        let account = self.settler.sender.account();
+        self.status.send_modify(|status| {
+            status.confirmed = Some(confirmed.number);
+            status.last_progress = Some(now_at(None));
+            status.pending_transactions = pending.iter().filter(|record| record.from == account).count();
+            status.obligations = obligations.len();
+            status.next_deadline = obligations.first().map(|obligation| obligation.deadline);
+            status.problem = problem;
+        });
+        Ok(())
+    }
+
+    /// Brings the ledger to the head. Returns its newest block.
+    async fn follow(&mut self) -> Result<Block, RoundError> {
+        let mut steps = 0;
+        loop {
+            let step = self.follower.step().await?;
+            match step.change {
+                Some(Change::Reorged { ancestor, old }) => {
+                    tracing::warn!(%ancestor, old = %old.number, "the chain forked; took back what was on the old fork");
+                }
+                Some(Change::Committed { last, events }) if events > 0 => {
+                    tracing::debug!(block = %last.number, events, "applied events");
+                }
+                _ => {}
+            }
+            self.status.send_modify(|status| {
+                status.head = Some(step.head);
+                status.cursor = Some(step.cursor);
+                if step.change.is_some() {
+                    status.last_progress = Some(now_at(None));
+                }
+            });
+            steps += 1;
+            if step.is_at_head() || step.change.is_none() || steps >= MAX_STEPS {
+                return Ok(step.cursor);
+            }
+        }
+    }
+
+    async fn confirmed_block(&self) -> Result<Option<Block>, RoundError> {
+        let Some(number) = self.settler.ledger.confirmed_block().await? else {
+            return Ok(None);
+        };
+        if let Some(block) = self.settler.ledger.block(number).await? {
+            return Ok(Some(block));
+        }
+        // Far behind the head, blocks without events are not stored.
+        Ok(self.settler.chain.block(number).await?)
+    }
+
+    async fn books(&self) -> Result<Books, LedgerError> {
+        Books::open(&self.settler.ledger, &self.config.payees, self.grace).await
+    }
+
+    /// Claims what the policy says. Returns what keeps it from doing so, if that is nothing to stop for.
+    async fn claim_due(&mut self, now: UnixSeconds) -> Result<Option<String>, RoundError> {
+        let books = self.books().await?;
+        let plan = match self.settler.plan(&books, &ClaimFilter::default(), false, now).await {
+            Ok(plan) => plan,
+            Err(error) => return tolerate(error).map(Some),
+        };
+        match self.settler.claim(&plan, &books, now).await.failure {
+            None => Ok(None),
+            Some(error) => tolerate(error).map(Some),
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command, cursor: Block, now: UnixSeconds) -> Result<(), RoundError> {
+        match command {
+            Command::Sync { reply } => drop(reply.send(Ok(cursor))),
+            Command::Plan { filter, reply } => {
+                let books = self.books().await?;
+                let plan = self.settler.plan(&books, &filter, false, now).await;
+                drop(reply.send(plan.map_err(HandleError::from)));
+            }
+            Command::Claim { filter, reply } => {
+                let books = self.books().await?;
+                match self.settler.plan(&books, &filter, true, now).await {
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                    Ok(plan) => {
+                        let claimed = self.settler.claim(&plan, &books, now).await;
+                        match claimed.failure {
+                            Some(error) if claimed.sent.is_empty() => drop(reply.send(Err(error.into()))),
+                            _ => self.claims.push(ClaimOrder::new(claimed, reply)),
+                        }
+                    }
+                }
+            }
+            Command::Close { channel, reply } => self.begin_close(channel, reply, now).await?,
+        }
+        Ok(())
+    }
+
+    async fn continue_orders(&mut self, now: UnixSeconds) -> Result<(), RoundError> {
+        for order in std::mem::take(&mut self.claims) {
+            self.claims.extend(order.answer(&self.settler.ledger).await?);
+        }
+        for order in std::mem::take(&mut self.closes) {
+            self.continue_close(order, now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Now: the wall clock's time, or the chain's where that is ahead. Deadlines are the chain's.
+fn now_at(head: Option<Block>) -> UnixSeconds {
+    let wall = UnixSeconds::from(SystemTime::now());
+    head.map_or(wall, |head| wall.max(head.timestamp))
+}
+
+/// Lets a claim wait that can't be sent now, though the chain and the store are fine.
+fn tolerate(error: SendError) -> Result<String, RoundError> {
+    match error {
+        SendError::Reverted { .. } | SendError::FeesTooHigh(_) | SendError::InsufficientGasMoney { .. } => {
+            tracing::error!(%error, "a claim can't be sent");
+            Ok(error.to_string())
+        }
+        error => Err(error.into()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+}
+
+impl From<ChainError> for RoundError {
+    fn from(error: ChainError) -> Self {
+        Self::Send(SendError::Chain(error))
+    }
+}
+
+impl From<LedgerError> for RoundError {
+    fn from(error: LedgerError) -> Self {
+        Self::Send(SendError::Ledger(error))
+    }
+}
+
+/// A failed round, sorted by what to do about it.
+enum Trouble {
+    Passing(String),
+    Fatal(WatcherError),
+}
+
+impl Trouble {
+    fn sort(error: RoundError) -> Self {
+        match error {
+            RoundError::Follow(FollowError::Chain(error)) | RoundError::Send(SendError::Chain(error)) => {
+                if error.is_transient() {
+                    Self::Passing(error.to_string())
+                } else {
+                    Self::Fatal(WatcherError::Chain(error))
+                }
+            }
+            RoundError::Follow(FollowError::Ledger(error))
+            | RoundError::Send(SendError::Ledger(error))
+            | RoundError::Settle(SettleError::Ledger(error)) => Self::Fatal(WatcherError::Ledger(error)),
+            RoundError::Follow(FollowError::ForeignChain { oldest }) => {
+                Self::Fatal(WatcherError::ForeignChain { oldest })
+            }
+            RoundError::Follow(FollowError::Apply(ApplyError::Ledger(error))) => {
+                Self::Fatal(WatcherError::Ledger(error))
+            }
+            RoundError::Follow(FollowError::Apply(error)) => Self::Fatal(WatcherError::Apply(error)),
+            RoundError::Settle(error) | RoundError::Send(SendError::Settle(error)) => {
+                Self::Fatal(WatcherError::Settle(error))
+            }
+            RoundError::Send(error @ SendError::Unreadable(_)) => Self::Fatal(WatcherError::Send(error)),
+            RoundError::Send(error) => Self::Passing(error.to_string()),
+        }
+    }
+}
