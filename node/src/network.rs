@@ -32,6 +32,7 @@ use std::sync::Arc;
 use libp2p::StreamProtocol;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub use config::{DhtMode, NetworkConfig, NetworkLimits, NetworkName};
 pub use error::{NetworkError, OpenStreamError};
@@ -79,11 +80,13 @@ impl Network {
         let mut event_loop = event_loop::EventLoop::new(swarm, config, queue, publish, stop);
         event_loop.listen().await?;
         let guard = stopped.drop_guard();
-        tokio::spawn(async move {
+        let span = tracing::info_span!("network", node = %shared.address);
+        let run = async move {
             // Held by the task itself, so that even a panic in it is told to those who wait.
             let _guard = guard;
             Box::pin(event_loop.run()).await;
-        });
+        };
+        tokio::spawn(run.instrument(span));
         let handle = NetworkHandle {
             shared: Arc::new(shared),
         };

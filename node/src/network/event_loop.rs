@@ -41,8 +41,10 @@ use crate::{
 /// How long closing the connections may take at shutdown.
 const CLOSE_CONNECTIONS: Duration = Duration::from_secs(1);
 /// How soon provider records are announced to peers that have just been met. Doubles each time up to the regular
-/// interval, so that a busy network is not flooded.
+/// interval, so that a busy network is not flooded; starts over after a time of quiet.
 const ANNOUNCE_SOON: Duration = Duration::from_millis(200);
+/// How many pauses without an announcement are quiet.
+const QUIET_PAUSES: u32 = 4;
 
 type DialReply = oneshot::Sender<Result<PeerId, NetworkError>>;
 
@@ -62,6 +64,7 @@ pub(super) struct EventLoop {
     offer: Option<Box<Offer>>,
     announced: Vec<kad::RecordKey>,
     announce_at: Option<Instant>,
+    announced_at: Instant,
     announce_pause: Duration,
 }
 
@@ -88,6 +91,7 @@ impl EventLoop {
             offer: None,
             announced: Vec::new(),
             announce_at: None,
+            announced_at: Instant::now(),
             announce_pause: ANNOUNCE_SOON,
         }
     }
@@ -254,6 +258,7 @@ impl EventLoop {
     /// Puts provider records at the peers closest to their keys. The hash table repeats it on its own interval.
     fn announce(&mut self) {
         self.announce_at = None;
+        self.announced_at = Instant::now();
         for key in &self.announced {
             if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(key.clone()) {
                 tracing::warn!(%error, "a model can't be announced");
@@ -261,10 +266,13 @@ impl EventLoop {
         }
     }
 
-    /// New peers don't have the records yet.
+    /// New peers don't have the records yet, and those that come back may have lost them.
     fn announce_soon(&mut self) {
         if self.announced.is_empty() || self.announce_at.is_some() {
             return;
+        }
+        if self.announced_at.elapsed() > self.announce_pause * QUIET_PAUSES {
+            self.announce_pause = ANNOUNCE_SOON;
         }
         self.announce_at = Some(Instant::now() + self.announce_pause);
         self.announce_pause = (self.announce_pause * 2).min(self.config.limits.announce_every);
@@ -319,8 +327,14 @@ impl EventLoop {
                 }
             }
             SwarmEvent::ConnectionEstablished {
-                peer_id, connection_id, ..
+                peer_id,
+                connection_id,
+                num_established,
+                ..
             } => {
+                if num_established.get() == 1 {
+                    self.announce_soon();
+                }
                 if let Some((_, reply)) = self.dials.remove(&connection_id) {
                     let _ = reply.send(Ok(peer_id));
                 }

@@ -58,6 +58,43 @@ async fn an_executor_is_found_through_a_third_node() {
 }
 
 #[tokio::test]
+async fn records_that_a_node_lost_are_brought_back_to_it() {
+    let third = Node::start(config(3)).await;
+    let mut executor = config(1);
+    executor.bootstrap = vec![third.address()];
+    executor.limits.bootstrap_every = Duration::from_millis(50);
+    let executor = Node::start(executor).await;
+    executor.serve().await;
+    let client = Node::joining(2, &[&third]).await;
+    find(&client.handle, Some(tiny()), executor.handle.peer_id()).await;
+
+    let mut restarted = config(3);
+    restarted.listen = vec![third.address().iter().take(2).collect()];
+    third.handle.shutdown().await;
+    let restarted = Node::start(restarted).await;
+    let newcomer = Node::joining(4, &[&restarted]).await;
+    find(&newcomer.handle, Some(tiny()), executor.handle.peer_id()).await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_refused() {
+    let mut limited = config(1);
+    limited.limits.incoming_connections = 1;
+    let executor = Node::start(limited).await;
+    executor.serve().await;
+    let first = Node::start(config(2)).await;
+    let peer = first.handle.dial(executor.address()).await.unwrap();
+    let second = Node::start(config(3)).await;
+    // The dialer learns of it when the connection is closed again, which may be just after it was made.
+    let refused = second.handle.dial(executor.address()).await;
+    if refused.is_ok() {
+        assert!(second.handle.request_offer(peer).await.is_err());
+    }
+    assert_eq!(executor.handle.known_peers(), 1);
+    assert_eq!(first.handle.request_offer(peer).await.unwrap(), executor.offer());
+}
+
+#[tokio::test]
 async fn networks_that_share_peers_do_not_mix() {
     let third = Node::start(config(3)).await;
     let ours = Node::joining(1, &[&third]).await;
