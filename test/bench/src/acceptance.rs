@@ -1,0 +1,155 @@
+use std::time::{Duration, Instant};
+
+use eyre::{Result, WrapErr};
+use futures::future::try_join_all;
+use lloom_ledger::{AcceptRequest, ExposurePolicy, Ledger, StoreDeployment};
+use lloom_receipts::{ContentSalt, Receipt, ReceiptHead, Signed, TokenAmount, Unverified, Verified, Verifier, Voucher};
+use tempfile::TempDir;
+
+use crate::{
+    documents::{Books, DEPOSIT, NOW, open_channels},
+    figure::{Figure, RUNS, Target, median},
+};
+
+/// Callers at a time, each with a channel of its own.
+const CALLERS: u32 = 64;
+/// Receipts of each caller in a run.
+const RECEIPTS_A_CALLER: usize = 256;
+
+/// What a client sends at the end of a request.
+type Delivery<S = Verified> = (Receipt<S>, Signed<Voucher, S>);
+
+/// Receipts durably accepted a second, `fsync` included.
+pub fn measure() -> Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Runtime::new().wrap_err("starting a runtime")?;
+    let recorded = runtime.block_on(rates(Checking::Before))?;
+    let checked = runtime.block_on(rates(Checking::Inside))?;
+    let callers = format!(
+        "{CALLERS} callers at a time, a channel each, {RECEIPTS_A_CALLER} receipts in a row each, every one with its \
+         voucher; each answered after the commit that holds it is on disk (SQLite, WAL, synchronous=FULL, group \
+         commit). Requests and bills are in the store before the clock starts. Median of {RUNS} runs on one store."
+    );
+    Ok(vec![
+        Figure::new(
+            "receipts durably accepted, verified before",
+            median(recorded),
+            "receipts/s",
+            callers.clone(),
+        )
+        .with_target(Target::AtLeast(10_000.0)),
+        Figure::new(
+            "receipts verified and durably accepted",
+            median(checked),
+            "receipts/s, all cores",
+            format!("{callers} Here the three signatures are checked by the callers while the clock runs."),
+        ),
+    ])
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checking {
+    Before,
+    Inside,
+}
+
+async fn rates(checking: Checking) -> Result<Vec<f64>> {
+    let folder = TempDir::new().wrap_err("making a folder for the store")?;
+    let books = (0..CALLERS).map(Books::new).collect::<Result<Vec<_>>>()?;
+    let first = books.first().ok_or_else(|| eyre::eyre!("no callers"))?;
+    let store = Ledger::open(&folder.path().join("lloom.db"), &StoreDeployment::from(&first.domain)).await?;
+    let channels: Vec<_> = books.iter().map(|book| (book.channel(), book.parameters)).collect();
+    open_channels(&store, &channels).await?;
+
+    let deliveries = try_join_all(books.iter().map(|book| prepare(&store, book))).await?;
+    let mut left: Vec<_> = deliveries.into_iter().map(Vec::into_iter).collect();
+    let mut rates = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        let batches: Vec<Vec<Delivery>> = left
+            .iter_mut()
+            .map(|all| all.take(RECEIPTS_A_CALLER).collect())
+            .collect();
+        let time = match checking {
+            Checking::Before => deliver(&store, batches).await?,
+            Checking::Inside => check_and_deliver(&store, &books, batches).await?,
+        };
+        rates.push(f64::from(CALLERS) * RECEIPTS_A_CALLER as f64 / time.as_secs_f64());
+    }
+    store.close().await;
+    Ok(rates)
+}
+
+/// Takes on and bills what the receipts of all runs will link.
+async fn prepare(store: &Ledger, book: &Books) -> Result<Vec<Delivery>> {
+    let exposure = ExposurePolicy {
+        start: DEPOSIT,
+        per_mille_of_settled: 0,
+        maximum: DEPOSIT,
+    };
+    let mut head = ReceiptHead::empty(book.channel());
+    let mut deliveries = Vec::with_capacity(RUNS * RECEIPTS_A_CALLER);
+    for number in 0..(RUNS * RECEIPTS_A_CALLER) as u64 {
+        let request = book.request(number);
+        let bill = book.bill(request.document())?;
+        let accept = AcceptRequest {
+            request,
+            content_salt: ContentSalt::new(alloy::primitives::B256::ZERO),
+            voucher: None,
+            reserve: TokenAmount::ZERO,
+            exposure,
+            now: NOW,
+        };
+        store.accept_request(accept).await?;
+        let bill = *store.commit_bill(bill).await?.bill();
+        let receipt = book.receipt(&head, bill)?;
+        head = ReceiptHead::at(receipt.receipt());
+        deliveries.push((receipt, book.voucher(head.amount)));
+    }
+    Ok(deliveries)
+}
+
+async fn deliver(store: &Ledger, batches: Vec<Vec<Delivery>>) -> Result<Duration> {
+    let start = Instant::now();
+    let callers = batches.into_iter().map(|batch| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for (receipt, voucher) in batch {
+                store.accept_receipt(receipt, Some(voucher)).await?;
+            }
+            Ok::<(), eyre::Report>(())
+        })
+    });
+    for ended in try_join_all(callers).await? {
+        ended?;
+    }
+    Ok(start.elapsed())
+}
+
+async fn check_and_deliver(store: &Ledger, books: &[Books], batches: Vec<Vec<Delivery>>) -> Result<Duration> {
+    let unverified: Vec<Vec<Delivery<Unverified>>> = batches
+        .into_iter()
+        .map(|batch| {
+            let batch = batch.into_iter();
+            batch
+                .map(|(receipt, voucher)| (receipt.into_unverified(), voucher.into_unverified()))
+                .collect()
+        })
+        .collect();
+    let start = Instant::now();
+    let callers = unverified.into_iter().zip(books).map(|(batch, book)| {
+        let (store, domain) = (store.clone(), book.domain);
+        let (payer, operator) = (book.payer.address(), book.operator.address());
+        tokio::spawn(async move {
+            let verifier = Verifier::default();
+            for (receipt, voucher) in batch {
+                let receipt = receipt.verify(&domain, &verifier, payer, |biller| biller == operator)?;
+                let voucher = voucher.verify(&domain, &verifier, payer)?;
+                store.accept_receipt(receipt, Some(voucher)).await?;
+            }
+            Ok::<(), eyre::Report>(())
+        })
+    });
+    for ended in try_join_all(callers).await? {
+        ended?;
+    }
+    Ok(start.elapsed())
+}

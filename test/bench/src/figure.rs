@@ -1,0 +1,209 @@
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
+use eyre::{Result, WrapErr};
+use serde::Serialize;
+
+/// How often everything is measured; the median counts.
+pub const RUNS: usize = 5;
+
+/// A measured number, how it came about, and what it should be.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    /// What was measured.
+    pub name: String,
+    /// The median of the runs.
+    pub value: f64,
+    /// What it counts.
+    pub unit: &'static str,
+    /// Exactly what was done.
+    pub method: String,
+    /// What it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// Whether it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub met: Option<bool>,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
+}
+
+impl Target {
+    fn allows(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
+impl Figure {
+    /// A figure without a target.
+    pub fn new(name: impl Into<String>, value: f64, unit: &'static str, method: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            value,
+            unit,
+            method: method.into(),
+            target: None,
+            met: None,
+        }
+    }
+
+    /// Says what it should be.
+    pub fn with_target(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self.met = Some(target.allows(self.value));
+        self
+    }
+}
+
+/// The middle of `values`: the mean of the middle two when their number is even.
+///
+/// # Panics
+/// On no values: a benchmark that measured nothing is a mistake.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    assert!(!values.is_empty(), "a benchmark measured nothing");
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
+}
+
+/// How long `work` takes.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let made = work();
+    (made, start.elapsed())
+}
+
+/// All figures of a run, by topic.
+pub struct Report {
+    output: PathBuf,
+    topics: Vec<(&'static str, Vec<Figure>)>,
+}
+
+impl Report {
+    /// An empty report whose topics are written to the folder `output`.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn new(output: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&output).wrap_err_with(|| format!("making {}", output.display()))?;
+        Ok(Self {
+            output,
+            topics: Vec::new(),
+        })
+    }
+
+    /// Adds a topic and writes its file.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn add(&mut self, topic: &'static str, figures: Vec<Figure>) -> Result<()> {
+        let path = self.output.join(format!("{topic}.json"));
+        let json = serde_json::to_string_pretty(&figures)?;
+        fs::write(&path, json + "\n").wrap_err_with(|| format!("writing {}", path.display()))?;
+        self.topics.push((topic, figures));
+        Ok(())
+    }
+
+    /// Prints all topics, each with its methods below.
+    pub fn print(&self) {
+        for (topic, figures) in &self.topics {
+            let mut table = Table::new();
+            table.load_preset(UTF8_BORDERS_ONLY);
+            table.set_header([*topic, "median", "unit", "target", "met"]);
+            for figure in figures {
+                let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+                table.add_row([
+                    Cell::new(&figure.name),
+                    number(shown(figure.value)),
+                    Cell::new(figure.unit),
+                    number(figure.target.map_or_else(String::new, |target| match target {
+                        Target::AtLeast(least) => format!("≥ {}", shown(least)),
+                        Target::AtMost(most) => format!("≤ {}", shown(most)),
+                    })),
+                    Cell::new(match figure.met {
+                        None => "",
+                        Some(true) => "yes",
+                        Some(false) => "MISSED",
+                    }),
+                ]);
+            }
+            println!("{table}");
+            let mut methods: Vec<&str> = figures.iter().map(|figure| figure.method.as_str()).collect();
+            methods.dedup();
+            for method in methods {
+                println!("  {method}");
+            }
+            println!();
+        }
+        let missed = self.topics.iter().flat_map(|(_, figures)| figures);
+        let missed: Vec<&str> = missed
+            .filter(|figure| figure.met == Some(false))
+            .map(|figure| figure.name.as_str())
+            .collect();
+        if missed.is_empty() {
+            println!("All targets are met.");
+        } else {
+            println!("Missed: {}.", missed.join("; "));
+        }
+    }
+}
+
+/// A number as people read it: groups of three, and decimals only where they matter.
+fn shown(value: f64) -> String {
+    if value.abs() < 100.0 {
+        return format!("{value:.2}");
+    }
+    let digits = format!("{value:.0}");
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) && !grouped.ends_with('-') {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median(vec![9.0, 1.0, 5.0]) - 5.0).abs() < f64::EPSILON);
+        assert!((median(vec![9.0, 1.0, 5.0, 6.0]) - 5.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (value, text) in [
+            (0.5, "0.50"),
+            (99.0, "99.00"),
+            (100.0, "100"),
+            (16_500.0, "16,500"),
+            (1_234_567.0, "1,234,567"),
+            (-1_234.0, "-1,234"),
+        ] {
+            assert_eq!(shown(value), text);
+        }
+    }
+}
