@@ -6,15 +6,48 @@ SHELL := /bin/bash
 
 BIN := node_modules/.bin
 FORGE := $(BIN)/forge
+# npm writes this file at the end of an install: it says which lock file the directory was made from.
+NODE_MODULES := node_modules/.package-lock.json
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# --- Contracts ---
+# --- The three commands ---
 
-# npm writes this file at the end of an install: it says which lock file the directory was made from.
-NODE_MODULES := node_modules/.package-lock.json
+# Everything is built as one workspace each time, so that no command compiles what another has compiled already.
+CARGO_PROGRAMS := cargo build --workspace --bin lloomctl --bin demo --bin stub-backend
+
+.PHONY: demo
+demo: $(NODE_MODULES) ## Run the main job: three clients buy from two executors, who are paid (LLOOM_BACKEND, LLOOM_MODEL: your LLM)
+	$(CARGO_PROGRAMS)
+	$(TARGET_DIR)/debug/demo
+
+.PHONY: test
+test: lint test-contracts test-rust ## Run every check and every test
+
+.PHONY: bench
+bench: bench-gas ## Measure gas and speed, print both next to their targets
+	cargo build --release --workspace --bin bench --bin stub-backend
+	$(TARGET_DIR)/release/bench
+
+# --- Rust ---
+
+.PHONY: lint
+lint: ## Check the Rust code's format, and clippy's opinion of it
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+.PHONY: test-rust
+test-rust: $(NODE_MODULES) ## Test the Rust workspace, stories of whole systems included
+	cargo test --workspace
+
+.PHONY: test-e2e
+test-e2e: $(NODE_MODULES) ## Run only the stories of whole systems
+	cargo test --workspace --test e2e
+
+# --- Contracts ---
 
 .PHONY: node_modules
 node_modules: $(NODE_MODULES) ## Install the pinned Foundry, solc and Solidity libraries
