@@ -2,13 +2,11 @@
 pragma solidity ^0.8.28;
 
 import {Test} from "forge-std/Test.sol";
-import {ChannelEscrow} from "lloom/ChannelEscrow.sol";
-import {DevToken} from "lloom/DevToken.sol";
-import {ExecutorRegistry} from "lloom/ExecutorRegistry.sol";
-import {LloomDeployer} from "lloom/LloomDeployer.sol";
-import {UsageSettlement} from "lloom/UsageSettlement.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
+import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
+import {IDevToken} from "./IDevToken.sol";
+import {ILloomDeployer} from "./ILloomDeployer.sol";
 
 /// @notice The contracts as the deployer makes them, some accounts, and the signatures of both sides. Every digest is
 /// computed here from the EIP-712 type strings of the documentation, never asked of the contracts.
@@ -23,10 +21,10 @@ abstract contract Fixture is Test {
     uint128 internal constant DEPOSIT = 100e6;
     bytes32 internal constant SALT = keccak256("salt");
 
-    ChannelEscrow internal escrow;
-    UsageSettlement internal settlement;
-    ExecutorRegistry internal registry;
-    DevToken internal token;
+    IChannelEscrow internal escrow;
+    IUsageSettlement internal settlement;
+    IExecutorRegistry internal registry;
+    IDevToken internal token;
 
     Account internal payer;
     Account internal payee;
@@ -35,9 +33,9 @@ abstract contract Fixture is Test {
     address internal stranger;
 
     function setUp() public virtual {
-        LloomDeployer deployer = new LloomDeployer();
+        ILloomDeployer deployer = ILloomDeployer(deployCode("LloomDeployer"));
         (escrow, settlement, registry) = (deployer.ESCROW(), deployer.SETTLEMENT(), deployer.REGISTRY());
-        token = new DevToken();
+        token = deployToken();
 
         payer = makeAccount("payer");
         payee = makeAccount("payee");
@@ -49,6 +47,10 @@ abstract contract Fixture is Test {
         fund(payer.addr, 1000e6);
         vm.prank(payee.addr);
         registry.addOperator(operator.addr);
+    }
+
+    function deployToken() internal returns (IDevToken) {
+        return IDevToken(deployCode("DevToken"));
     }
 
     /// @dev Gives `account` tokens that the escrow may take.
