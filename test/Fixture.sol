@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
+import {IDevToken} from "./IDevToken.sol";
+import {ILloomDeployer} from "./ILloomDeployer.sol";
 import {Test} from "forge-std/Test.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
-import {IDevToken} from "./IDevToken.sol";
-import {ILloomDeployer} from "./ILloomDeployer.sol";
 
 /// @notice The contracts as the deployer makes them, some accounts, and the signatures of both sides. Every digest is
 /// computed here from the EIP-712 type strings of the documentation, never asked of the contracts.
