@@ -1,4 +1,95 @@
-//! The store: what a process that holds money has promised, been promised, and seen on the chain.
+//! The store: what a process that holds money has promised, was promised, and has seen on the chain.
+//!
+//! One SQLite file (`lloom.db`) belongs to one process and one deployment of the contracts. It keeps
+//!
+//! - **the chain**, as events: channels and their money, at the newest block and at the newest confirmed one
+//!   ([`Ledger::apply_blocks`], [`Ledger::roll_back`], [`Ledger::channel`]);
+//! - **what an executor serves**: requests, vouchers, the one bill of each request, the receipts that link them
+//!   ([`Ledger::accept_request`], [`Ledger::reserve`], [`Ledger::commit_bill`], [`Ledger::accept_receipt`]);
+//! - **what a client buys**: everything it signs, before it is sent ([`Ledger::begin_request`], [`Ledger::authorize`],
+//!   [`Ledger::link`]), and its budget;
+//! - **what is being settled**: the best authorization of each channel, signed transactions, deadlines
+//!   ([`Ledger::claimable`], [`Ledger::record_transaction`], [`Ledger::obligations`]).
+//!
+//! Three rules hold for every write:
+//!
+//! 1. **It is on disk before it is answered.** Whoever got [`Outcome::Recorded`] finds it there after `kill -9` and
+//!    after a power cut. Callers' writes are committed together, so that durability costs one `fsync` for all of them.
+//! 2. **It is checked and recorded in one transaction.** Ten callers racing for the next receipt leave one chain; two
+//!    bills for one request can't be committed; what is reserved over all of a payer's streams never passes its limit.
+//! 3. **Doing it again does nothing.** Every write can be repeated after a lost answer and says
+//!    [`Outcome::AlreadyKnown`] then.
+//!
+//! An executor's part of an inference:
+//!
+//! ```
+//! # use std::time::{Duration, SystemTime};
+//! # use alloy::primitives::{Address, B256, U256};
+//! # use lloom_ledger::*;
+//! # use lloom_receipts::*;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let home = tempfile::tempdir()?;
+//! # let deployment = StoreDeployment { chain_id: 31337, escrow: Address::repeat_byte(1), settlement: Address::repeat_byte(2) };
+//! # let (payer, operator) = (Keypair::from_secret([7; 32])?, Keypair::from_secret([8; 32])?);
+//! # let parameters = ChannelParameters { payer: payer.address(), payee: Address::repeat_byte(3), token: Address::repeat_byte(4), salt: B256::ZERO, authorized_signer: Address::ZERO };
+//! # let domain = deployment.domain();
+//! # let channel = parameters.id(&domain);
+//! # let now: UnixSeconds = SystemTime::now().into();
+//! # let price = PricePerMillion::new(TokenAmount::new(1_000_000));
+//! # let request = payer.sign(&domain, InferenceRequest {
+//! #     channel, operator: operator.address(), nonce: RequestNonce::new(U256::ONE), model: ModelHash::of_id("m"),
+//! #     prompt_hash: ContentHash::new(B256::ZERO), max_input: TokenCount::new(10), max_output: TokenCount::new(100),
+//! #     prices: Prices { input: price, output: price }, deadline: now.plus(Duration::from_secs(60)),
+//! # });
+//! # let voucher = payer.sign(&domain, Voucher { channel, amount: TokenAmount::new(50) });
+//! let ledger = Ledger::open(&home.path().join("lloom.db"), &deployment).await?;
+//! # let block = Block { number: BlockNumber::new(1), hash: B256::repeat_byte(1), parent: B256::ZERO, timestamp: now };
+//! # let opened = ChainEvent {
+//! #     block: block.number, block_hash: block.hash, log_index: 0, transaction: B256::ZERO,
+//! #     kind: ChainEventKind::ChannelOpened { channel, parameters, deposit: TokenAmount::new(1_000), refunds_to_balance: true },
+//! # };
+//! // The follower saw the channel open, and the block is confirmed.
+//! ledger.apply_blocks(vec![block], vec![opened], block.number, ObligationPolicy::default()).await?;
+//!
+//! // The client asks and prepays the first increment. From here on its request is known, and served once.
+//! let exposure = ExposurePolicy::default();
+//! # let content_salt = ContentSalt::new(B256::ZERO);
+//! let hash = request.document().hash();
+//! let accepted = AcceptRequest {
+//!     request: request.clone(), content_salt, voucher: Some(voucher), reserve: TokenAmount::new(20), exposure, now,
+//! };
+//! assert_eq!(ledger.accept_request(accepted).await?, Outcome::Recorded);
+//!
+//! // More is reserved before it is delivered; what no voucher covers waits for one.
+//! ledger.reserve(hash, TokenAmount::new(50), exposure).await?;
+//! let refused = ledger.reserve(hash, TokenAmount::new(51), exposure).await;
+//! assert!(matches!(refused, Err(ServeError::Uncovered { .. })));
+//!
+//! // One bill, on disk before it is signed; the client links it into the channel's chain of receipts.
+//! # let usage = Usage { input: TokenCount::new(0), output: TokenCount::new(50) };
+//! # let bill = UsageBill::for_request(request.document(), usage, ContentHash::new(B256::ZERO), now)?;
+//! let bill = operator.sign(&domain, *ledger.commit_bill(bill).await?.bill());
+//! let receipt = payer.sign(&domain, ReceiptHead::empty(channel).link(*bill.document())?);
+//! ledger.accept_receipt(Receipt::join(receipt, &bill)?, None).await?;
+//! assert_eq!(ledger.claimable_channel(channel).await?.map(|found| found.unclaimed()), Some(TokenAmount::new(50)));
+//! # ledger.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The ledger verifies no signatures (it takes only what is `Verified`), keeps no clock (times come in as arguments,
+//! except that of [`Ledger::open`]), and knows neither network nor chain. A process either serves a channel or buys on
+//! it; the store refuses the other side.
+//!
+//! # Backups
+//!
+//! A copy of the file can be put back, at a price: bills and receipts made after the copy are lost to this side. The
+//! lock file `lloom.db.lock` counts the store's commits and must **not** be part of the backup: by it the store notices
+//! that it is an older copy. It then never bills a request it had accepted before, and for
+//! [`MAX_DEADLINE_AHEAD`](lloom_receipts::MAX_DEADLINE_AHEAD) refuses requests that may have been served before
+//! ([`ServeError::RestoredTooRecently`]), so that no request ever gets a second, different bill: that would be a fault
+//! anybody can prove.
 
 mod acceptance;
 mod account;
@@ -12,12 +103,14 @@ mod column;
 mod document;
 mod error;
 mod follow;
+mod linking;
 mod lock;
 mod migration;
 mod obligation;
 mod open;
 mod purchase;
 mod quality;
+mod reorg;
 mod serving;
 mod session;
 mod settling;

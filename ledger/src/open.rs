@@ -168,6 +168,8 @@ impl Ledger {
     /// Finishes what is queued, closes the store and lets go of its lock. Other handles answer
     /// [`LedgerError::Closed`] from then on.
     pub async fn close(self) {
+        // Readers first: the last connection to go folds the write-ahead log into the file, and they can't.
+        self.inner.readers.close().await;
         if let Some(queue) = &self.inner.queue {
             let (done, closed) = oneshot::channel();
             if queue.send(Order::Close(done)).await.is_ok() {
@@ -175,7 +177,6 @@ impl Ledger {
                 let _ = closed.await;
             }
         }
-        self.inner.readers.close().await;
     }
 
     /// The deployment whose records these are.

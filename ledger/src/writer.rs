@@ -32,6 +32,9 @@ pub(crate) trait Operation: Send + 'static {
     fn run(&self, session: &mut Session) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
 }
 
+/// What the caller of an [`Operation`] gets.
+type Answer<O> = Result<<O as Operation>::Output, <O as Operation>::Error>;
+
 /// The order that goes through the queue.
 pub(crate) enum Order {
     Run(Box<dyn Job>),
@@ -50,12 +53,12 @@ pub(crate) trait Job: Send {
 
 pub(crate) struct Pending<O: Operation> {
     operation: O,
-    result: Option<Result<O::Output, O::Error>>,
-    caller: oneshot::Sender<Result<O::Output, O::Error>>,
+    result: Option<Answer<O>>,
+    caller: oneshot::Sender<Answer<O>>,
 }
 
 impl<O: Operation> Pending<O> {
-    pub(crate) fn new(operation: O) -> (Box<Self>, oneshot::Receiver<Result<O::Output, O::Error>>) {
+    pub(crate) fn new(operation: O) -> (Box<Self>, oneshot::Receiver<Answer<O>>) {
         let (caller, answer) = oneshot::channel();
         let pending = Self {
             operation,

@@ -1,0 +1,222 @@
+//! The client's own chain of receipts.
+
+use lloom_receipts::{ChannelId, Receipt, ReceiptHash, ReceiptHead, Signed, TokenAmount, Verified, Voucher};
+
+use crate::{
+    BuyError, Ledger, LedgerError, Outcome,
+    account::{Side, minus, plus},
+    budget::{release, spend},
+    column::{Put as _, Read as _, sql},
+    document::{
+        bill_columns, find_request, insert_bill, insert_receipt, insert_voucher, newest_receipt, read_receipt,
+        receipt_columns,
+    },
+    purchase::{find_buying, maximum_of, sign},
+    session::Session,
+    writer::Operation,
+};
+
+impl Ledger {
+    /// Records the client's own receipt and the voucher that goes with it, before they are sent.
+    ///
+    /// # Errors
+    /// [`BuyError::DoesNotExtend`] carries the own head: another request was linked meanwhile.
+    pub async fn link(
+        &self,
+        receipt: Receipt<Verified>,
+        voucher: Option<Signed<Voucher, Verified>>,
+    ) -> Result<Outcome, BuyError> {
+        self.submit(Link { receipt, voucher }).await
+    }
+
+    /// Records that the executor has the receipt with this sequence, and with it all before it.
+    ///
+    /// # Errors
+    /// [`BuyError::UnknownChannel`].
+    pub async fn confirm_receipt(&self, channel: ChannelId, sequence: u64) -> Result<Outcome, BuyError> {
+        self.submit(ConfirmReceipt { channel, sequence }).await
+    }
+
+    /// The own receipts that the executor is not known to have, in order: to be sent again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unconfirmed_receipts(&self, channel: ChannelId) -> Result<Vec<Receipt<Verified>>, LedgerError> {
+        let statement = sql(concat!(
+            "SELECT ",
+            receipt_columns!(),
+            " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
+              JOIN accounts a ON a.channel = p.channel
+              WHERE p.channel = ?1 AND a.side = 'buying' AND p.sequence > a.confirmed_sequence ORDER BY p.sequence"
+        ))
+        .put(channel);
+        let rows = self
+            .snapshot("list unconfirmed receipts")
+            .await?
+            .rows(statement)
+            .await?;
+        rows.iter().map(read_receipt).collect()
+    }
+
+    /// Takes over a newer head that bears the own signature: after a restore, the executor knows more than this store.
+    ///
+    /// # Errors
+    /// [`BuyError::DoesNotExtend`] carries the own head, when the receipt is not newer than it.
+    pub async fn adopt_head(&self, receipt: Receipt<Verified>) -> Result<Outcome, BuyError> {
+        self.submit(AdoptHead { receipt }).await
+    }
+}
+
+struct Link {
+    receipt: Receipt<Verified>,
+    voucher: Option<Signed<Voucher, Verified>>,
+}
+
+impl Operation for Link {
+    const NAME: &'static str = "link a receipt";
+    type Output = Outcome;
+    type Error = BuyError;
+
+    async fn run(&self, session: &mut Session) -> Result<Outcome, BuyError> {
+        let receipt = self.receipt.receipt();
+        let hash = receipt.hash();
+        let mut standing = find_buying(session, receipt.channel).await?;
+        let request = find_request(session, receipt.bill.request)
+            .await?
+            .ok_or(BuyError::UnknownRequest)?;
+        if request.channel() != receipt.channel {
+            return Err(BuyError::UnknownRequest);
+        }
+        let voucher = match &self.voucher {
+            Some(voucher) => sign(&mut standing, voucher)?,
+            None => None,
+        };
+        if request.billed.is_some() {
+            if receipt_hash_at(session, receipt.channel, receipt.sequence).await? != Some(hash) {
+                return Err(BuyError::AlreadyLinked);
+            }
+            if let Some(voucher) = voucher {
+                standing.store(session, Side::Buying).await?;
+                insert_voucher(session, voucher).await?;
+            }
+            return Ok(Outcome::AlreadyKnown);
+        }
+        if standing.head.check_extends(receipt).is_err() {
+            let head = newest_receipt(session, receipt.channel).await?.map(Box::new);
+            return Err(BuyError::DoesNotExtend { head });
+        }
+        let amount = receipt.bill.amount;
+        // An abandoned request holds nothing any more.
+        standing.account.spent = plus(minus(standing.account.spent, request.reserved)?, amount)?;
+        standing.account.billed = plus(standing.account.billed, amount)?;
+        standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
+        standing.head = ReceiptHead::at(receipt);
+
+        standing.store(session, Side::Buying).await?;
+        insert_bill(session, &receipt.bill).await?;
+        insert_receipt(session, &self.receipt, hash, voucher).await?;
+        let document = request.request.document();
+        let token = standing.channel.parameters.token;
+        if request.dropped.is_none() {
+            release(
+                session,
+                token,
+                document.operator,
+                request.begun_at,
+                maximum_of(document)?,
+            )
+            .await?;
+        }
+        spend(session, token, document.operator, request.begun_at, amount).await?;
+        Ok(Outcome::Recorded)
+    }
+}
+
+struct ConfirmReceipt {
+    channel: ChannelId,
+    sequence: u64,
+}
+
+impl Operation for ConfirmReceipt {
+    const NAME: &'static str = "confirm a receipt";
+    type Output = Outcome;
+    type Error = BuyError;
+
+    async fn run(&self, session: &mut Session) -> Result<Outcome, BuyError> {
+        let mut standing = find_buying(session, self.channel).await?;
+        // The executor can't have what was never signed, whatever it says.
+        let sequence = self.sequence.min(standing.head.sequence);
+        if sequence <= standing.confirmed_sequence {
+            return Ok(Outcome::AlreadyKnown);
+        }
+        standing.confirmed_sequence = sequence;
+        standing.store(session, Side::Buying).await?;
+        Ok(Outcome::Recorded)
+    }
+}
+
+struct AdoptHead {
+    receipt: Receipt<Verified>,
+}
+
+impl Operation for AdoptHead {
+    const NAME: &'static str = "adopt a newer head";
+    type Output = Outcome;
+    type Error = BuyError;
+
+    async fn run(&self, session: &mut Session) -> Result<Outcome, BuyError> {
+        let receipt = self.receipt.receipt();
+        let hash = receipt.hash();
+        let mut standing = find_buying(session, receipt.channel).await?;
+        if receipt_hash_at(session, receipt.channel, receipt.sequence).await? == Some(hash) {
+            return Ok(Outcome::AlreadyKnown);
+        }
+        let newer = receipt.sequence > standing.head.sequence && receipt.cumulative_amount >= standing.head.amount;
+        if !newer {
+            let head = newest_receipt(session, receipt.channel).await?.map(Box::new);
+            return Err(BuyError::DoesNotExtend { head });
+        }
+        // Its request may be one that this store knows and holds budget for.
+        let request = find_request(session, receipt.bill.request).await?;
+        if request.as_ref().is_some_and(|request| request.billed.is_some()) {
+            return Err(BuyError::AlreadyLinked);
+        }
+        let grown = minus(receipt.cumulative_amount, standing.head.amount)?;
+        let held = request.as_ref().map_or(TokenAmount::ZERO, |request| request.reserved);
+        standing.account.spent = plus(minus(standing.account.spent, held)?, grown)?;
+        standing.account.billed = plus(standing.account.billed, grown)?;
+        standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
+        standing.head = ReceiptHead::at(receipt);
+        standing.confirmed_sequence = receipt.sequence;
+        standing.store(session, Side::Buying).await?;
+        insert_bill(session, &receipt.bill).await?;
+        insert_receipt(session, &self.receipt, hash, None).await?;
+        if let Some(request) = request {
+            let document = request.request.document();
+            let token = standing.channel.parameters.token;
+            if request.dropped.is_none() {
+                release(
+                    session,
+                    token,
+                    document.operator,
+                    request.begun_at,
+                    maximum_of(document)?,
+                )
+                .await?;
+            }
+            spend(session, token, document.operator, request.begun_at, receipt.bill.amount).await?;
+        }
+        Ok(Outcome::Recorded)
+    }
+}
+
+async fn receipt_hash_at(
+    session: &mut Session,
+    channel: ChannelId,
+    sequence: u64,
+) -> Result<Option<ReceiptHash>, LedgerError> {
+    let statement = sql("SELECT hash FROM receipts WHERE channel = ?1 AND sequence = ?2")
+        .put(channel)
+        .put(sequence);
+    session.row(statement).await?.map(|row| row.read("hash")).transpose()
+}

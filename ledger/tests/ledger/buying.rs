@@ -1,0 +1,337 @@
+use std::time::Duration;
+
+use lloom_ledger::{
+    Account, Budget, BudgetLimit, BuyError, Ledger, Observation, ObservedOutcome, Outcome, OwnRequest, Quality,
+};
+use lloom_receipts::{ReceiptHead, RequestHash, TokenAmount, UnixSeconds};
+
+use crate::world::{Home, NOW, Pair, amount, mine, salt};
+
+/// What a request of [`Pair::request`] can cost.
+const MAXIMUM: u128 = 2_000;
+
+fn own(pair: &Pair, nonce: u64, voucher: Option<u128>, authorized: u128) -> OwnRequest {
+    OwnRequest {
+        request: pair.request(nonce),
+        content_salt: salt(),
+        voucher: voucher.map(|cumulative| pair.voucher(cumulative)),
+        authorized: amount(authorized),
+        budget: Budget::UNLIMITED,
+        now: NOW,
+    }
+}
+
+fn hash_of(pair: &Pair, nonce: u64) -> RequestHash {
+    pair.request(nonce).document().hash()
+}
+
+async fn buying(pair: &Pair, deposit: u128) -> (Home, Ledger) {
+    let home = Home::new();
+    let ledger = home.open().await;
+    assert_eq!(
+        ledger.record_channel(pair.new_channel(deposit)).await.unwrap(),
+        pair.channel()
+    );
+    (home, ledger)
+}
+
+#[tokio::test]
+async fn a_channel_is_known_before_it_is_opened() {
+    let pair = Pair::new(1, 1);
+    let (home, ledger) = buying(&pair, 500).await;
+    let record = ledger.channel(pair.channel()).await.unwrap().unwrap();
+    assert_eq!(record.operator, Some(pair.operator.address()));
+    assert_eq!((record.opened_in, record.latest, record.is_open()), (None, None, false));
+    ledger.close().await;
+
+    let ledger = home.open().await;
+    mine(&ledger, vec![pair.opened(600)]).await;
+    let record = ledger.channel(pair.channel()).await.unwrap().unwrap();
+    assert!(record.is_open() && record.client_random.is_some());
+    ledger.begin_request(own(&pair, 1, Some(600), 600)).await.unwrap();
+
+    let stranger = Pair::new(2, 2);
+    let refused = ledger.begin_request(own(&stranger, 1, None, 0)).await.unwrap_err();
+    assert!(matches!(refused, BuyError::UnknownChannel), "{refused}");
+    // Followed, but not one of its own.
+    mine(&ledger, vec![stranger.opened(600)]).await;
+    let refused = ledger.begin_request(own(&stranger, 1, None, 0)).await.unwrap_err();
+    assert!(matches!(refused, BuyError::UnknownChannel), "{refused}");
+}
+
+#[tokio::test]
+async fn a_purchase_is_counted_from_request_to_receipt() {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (home, ledger) = buying(&pair, 5_000).await;
+    ledger.begin_request(own(&pair, 1, Some(100), 100)).await.unwrap();
+    ledger.begin_request(own(&pair, 2, Some(200), 100)).await.unwrap();
+    let refused = ledger.begin_request(own(&pair, 2, None, 0)).await.unwrap_err();
+    assert!(matches!(refused, BuyError::NonceUsed), "{refused}");
+    let (first, second) = (hash_of(&pair, 1), hash_of(&pair, 2));
+    assert_eq!(
+        ledger.authorize(pair.voucher(300), first, amount(200)).await.unwrap(),
+        Outcome::Recorded
+    );
+    assert_eq!(
+        ledger.authorize(pair.voucher(300), first, amount(200)).await.unwrap(),
+        Outcome::AlreadyKnown
+    );
+    assert_eq!(
+        ledger.purchases(channel).await.unwrap(),
+        Account {
+            authorized: amount(300),
+            spent: amount(300),
+            billed: amount(0),
+            linked: amount(0),
+        }
+    );
+    let refused = ledger
+        .authorize(pair.voucher(301), first, amount(MAXIMUM + 1))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, BuyError::OverMaximum { maximum } if maximum == amount(MAXIMUM)),
+        "{refused}"
+    );
+    let refused = ledger
+        .authorize(pair.voucher(5_001), first, amount(300))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, BuyError::VoucherOverDeposit { deposit } if deposit == amount(5_000)),
+        "{refused}"
+    );
+    let refused = ledger
+        .authorize(pair.voucher(400), hash_of(&pair, 9), amount(300))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, BuyError::UnknownRequest), "{refused}");
+    let refused = ledger
+        .begin_request(own(&pair, 3, None, MAXIMUM + 1))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, BuyError::OverMaximum { .. }), "{refused}");
+
+    let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(2, 70));
+    assert_eq!(
+        ledger.link(receipt.clone(), Some(pair.voucher(310))).await.unwrap(),
+        Outcome::Recorded
+    );
+    assert_eq!(ledger.link(receipt.clone(), None).await.unwrap(), Outcome::AlreadyKnown);
+    let beside = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 50));
+    let BuyError::DoesNotExtend { head: Some(head) } = ledger.link(beside, None).await.unwrap_err() else {
+        panic!("two chains");
+    };
+    assert_eq!(*head, receipt);
+    let head = ledger.head(channel).await.unwrap();
+    let refused = ledger.link(pair.link(&head, pair.bill(2, 71)), None).await.unwrap_err();
+    assert!(matches!(refused, BuyError::AlreadyLinked), "{refused}");
+    let refused = ledger.link(pair.link(&head, pair.bill(8, 71)), None).await.unwrap_err();
+    assert!(matches!(refused, BuyError::UnknownRequest), "{refused}");
+    let refused = ledger
+        .authorize(pair.voucher(400), second, amount(300))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, BuyError::AlreadyLinked), "{refused}");
+    assert_eq!(
+        ledger.purchases(channel).await.unwrap(),
+        Account {
+            authorized: amount(310),
+            spent: amount(270),
+            billed: amount(70),
+            linked: amount(70),
+        }
+    );
+    ledger.close().await;
+
+    // What was signed is there after a restart, to be sent again.
+    let ledger = home.open().await;
+    assert_eq!(ledger.unconfirmed_receipts(channel).await.unwrap(), vec![receipt]);
+    assert_eq!(ledger.confirm_receipt(channel, 99).await.unwrap(), Outcome::Recorded);
+    assert_eq!(ledger.confirm_receipt(channel, 1).await.unwrap(), Outcome::AlreadyKnown);
+    assert!(ledger.unconfirmed_receipts(channel).await.unwrap().is_empty());
+    let unbilled = ledger.unbilled_requests(channel).await.unwrap();
+    assert_eq!(unbilled.len(), 1);
+    assert_eq!(
+        (unbilled[0].request.clone(), unbilled[0].authorized),
+        (pair.request(1), amount(200))
+    );
+    let linked = ledger.own_request(second).await.unwrap().unwrap();
+    assert!(linked.billed && linked.abandoned.is_none());
+    assert!(ledger.own_request(hash_of(&pair, 9)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_abandoned_request_frees_what_it_held() {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (_home, ledger) = buying(&pair, 5_000).await;
+    ledger.begin_request(own(&pair, 1, Some(100), 100)).await.unwrap();
+    let request = hash_of(&pair, 1);
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(MAXIMUM));
+    assert_eq!(
+        ledger.abandon(request, "refused".into()).await.unwrap(),
+        Outcome::Recorded
+    );
+    assert_eq!(
+        ledger.abandon(request, "refused".into()).await.unwrap(),
+        Outcome::AlreadyKnown
+    );
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(0));
+    let purchases = ledger.purchases(channel).await.unwrap();
+    assert_eq!((purchases.authorized, purchases.spent), (amount(100), amount(0)));
+    let refused = ledger
+        .authorize(pair.voucher(200), request, amount(200))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, BuyError::Abandoned { .. }), "{refused}");
+    assert!(ledger.unbilled_requests(channel).await.unwrap().is_empty());
+    let refused = ledger.abandon(hash_of(&pair, 9), "no".into()).await.unwrap_err();
+    assert!(matches!(refused, BuyError::UnknownRequest), "{refused}");
+
+    // It was served after all: paying for it is still possible, once.
+    let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 60));
+    assert_eq!(ledger.link(receipt, None).await.unwrap(), Outcome::Recorded);
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(60));
+    assert_eq!(ledger.purchases(channel).await.unwrap().spent, amount(60));
+    let refused = ledger.abandon(request, "no".into()).await.unwrap_err();
+    assert!(matches!(refused, BuyError::AlreadyLinked), "{refused}");
+}
+
+#[tokio::test]
+async fn budgets_hold_by_request_day_and_executor() {
+    let (pair, elsewhere) = (Pair::new(1, 1), Pair::new(1, 2));
+    let (_home, ledger) = buying(&pair, 50_000).await;
+    ledger.record_channel(elsewhere.new_channel(50_000)).await.unwrap();
+    let tight = |per_request, per_day, per_executor_per_day| Budget {
+        per_request: amount(per_request),
+        per_day: amount(per_day),
+        per_executor_per_day: amount(per_executor_per_day),
+    };
+    let try_with = async |pair: &Pair, nonce, now, budget| match ledger
+        .begin_request(OwnRequest {
+            budget,
+            now,
+            ..own(pair, nonce, None, 0)
+        })
+        .await
+    {
+        Ok(()) => None,
+        Err(BuyError::OverBudget { limit, required, left }) => {
+            assert_eq!(required, amount(MAXIMUM));
+            Some((limit, left.base_units()))
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let no_limit = u128::MAX;
+    assert_eq!(
+        try_with(&pair, 1, NOW, tight(1_999, no_limit, no_limit)).await,
+        Some((BudgetLimit::Request, 1_999))
+    );
+    assert_eq!(try_with(&pair, 1, NOW, tight(2_000, 4_500, 3_000)).await, None);
+    assert_eq!(
+        try_with(&pair, 2, NOW, tight(2_000, 4_500, 3_000)).await,
+        Some((BudgetLimit::ExecutorDay, 1_000))
+    );
+    // The bill is less than the maximum: there is room again.
+    let receipt = pair.link(&ReceiptHead::empty(pair.channel()), pair.bill(1, 600));
+    ledger.link(receipt, None).await.unwrap();
+    assert_eq!(try_with(&pair, 2, NOW, tight(2_000, 4_500, 3_000)).await, None);
+    assert_eq!(
+        try_with(&pair, 3, NOW, tight(2_000, 4_500, no_limit)).await,
+        Some((BudgetLimit::Day, 1_900))
+    );
+    let tomorrow = NOW.plus(Duration::from_secs(25 * 3_600));
+    assert_eq!(try_with(&pair, 3, tomorrow, tight(2_000, 2_000, 2_000)).await, None);
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(4_600));
+    assert_eq!(ledger.spent_since(pair.token, tomorrow).await.unwrap(), amount(2_000));
+    assert_eq!(
+        ledger.spent_since(elsewhere.payee, NOW).await.unwrap(),
+        TokenAmount::ZERO
+    );
+}
+
+#[tokio::test]
+async fn ten_requests_at_once_do_not_overrun_the_budget() {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = buying(&pair, 50_000).await;
+    let budget = Budget {
+        per_day: amount(3 * MAXIMUM + 1),
+        ..Budget::UNLIMITED
+    };
+    let begun = futures::future::join_all((1..=10).map(|nonce| {
+        ledger.begin_request(OwnRequest {
+            budget,
+            ..own(&pair, nonce, None, 0)
+        })
+    }))
+    .await;
+    assert_eq!(begun.iter().filter(|result| result.is_ok()).count(), 3);
+}
+
+#[tokio::test]
+async fn a_restored_client_adopts_the_newer_head() {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (_home, ledger) = buying(&pair, 50_000).await;
+    ledger.begin_request(own(&pair, 1, Some(100), 100)).await.unwrap();
+    ledger.begin_request(own(&pair, 3, Some(200), 100)).await.unwrap();
+    // The executor holds two receipts; this store knows of none, and never heard of request 2.
+    let first = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 60));
+    let second = pair.link(&ReceiptHead::at(first.receipt()), pair.bill(2, 70));
+    assert_eq!(ledger.adopt_head(second.clone()).await.unwrap(), Outcome::Recorded);
+    assert_eq!(ledger.adopt_head(second.clone()).await.unwrap(), Outcome::AlreadyKnown);
+    let BuyError::DoesNotExtend { head: Some(head) } = ledger.adopt_head(first).await.unwrap_err() else {
+        panic!("went back");
+    };
+    assert_eq!(*head, second);
+    assert_eq!(ledger.head(channel).await.unwrap(), ReceiptHead::at(second.receipt()));
+    assert!(ledger.unconfirmed_receipts(channel).await.unwrap().is_empty());
+    let third = pair.link(&ReceiptHead::at(second.receipt()), pair.bill(3, 80));
+    ledger.link(third, None).await.unwrap();
+    let purchases = ledger.purchases(channel).await.unwrap();
+    assert_eq!((purchases.linked, purchases.billed), (amount(210), amount(210)));
+}
+
+#[tokio::test]
+async fn quality_is_measured_over_the_newest_observations() {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = buying(&pair, 1).await;
+    let operator = pair.operator.address();
+    assert_eq!(ledger.quality(operator).await.unwrap(), Quality::default());
+    let observation = |outcome, millis, speed| Observation {
+        at: UnixSeconds::new(1),
+        outcome,
+        time_to_first_token: Some(Duration::from_millis(millis)),
+        tokens_per_second: Some(speed),
+    };
+    for millis in [30, 10, 20] {
+        ledger
+            .observe(operator, observation(ObservedOutcome::Completed, millis, millis as f64))
+            .await
+            .unwrap();
+    }
+    let failed = Observation {
+        time_to_first_token: None,
+        tokens_per_second: None,
+        ..observation(ObservedOutcome::Failed, 0, 0.0)
+    };
+    ledger.observe(operator, failed).await.unwrap();
+    let quality = ledger.quality(operator).await.unwrap();
+    assert_eq!((quality.observations, quality.success_rate), (4, 0.75));
+    assert_eq!(quality.time_to_first_token, Some(Duration::from_millis(20)));
+    assert_eq!(quality.tokens_per_second, Some(20.0));
+
+    let refusals = (0..lloom_ledger::QUALITY_WINDOW)
+        .map(|_| ledger.observe(operator, observation(ObservedOutcome::Overbilled, 5, f64::NAN)));
+    for result in futures::future::join_all(refusals).await {
+        result.unwrap();
+    }
+    let quality = ledger.quality(operator).await.unwrap();
+    assert_eq!(
+        (quality.observations, quality.success_rate),
+        (lloom_ledger::QUALITY_WINDOW, 0.0)
+    );
+    assert_eq!(quality.tokens_per_second, None);
+}

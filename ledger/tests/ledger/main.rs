@@ -1,0 +1,13 @@
+//! The ledger on real SQLite files.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod buying;
+mod chain;
+mod opening;
+mod restoring;
+mod serving;
+mod settling;
+mod surviving;
+mod world;
+mod writing;

@@ -1,0 +1,304 @@
+use alloy::primitives::{Address, B256, Bytes};
+use lloom_ledger::{
+    AuthorizationRef, ChainEventKind, ClaimBy, Finish, NewTransaction, Outcome, Purpose, Resolution, SettleError,
+};
+use lloom_receipts::{BlockNumber, ReceiptHead, UnixSeconds};
+
+use crate::world::{Home, NOW, Pair, amount, mine, serving};
+
+#[tokio::test]
+async fn a_claim_takes_what_was_billed_and_never_slack() {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (_home, ledger) = serving(&pair, 1_000).await;
+    assert!(ledger.claimable(pair.payee).await.unwrap().is_empty());
+    ledger.accept_request(pair.accept(1, Some(100), 100)).await.unwrap();
+    ledger.accept_request(pair.accept(2, Some(200), 100)).await.unwrap();
+    ledger.commit_bill(pair.bill(1, 80)).await.unwrap();
+    let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 80));
+    ledger.accept_receipt(receipt.clone(), None).await.unwrap();
+    ledger.commit_bill(pair.bill(2, 90)).await.unwrap();
+
+    let [claimable] = &ledger.claimable(pair.payee).await.unwrap()[..] else {
+        panic!("one channel");
+    };
+    assert_eq!((claimable.billed, claimable.linked), (amount(170), amount(80)));
+    assert_eq!(claimable.voucher, Some(pair.voucher(200)));
+    assert_eq!(claimable.receipt, Some(receipt));
+    assert_eq!((claimable.amount(), claimable.unclaimed()), (amount(170), amount(170)));
+
+    mine(
+        &ledger,
+        vec![ChainEventKind::Settled {
+            channel,
+            settled: amount(150),
+        }],
+    )
+    .await;
+    let claimable = ledger.claimable_channel(channel).await.unwrap().unwrap();
+    assert_eq!((claimable.amount(), claimable.unclaimed()), (amount(170), amount(20)));
+    assert!(ledger.claimable(Address::ZERO).await.unwrap().is_empty());
+
+    let earnings = ledger.earnings(pair.payee).await.unwrap();
+    let [earned] = &earnings.channels[..] else {
+        panic!("one channel");
+    };
+    assert_eq!(
+        (earned.billed, earned.linked, earned.settled),
+        (amount(170), amount(80), amount(150))
+    );
+    assert_eq!((earned.claimable, earned.receipts), (amount(20), 1));
+
+    mine(
+        &ledger,
+        vec![ChainEventKind::Closed {
+            channel,
+            settled: amount(150),
+            refunded: amount(850),
+        }],
+    )
+    .await;
+    assert!(ledger.claimable(pair.payee).await.unwrap().is_empty());
+    assert!(ledger.claimable_channel(channel).await.unwrap().is_some());
+    assert_eq!(
+        ledger.earnings(pair.payee).await.unwrap().channels[0].claimable,
+        amount(0)
+    );
+}
+
+#[tokio::test]
+async fn an_unusable_authorization_falls_back_to_the_next_best() {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (_home, ledger) = serving(&pair, 1_000).await;
+    ledger.accept_request(pair.accept(1, Some(100), 90)).await.unwrap();
+    ledger.commit_bill(pair.bill(1, 90)).await.unwrap();
+    let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 90));
+    ledger
+        .accept_receipt(receipt.clone(), Some(pair.voucher(300)))
+        .await
+        .unwrap();
+    let newest = AuthorizationRef::Voucher { amount: amount(300) };
+    assert_eq!(
+        ledger.set_unusable(channel, newest, "refused".into()).await.unwrap(),
+        Outcome::Recorded
+    );
+    assert_eq!(
+        ledger.set_unusable(channel, newest, "refused".into()).await.unwrap(),
+        Outcome::AlreadyKnown
+    );
+    assert_eq!(ledger.account(channel).await.unwrap().authorized, amount(100));
+    let claimable = ledger.claimable_channel(channel).await.unwrap().unwrap();
+    assert_eq!(
+        (claimable.voucher, claimable.receipt),
+        (Some(pair.voucher(100)), Some(receipt))
+    );
+
+    ledger
+        .set_unusable(
+            channel,
+            AuthorizationRef::Voucher { amount: amount(100) },
+            "refused".into(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(ledger.account(channel).await.unwrap().authorized, amount(90));
+    ledger
+        .set_unusable(channel, AuthorizationRef::Receipt { sequence: 1 }, "refused".into())
+        .await
+        .unwrap();
+    let claimable = ledger.claimable_channel(channel).await.unwrap().unwrap();
+    assert_eq!((claimable.voucher.is_none(), claimable.receipt.is_none()), (true, true));
+    assert_eq!(
+        (claimable.amount(), ledger.account(channel).await.unwrap().authorized),
+        (amount(0), amount(0))
+    );
+    // The one that was refused is no good a second time; a better one is.
+    ledger.accept_voucher(pair.voucher(300)).await.unwrap_err();
+    assert_eq!(
+        ledger.accept_voucher(pair.voucher(301)).await.unwrap(),
+        Outcome::Recorded
+    );
+    for unknown in [
+        AuthorizationRef::Voucher { amount: amount(7) },
+        AuthorizationRef::Receipt { sequence: 7 },
+    ] {
+        let refused = ledger
+            .set_unusable(channel, unknown, "refused".into())
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, SettleError::UnknownAuthorization), "{refused}");
+    }
+}
+
+fn transaction(nonce: u64, hash: u8) -> NewTransaction {
+    NewTransaction {
+        from: Address::repeat_byte(1),
+        nonce,
+        hash: B256::repeat_byte(hash),
+        raw: Bytes::from(vec![hash; 300]),
+        purpose: Purpose::Claim {
+            by: ClaimBy::Vouchers,
+            rows: vec![(Pair::new(1, 1).channel(), amount(u128::MAX))],
+        },
+        replaces: None,
+        max_fee: u128::MAX,
+        priority_fee: 1,
+        gas_limit: u64::MAX,
+        deadline: Some(UnixSeconds::new(9)),
+        now: NOW,
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_is_stored_before_it_is_sent_and_until_it_is_final() {
+    let home = Home::new();
+    let ledger = home.open().await;
+    let from = Address::repeat_byte(1);
+    assert_eq!(ledger.highest_nonce(from).await.unwrap(), None);
+    let first = ledger.record_transaction(transaction(7, 1)).await.unwrap();
+    assert_eq!(ledger.record_transaction(transaction(7, 1)).await.unwrap(), first);
+    let replacement = NewTransaction {
+        replaces: Some(first),
+        ..transaction(7, 2)
+    };
+    let second = ledger.record_transaction(replacement).await.unwrap();
+    let third = ledger
+        .record_transaction(NewTransaction {
+            purpose: Purpose::Other,
+            ..transaction(8, 3)
+        })
+        .await
+        .unwrap();
+    let refused = ledger
+        .record_transaction(NewTransaction {
+            replaces: Some(third),
+            ..transaction(7, 4)
+        })
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, SettleError::NoReplacement { replaces } if replaces == third),
+        "{refused}"
+    );
+    ledger.mark_broadcast(first, NOW).await.unwrap();
+    ledger.close().await;
+
+    let ledger = home.open().await;
+    let pending = ledger.pending_transactions().await.unwrap();
+    assert_eq!(
+        pending.iter().map(|record| record.id).collect::<Vec<_>>(),
+        vec![first, second, third]
+    );
+    let expected = transaction(7, 1);
+    assert_eq!(
+        (pending[0].nonce, pending[0].hash, pending[0].raw.clone()),
+        (7, expected.hash, expected.raw)
+    );
+    assert_eq!(
+        (pending[0].purpose.clone(), pending[0].broadcast_at),
+        (expected.purpose, Some(NOW))
+    );
+    assert_eq!((pending[0].max_fee, pending[0].gas_limit), (u128::MAX, u64::MAX));
+    assert_eq!(pending[1].replaces, Some(first));
+    assert_eq!(ledger.highest_nonce(from).await.unwrap(), Some(8));
+
+    let mined = Finish::Mined {
+        block: BlockNumber::new(4),
+        succeeded: true,
+        gas_used: 5,
+        gas_price: u128::MAX,
+    };
+    assert_eq!(
+        ledger.finish_transaction(second, mined.clone()).await.unwrap(),
+        Outcome::Recorded
+    );
+    assert_eq!(
+        ledger.finish_transaction(second, mined.clone()).await.unwrap(),
+        Outcome::AlreadyKnown
+    );
+    ledger
+        .finish_transaction(first, Finish::Replaced { by: second })
+        .await
+        .unwrap();
+    let refused = ledger.finish_transaction(first, mined.clone()).await.unwrap_err();
+    let SettleError::FinishedOtherwise { finish, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(finish, Finish::Replaced { by: second });
+    ledger.finish_transaction(third, Finish::Dropped).await.unwrap();
+    assert!(ledger.pending_transactions().await.unwrap().is_empty());
+    assert_eq!(ledger.highest_nonce(from).await.unwrap(), Some(7));
+    let newest = ledger.transactions(2).await.unwrap();
+    assert_eq!(
+        newest.iter().map(|record| record.id).collect::<Vec<_>>(),
+        vec![third, second]
+    );
+    assert_eq!(newest[1].finish, Some(mined));
+
+    let other = Home::new();
+    let other = other.open().await;
+    let refused = other.mark_broadcast(third, NOW).await.unwrap_err();
+    assert!(
+        matches!(refused, SettleError::UnknownTransaction { id } if id == third),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_requested_close_obliges_until_it_is_resolved() {
+    let (pair, later) = (Pair::new(1, 1), Pair::new(2, 2));
+    let channel = pair.channel();
+    let (home, ledger) = serving(&pair, 1_000).await;
+    let request = |channel, at| ChainEventKind::CloseRequested {
+        channel,
+        requested_at: UnixSeconds::new(at),
+    };
+    mine(
+        &ledger,
+        vec![later.opened(5), request(later.channel(), 200), request(channel, 100)],
+    )
+    .await;
+    ledger.close().await;
+    let ledger = home.open().await;
+    let obligations = ledger.obligations().await.unwrap();
+    let found: Vec<_> = obligations
+        .iter()
+        .map(|obligation| (obligation.channel, obligation.deadline.get()))
+        .collect();
+    assert_eq!(found, vec![(channel, 3_700), (later.channel(), 3_800)]);
+
+    let claimed = Resolution::Claimed {
+        transaction: B256::repeat_byte(3),
+    };
+    let id = obligations[0].id;
+    assert_eq!(
+        ledger.resolve_obligation(id, claimed.clone()).await.unwrap(),
+        Outcome::Recorded
+    );
+    let moot = Resolution::Moot { reason: "late".into() };
+    assert_eq!(
+        ledger.resolve_obligation(id, moot).await.unwrap(),
+        Outcome::AlreadyKnown
+    );
+    assert_eq!(ledger.obligations().await.unwrap().len(), 1);
+    assert_eq!(
+        ledger.obligations_of(channel).await.unwrap()[0].resolution,
+        Some(claimed.clone())
+    );
+
+    // Another close is another obligation.
+    let cancelled = ChainEventKind::ToppedUp {
+        channel,
+        deposit: amount(2_000),
+        close_cancelled: true,
+    };
+    mine(&ledger, vec![cancelled, request(channel, 300)]).await;
+    assert_eq!(ledger.obligations_of(channel).await.unwrap().len(), 2);
+    // And one whose event is rolled back is none.
+    ledger.roll_back(BlockNumber::new(2)).await.unwrap();
+    assert_eq!(ledger.obligations_of(channel).await.unwrap().len(), 1);
+    ledger.roll_back(BlockNumber::new(1)).await.unwrap();
+    let refused = ledger.resolve_obligation(id, claimed).await.unwrap_err();
+    assert!(matches!(refused, SettleError::UnknownObligation), "{refused}");
+}

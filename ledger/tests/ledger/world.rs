@@ -1,0 +1,253 @@
+//! A payer, an executor and their channel, as the tests need them.
+
+use std::path::PathBuf;
+
+use alloy::primitives::{Address, B256, U256};
+use lloom_ledger::{
+    AcceptRequest, Block, ChainEvent, ChainEventKind, ExposurePolicy, Ledger, NewChannel, ObligationPolicy,
+    StoreDeployment,
+};
+use lloom_receipts::{
+    BlockNumber, ChannelId, ChannelParameters, ContentHash, ContentSalt, Domain, InferenceRequest, Keypair, ModelHash,
+    PricePerMillion, Prices, Receipt, ReceiptHead, RequestNonce, Signed, TokenAmount, TokenCount, UnixSeconds, Usage,
+    UsageBill, Verified, Voucher, commitment_salt,
+};
+use tempfile::TempDir;
+
+pub const NOW: UnixSeconds = UnixSeconds::new(1_800_000_000);
+
+pub const fn amount(base_units: u128) -> TokenAmount {
+    TokenAmount::new(base_units)
+}
+
+pub fn deployment() -> StoreDeployment {
+    StoreDeployment {
+        chain_id: 31_337,
+        escrow: Address::repeat_byte(0xe1),
+        settlement: Address::repeat_byte(0xe2),
+    }
+}
+
+pub fn domain() -> Domain {
+    deployment().domain()
+}
+
+pub fn key(seed: u8) -> Keypair {
+    Keypair::from_secret([seed; 32]).unwrap()
+}
+
+/// A home directory with a store.
+pub struct Home {
+    pub directory: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("lloom.db")
+    }
+
+    pub async fn open(&self) -> Ledger {
+        self.open_at(NOW).await
+    }
+
+    pub async fn open_at(&self, now: UnixSeconds) -> Ledger {
+        Ledger::open_at(&self.path(), &deployment(), now).await.unwrap()
+    }
+}
+
+/// Both sides of one channel.
+#[derive(Clone)]
+pub struct Pair {
+    pub payer: Keypair,
+    pub operator: Keypair,
+    pub payee: Address,
+    pub token: Address,
+    pub parameters: ChannelParameters,
+}
+
+impl Pair {
+    /// The `number`th channel of the payer with the secret `payer`.
+    pub fn new(payer: u8, number: u8) -> Self {
+        let (payer, operator) = (key(payer), key(200));
+        let payee = Address::repeat_byte(0xaa);
+        let token = Address::repeat_byte(0x70);
+        let parameters = ChannelParameters {
+            payer: payer.address(),
+            payee,
+            token,
+            salt: commitment_salt(operator.address(), B256::repeat_byte(number)),
+            authorized_signer: Address::ZERO,
+        };
+        Self {
+            payer,
+            operator,
+            payee,
+            token,
+            parameters,
+        }
+    }
+
+    pub fn channel(&self) -> ChannelId {
+        self.parameters.id(&domain())
+    }
+
+    pub fn opened(&self, deposit: u128) -> ChainEventKind {
+        ChainEventKind::ChannelOpened {
+            channel: self.channel(),
+            parameters: self.parameters,
+            deposit: amount(deposit),
+            refunds_to_balance: true,
+        }
+    }
+
+    pub fn new_channel(&self, deposit: u128) -> NewChannel {
+        NewChannel {
+            parameters: self.parameters,
+            operator: self.operator.address(),
+            client_random: B256::repeat_byte(1),
+            deposit: amount(deposit),
+        }
+    }
+
+    /// A request for at most 1,000 tokens each way; a token costs one base unit.
+    pub fn request(&self, nonce: u64) -> Signed<InferenceRequest, Verified> {
+        self.request_until(nonce, NOW.plus(std::time::Duration::from_secs(60)))
+    }
+
+    pub fn request_until(&self, nonce: u64, deadline: UnixSeconds) -> Signed<InferenceRequest, Verified> {
+        let price = PricePerMillion::new(amount(1_000_000));
+        let request = InferenceRequest {
+            channel: self.channel(),
+            operator: self.operator.address(),
+            nonce: RequestNonce::new(U256::from(nonce)),
+            model: ModelHash::of_id("test"),
+            prompt_hash: ContentHash::of(salt(), b"prompt"),
+            max_input: TokenCount::new(1_000),
+            max_output: TokenCount::new(1_000),
+            prices: Prices {
+                input: price,
+                output: price,
+            },
+            deadline,
+        };
+        self.payer.sign(&domain(), request)
+    }
+
+    pub fn voucher(&self, cumulative: u128) -> Signed<Voucher, Verified> {
+        let voucher = Voucher {
+            channel: self.channel(),
+            amount: amount(cumulative),
+        };
+        self.payer.sign(&domain(), voucher)
+    }
+
+    pub fn accept(&self, nonce: u64, voucher: Option<u128>, reserve: u128) -> AcceptRequest {
+        AcceptRequest {
+            request: self.request(nonce),
+            content_salt: salt(),
+            voucher: voucher.map(|cumulative| self.voucher(cumulative)),
+            reserve: amount(reserve),
+            exposure: ExposurePolicy::default(),
+            now: NOW,
+        }
+    }
+
+    /// The bill for `output` completion tokens, and as many base units.
+    pub fn bill(&self, nonce: u64, output: u32) -> UsageBill {
+        let used = Usage {
+            input: TokenCount::new(0),
+            output: TokenCount::new(output),
+        };
+        UsageBill::for_request(
+            self.request(nonce).document(),
+            used,
+            ContentHash::of(salt(), b"answer"),
+            NOW,
+        )
+        .unwrap()
+    }
+
+    pub fn link(&self, head: &ReceiptHead, bill: UsageBill) -> Receipt<Verified> {
+        let signed_bill = self.operator.sign(&domain(), bill);
+        let receipt = self.payer.sign(&domain(), head.link(bill).unwrap());
+        Receipt::join(receipt, &signed_bill).unwrap()
+    }
+}
+
+pub fn salt() -> ContentSalt {
+    ContentSalt::new(B256::repeat_byte(5))
+}
+
+pub fn progress(pair: &Pair, nonce: u64, output: u32) -> lloom_ledger::Progress {
+    lloom_ledger::Progress {
+        request: pair.request(nonce).document().hash(),
+        usage: Usage {
+            input: TokenCount::new(0),
+            output: TokenCount::new(output),
+        },
+        response_hash: ContentHash::of(salt(), &output.to_be_bytes()),
+    }
+}
+
+pub fn block_hash(number: u64, fork: u8) -> B256 {
+    let mut hash = B256::repeat_byte(fork);
+    hash[24..].copy_from_slice(&number.to_be_bytes());
+    hash
+}
+
+/// The block `number` of the chain `fork`; `parent_fork` is the chain its parent is on.
+pub fn block(number: u64, fork: u8, parent_fork: u8) -> Block {
+    Block {
+        number: BlockNumber::new(number),
+        hash: block_hash(number, fork),
+        parent: block_hash(number.wrapping_sub(1), parent_fork),
+        timestamp: UnixSeconds::new(NOW.get() + number),
+    }
+}
+
+pub fn event(number: u64, fork: u8, log_index: u64, kind: ChainEventKind) -> ChainEvent {
+    ChainEvent {
+        block: BlockNumber::new(number),
+        block_hash: block_hash(number, fork),
+        log_index,
+        transaction: B256::repeat_byte(log_index as u8),
+        kind,
+    }
+}
+
+/// Applies the next block with these events, confirmed at once.
+pub async fn mine(ledger: &Ledger, kinds: Vec<ChainEventKind>) {
+    mine_with(ledger, kinds, true).await;
+}
+
+pub async fn mine_with(ledger: &Ledger, kinds: Vec<ChainEventKind>, confirm: bool) {
+    let number = ledger.cursor().await.unwrap().map_or(1, |block| block.number.get() + 1);
+    let events = kinds
+        .into_iter()
+        .zip(0..)
+        .map(|(kind, index)| event(number, 0, index, kind))
+        .collect();
+    let confirmed = if confirm { number } else { 0 };
+    let policy = ObligationPolicy {
+        payees: vec![Address::repeat_byte(0xaa)],
+        grace: std::time::Duration::from_secs(3_600),
+    };
+    ledger
+        .apply_blocks(vec![block(number, 0, 0)], events, BlockNumber::new(confirmed), policy)
+        .await
+        .unwrap();
+}
+
+/// A store that serves `pair`'s channel, opened with `deposit`.
+pub async fn serving(pair: &Pair, deposit: u128) -> (Home, Ledger) {
+    let home = Home::new();
+    let ledger = home.open().await;
+    mine(&ledger, vec![pair.opened(deposit)]).await;
+    (home, ledger)
+}
