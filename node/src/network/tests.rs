@@ -1,5 +1,6 @@
 //! Nodes on loopback, over real sockets.
 
+mod announcements;
 mod discovery;
 mod offers;
 mod streams;

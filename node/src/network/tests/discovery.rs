@@ -1,4 +1,9 @@
+use std::collections::HashSet;
+
+use tokio::sync::oneshot;
+
 use super::*;
+use crate::{discovery::provider_key, network::handle::Command};
 
 #[tokio::test]
 async fn an_executor_is_found_at_an_explicit_address() {
@@ -52,28 +57,18 @@ async fn an_executor_is_found_through_a_third_node() {
         find(&client.handle, None, executor.handle.peer_id()).await,
         executor.offer()
     );
+    // It is the hash table that knows it, for what it sells and for nothing else.
+    for (model, sold) in [
+        (None, true),
+        (Some(tiny()), true),
+        (Some(ModelHash::of_id("other")), false),
+    ] {
+        let providers = providers(&client.handle, model).await;
+        assert_eq!(providers.contains(&executor.handle.peer_id()), sold, "{model:?}");
+    }
     // The third node sells nothing.
     let error = client.handle.request_offer(third.handle.peer_id()).await.unwrap_err();
     assert!(matches!(error, NetworkError::NoOffer { .. }), "{error:?}");
-}
-
-#[tokio::test]
-async fn records_that_a_node_lost_are_brought_back_to_it() {
-    let third = Node::start(config(3)).await;
-    let mut executor = config(1);
-    executor.bootstrap = vec![third.address()];
-    executor.limits.bootstrap_every = Duration::from_millis(50);
-    let executor = Node::start(executor).await;
-    executor.serve().await;
-    let client = Node::joining(2, &[&third]).await;
-    find(&client.handle, Some(tiny()), executor.handle.peer_id()).await;
-
-    let mut restarted = config(3);
-    restarted.listen = vec![third.address().iter().take(2).collect()];
-    third.handle.shutdown().await;
-    let restarted = Node::start(restarted).await;
-    let newcomer = Node::joining(4, &[&restarted]).await;
-    find(&newcomer.handle, Some(tiny()), executor.handle.peer_id()).await;
 }
 
 #[tokio::test]
@@ -247,4 +242,13 @@ async fn find_connected(handle: &NetworkHandle) {
         .await
         .expect("a peer connects")
         .unwrap();
+}
+
+/// What the hash table answers, whatever the node knows besides.
+async fn providers(handle: &NetworkHandle, model: Option<ModelHash>) -> HashSet<PeerId> {
+    let (reply, found) = oneshot::channel();
+    let key = provider_key(&network_name(), model);
+    let command = Command::FindProviders { key, reply };
+    handle.shared.commands.send(command).await.unwrap();
+    timeout(PATIENCE, found).await.expect("the search ends").unwrap()
 }
