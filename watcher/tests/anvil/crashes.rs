@@ -1,0 +1,140 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use lloom_ledger::Finish;
+use lloom_receipts::TokenAmount;
+use lloom_watcher::{Chain as _, ClaimFilter};
+use serde_json::json;
+
+use crate::{devnet::until, executor::Executor, faulty_chain::FaultyChain};
+
+#[tokio::test]
+async fn a_crash_between_storing_and_broadcasting_loses_no_claim() {
+    let mut executor = Executor::new().await;
+    let chain = FaultyChain {
+        real: executor.devnet.chain.clone(),
+        broadcasts_hang: Arc::new(AtomicBool::new(true)),
+    };
+    let running = executor.start_on(executor.config(), chain.clone());
+    let channels = executor.open_channels(&running, 1..=2).await;
+    for channel in &channels {
+        executor.serve(channel, 100, 0).await;
+    }
+    let handle = running.handle.clone();
+    let ordered = tokio::spawn(async move { handle.claim_now(ClaimFilter::default()).await });
+    until("the claim is stored", || async {
+        executor.ledger.pending_transactions().await.unwrap().len() == 1
+    })
+    .await;
+    executor.crash(running).await;
+    assert!(
+        ordered.await.unwrap().is_err(),
+        "whoever waited learns that the watcher is gone"
+    );
+    let stored = executor.ledger.pending_transactions().await.unwrap();
+    assert_eq!(stored[0].broadcast_at, None);
+    assert_eq!(executor.operator_nonce().await, 0);
+
+    chain.broadcasts_hang.store(false, Ordering::Relaxed);
+    let running = executor.start_on(executor.config(), chain);
+    finish(&executor).await;
+    assert_eq!(executor.payee_balance().await, 200);
+    assert_eq!(executor.operator_nonce().await, 1);
+    let all = executor.ledger.transactions(10).await.unwrap();
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].raw, stored[0].raw);
+    assert!(!running.task.is_finished());
+}
+
+#[tokio::test]
+async fn a_crash_between_broadcast_and_receipt_settles_nothing_twice() {
+    let mut executor = Executor::new().await;
+    let mut config = executor.config();
+    config.auto_claim = true;
+    config.planner.min_claim = TokenAmount::new(1);
+    let running = executor.start(config.clone());
+    let channels = executor.open_channels(&running, 1..=2).await;
+    executor.devnet.set_automine(false).await;
+    for channel in &channels {
+        executor.serve(channel, 100, 0).await;
+    }
+    until("everything is claimed", || async {
+        let pending = executor.ledger.pending_transactions().await.unwrap();
+        let rows: usize = pending
+            .iter()
+            .map(|record| match &record.purpose {
+                lloom_ledger::Purpose::Claim { rows, .. } => rows.len(),
+                _ => 0,
+            })
+            .sum();
+        rows == 2 && pending.iter().all(|record| record.broadcast_at.is_some())
+    })
+    .await;
+    let sent = executor.ledger.transactions(10).await.unwrap().len();
+    executor.crash(running).await;
+
+    let running = executor.start(config);
+    running.handle.synced().await.unwrap();
+    finish(&executor).await;
+    running.handle.synced().await.unwrap();
+    assert_eq!(executor.payee_balance().await, 200);
+    assert_eq!(executor.operator_nonce().await, sent as u64);
+    assert_eq!(executor.ledger.transactions(10).await.unwrap().len(), sent);
+}
+
+#[tokio::test]
+async fn a_stuck_transaction_is_made_dearer_until_it_is_mined() {
+    let executor = Executor::new().await;
+    let mut config = executor.config();
+    config.fees.patience = Duration::ZERO;
+    let running = executor.start(config);
+    let channels = executor.open_channels(&running, 1..=1).await;
+    executor.serve(&channels[0], 100, 0).await;
+    executor.devnet.set_automine(false).await;
+    let handle = running.handle.clone();
+    let ordered = tokio::spawn(async move { handle.claim_now(ClaimFilter::default()).await });
+    until("it is replaced twice", || async {
+        executor.ledger.pending_transactions().await.unwrap().len() >= 3
+    })
+    .await;
+    let pending = executor.ledger.pending_transactions().await.unwrap();
+    assert!(pending.windows(2).all(|pair| pair[1].replaces == Some(pair[0].id)));
+    assert!(pending.windows(2).all(|pair| pair[1].max_fee > pair[0].max_fee));
+    // And the pool forgets the newest.
+    for record in &pending {
+        executor.devnet.rpc("anvil_dropTransaction", json!([record.hash])).await;
+    }
+
+    let report = executor.devnet.while_mining(ordered).await.unwrap().unwrap();
+    assert!(report.rows[0].is_reached());
+    assert_eq!(executor.payee_balance().await, 100);
+    assert_eq!(executor.operator_nonce().await, 1);
+    let all = executor.ledger.transactions(100).await.unwrap();
+    let mined = all
+        .iter()
+        .filter(|record| matches!(record.finish, Some(Finish::Mined { .. })));
+    assert_eq!(mined.count(), 1);
+    let winner = all
+        .iter()
+        .find(|record| matches!(record.finish, Some(Finish::Mined { .. })))
+        .unwrap();
+    assert_eq!(winner.hash, report.transactions[0].hash);
+    for record in all.iter().filter(|record| record.id != winner.id) {
+        assert_eq!(record.finish, Some(Finish::Replaced { by: winner.id }));
+    }
+    let mined = executor.devnet.chain.transaction_receipt(winner.hash).await.unwrap();
+    assert!(mined.unwrap().succeeded);
+}
+
+/// Lets the chain go on until every stored transaction's fate is known.
+async fn finish(executor: &Executor) {
+    let finished = until("every transaction is final", || async {
+        executor.ledger.pending_transactions().await.unwrap().is_empty()
+    });
+    executor.devnet.while_mining(finished).await;
+}
