@@ -22,8 +22,8 @@ pub(crate) const fn with_margin(gas: u64) -> u64 {
 /// A person's own transactions: approvals, deposits, openings, withdrawals.
 ///
 /// They go the way a watcher's go: signed, stored, broadcast, and looked after until their fate is known, by this or by
-/// any later process with the same key and store. Two outboxes or watchers of one key must not run at once; one store
-/// has one process, so nothing has to be done for that.
+/// any later process with the same key and store. One key has one place that gives out nonces: beside a watcher of the
+/// same key, use [`Watcher::outbox`](crate::Watcher::outbox).
 pub struct Outbox<C> {
     chain: C,
     ledger: Ledger,
@@ -69,6 +69,16 @@ impl<C: Chain> Outbox<C> {
         poll_interval: Duration,
     ) -> Self {
         let sender = Sender::new(chain.clone(), ledger.clone(), key, chain_id, fees);
+        Self::beside(chain, ledger, sender, confirmations, poll_interval)
+    }
+
+    pub(crate) const fn beside(
+        chain: C,
+        ledger: Ledger,
+        sender: Sender<C>,
+        confirmations: u64,
+        poll_interval: Duration,
+    ) -> Self {
         Self {
             chain,
             ledger,

@@ -188,6 +188,8 @@ impl<C: Chain> Sender<C> {
         now: UnixSeconds,
         deadline: impl Fn(&TransactionRecord) -> Option<UnixSeconds>,
     ) -> Result<Vec<FinishedTransaction>, SendError> {
+        // One look at a time, or two would both find a transaction too old and replace it.
+        let _nonces = self.shared.nonces.lock().await;
         let pending = self.pending().await?;
         let mut groups: BTreeMap<u64, Vec<TransactionRecord>> = BTreeMap::new();
         for record in pending {
@@ -197,12 +199,12 @@ impl<C: Chain> Sender<C> {
             return Ok(Vec::new());
         };
         let chain = &self.shared.chain;
-        let next_at_head = chain.nonce(self.account(), NonceAt::Block(heights.head.hash)).await?;
-        let next_confirmed = chain
-            .nonce(self.account(), NonceAt::Block(heights.confirmed.hash))
-            .await?;
-        if next_at_head < first {
-            self.reopen(next_at_head..first, now).await?;
+        let next_at_head = self.next_nonce_at(heights.head).await?;
+        let next_confirmed = self.next_nonce_at(heights.confirmed).await?;
+        if let Some(next) = next_at_head
+            && next < first
+        {
+            self.reopen(next..first, now).await?;
         }
         // Whatever waits for a later nonce waits for this one too.
         let mut pressing = BTreeMap::new();
@@ -226,11 +228,14 @@ impl<C: Chain> Sender<C> {
                 }
                 // In a block that may still be replaced.
                 Some(_) => self.clear_suspicion(&group),
-                None if next_confirmed > nonce => finished.extend(self.finish_dropped(group).await?),
+                None if next_confirmed.is_some_and(|next| next > nonce) => {
+                    finished.extend(self.finish_dropped(group).await?)
+                }
                 None => {
                     self.clear_suspicion(&group);
                     let deadline = pressing.get(&nonce).copied().flatten();
-                    self.push(group, nonce == next_at_head, deadline, now).await?;
+                    let is_next = nonce == next_at_head.unwrap_or(first);
+                    self.push(group, is_next, deadline, now).await?;
                 }
             }
         }
@@ -243,6 +248,21 @@ impl<C: Chain> Sender<C> {
         let pending = self.shared.chain.nonce(self.account(), NonceAt::Pending).await?;
         let stored = self.shared.ledger.highest_nonce(self.account()).await?;
         Ok(stored.map_or(pending, |highest| pending.max(highest.saturating_add(1))))
+    }
+
+    /// The key's next nonce after `block`; `None` where the endpoint forgot that state, or doesn't know the block any
+    /// more. Then nothing can be concluded from it.
+    async fn next_nonce_at(&self, block: Block) -> Result<Option<u64>, SendError> {
+        match self
+            .shared
+            .chain
+            .nonce(self.account(), NonceAt::Block(block.hash))
+            .await
+        {
+            Ok(nonce) => Ok(Some(nonce)),
+            Err(ChainError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn check_gas_money(&self, order: &Order, fees: Fees) -> Result<(), SendError> {

@@ -108,20 +108,30 @@ impl<C: Chain> Settler<C> {
     pub(crate) async fn claim(&mut self, plan: &Plan, books: &Books, now: UnixSeconds) -> Claimed {
         let mut claimed = Claimed::default();
         for claim in &plan.claims {
-            match self.claim_one(claim, books, now).await {
+            let refused = match self.claim_one(claim, books, now).await {
                 Ok((sent, refused)) => {
                     claimed.sent.extend(sent);
-                    for row in &refused {
-                        tracing::warn!(channel = %row.channel, reason = row.reason, "left a row out of a claim");
-                        self.hold(row.channel, now);
-                    }
-                    claimed.refused.extend(refused);
+                    refused
+                }
+                // The contract changed its mind between the simulation and the estimate.
+                Err(SendError::Reverted { revert }) => {
+                    let reason = revert.to_string();
+                    let refused = claim.rows.iter().map(|row| RowRefused {
+                        channel: row.channel,
+                        reason: reason.clone(),
+                    });
+                    refused.collect()
                 }
                 Err(error) => {
                     claimed.failure = Some(error);
                     break;
                 }
+            };
+            for row in &refused {
+                tracing::warn!(channel = %row.channel, reason = row.reason, "left a row out of a claim");
+                self.hold(row.channel, now);
             }
+            claimed.refused.extend(refused);
         }
         claimed
     }

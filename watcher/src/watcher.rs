@@ -16,10 +16,11 @@ use crate::{
     chain::{Chain, ChainError},
     event::Emitters,
     fees::FeePolicy,
-    follower::{Change, FollowError, Follower},
+    follower::{Change, FollowError, Follower, Step},
     handle::{Command, HandleError, MAX_WAITING_ORDERS, WatcherHandle, WatcherStatus},
     obligation,
     order::{ClaimOrder, CloseOrder},
+    outbox::Outbox,
     planner::PlannerPolicy,
     sender::{Heights, SendError, Sender},
     settler::{ClaimFilter, Settler},
@@ -121,6 +122,18 @@ impl<C: Chain> Watcher<C> {
             status: receiver,
         };
         (watcher, handle)
+    }
+
+    /// An outbox of the operator's key, for other transactions of the same process. An outbox made apart
+    /// from this watcher would give the same nonces out twice.
+    pub fn outbox(&self) -> Outbox<C> {
+        Outbox::beside(
+            self.chain.clone(),
+            self.ledger.clone(),
+            self.sender.clone(),
+            self.config.confirmations,
+            self.config.poll_interval,
+        )
     }
 
     /// Works until `cancel` is cancelled.
@@ -231,7 +244,8 @@ struct Rounds<C> {
 impl<C: Chain> Rounds<C> {
     /// Follows the chain to its head, looks after what was sent, claims what is due, and carries out `commands`.
     async fn round(&mut self, commands: &mut Vec<Command>) -> Result<(), RoundError> {
-        let cursor = self.follow().await?;
+        let step = self.follow().await?;
+        let cursor = step.cursor;
         let ledger = self.settler.ledger.clone();
         let Some(confirmed) = self.confirmed_block().await? else {
             return Ok(());
@@ -257,8 +271,11 @@ impl<C: Chain> Rounds<C> {
         if self.config.auto_claim {
             problem = self.claim_due(now).await?;
         }
-        for command in commands.drain(..) {
-            self.carry_out(command, cursor, now).await?;
+        // Orders are carried out on the newest state, or wait for it.
+        if step.is_at_head() {
+            for command in commands.drain(..) {
+                self.carry_out(command, cursor, now).await?;
+            }
         }
         self.continue_orders(now).await?;
 
@@ -275,8 +292,8 @@ impl<C: Chain> Rounds<C> {
         Ok(())
     }
 
-    /// Brings the ledger to the head. Returns its newest block.
-    async fn follow(&mut self) -> Result<Block, RoundError> {
+    /// Brings the ledger to the head. Returns how far it came.
+    async fn follow(&mut self) -> Result<Step, RoundError> {
         let mut steps = 0;
         loop {
             let step = self.follower.step().await?;
@@ -298,7 +315,7 @@ impl<C: Chain> Rounds<C> {
             });
             steps += 1;
             if step.is_at_head() || step.change.is_none() || steps >= MAX_STEPS {
-                return Ok(step.cursor);
+                return Ok(step);
             }
         }
     }
