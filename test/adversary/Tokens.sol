@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.28;
+
+import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+
+/// @notice Answers nothing to transfers, like the oldest tokens.
+contract SilentToken {
+    mapping(address => uint256) public balanceOf;
+
+    function mint(address to, uint256 amount) external {
+        balanceOf[to] += amount;
+    }
+
+    function transfer(address to, uint256 amount) external {
+        balanceOf[msg.sender] -= amount;
+        balanceOf[to] += amount;
+    }
+
+    function transferFrom(address from, address to, uint256 amount) external {
+        balanceOf[from] -= amount;
+        balanceOf[to] += amount;
+    }
+}
+
+/// @notice An ERC-20 with one bad habit at a time.
+contract FickleToken is ERC20("Fickle", "FCK") {
+    bool public refuses; // answers false to transfers
+    uint256 public fee; // taken from what is transferred
+    address public blocked; // nothing may be transferred to it
+    address public hooked; // called inside transfers
+    bytes public hook;
+    bool public hookSucceeded;
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+
+    function setRefuses(bool on) external {
+        refuses = on;
+    }
+
+    function setFee(uint256 amount) external {
+        fee = amount;
+    }
+
+    function setBlocked(address account) external {
+        blocked = account;
+    }
+
+    /// @dev Once, inside the next transfer, before money moves.
+    function setHook(address to, bytes calldata call) external {
+        (hooked, hook) = (to, call);
+    }
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        return !refuses && super.transfer(to, amount);
+    }
+
+    function transferFrom(address from, address to, uint256 amount) public override returns (bool) {
+        return !refuses && super.transferFrom(from, to, amount);
+    }
+
+    function _update(address from, address to, uint256 amount) internal override {
+        require(to != blocked || to == address(0), "blocked");
+        address target = hooked;
+        if (target != address(0)) {
+            hooked = address(0);
+            (hookSucceeded,) = target.call(hook);
+        }
+        super._update(from, to, amount);
+        if (fee != 0 && from != address(0) && to != address(0)) super._update(to, address(0xfee), fee);
+    }
+}
+
+/// @notice An account that does as it is told when called, for hooks that need a caller with rights of its own.
+contract Accomplice {
+    function act(address target, bytes calldata call) external returns (bool success) {
+        (success,) = target.call(call);
+    }
+
+    /// @dev Reverts when the call does.
+    function insist(address target, bytes calldata call) external {
+        (bool success,) = target.call(call);
+        require(success, "refused");
+    }
+}
