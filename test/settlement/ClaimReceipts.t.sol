@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Fixture} from "../Fixture.sol";
+import {Vm} from "forge-std/Vm.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
 
@@ -11,19 +12,223 @@ contract ClaimReceiptsTest is Fixture {
         settlement.claimReceipts(payee.addr, address(token), rowsOf(row));
     }
 
-    function expectSkip(bytes32 id, uint256 index, IChannelEscrow.SkipReason reason, address by) private {
-        vm.expectEmit(by);
-        emit IChannelEscrow.RowSkipped(id, index, reason);
+    /// @dev The row is skipped by `emitter` for `reason`, and that is all that happens.
+    function assertSkipped(IUsageSettlement.ReceiptRow memory row, address emitter, IChannelEscrow.SkipReason reason)
+        private
+    {
+        bytes32 id = channelIdOf(row.payer, payee.addr, address(token), row.salt, row.authorizedSigner);
+        IChannelEscrow.Channel memory before = escrow.getChannel(id);
+        uint256 held = token.balanceOf(payee.addr);
+
+        vm.recordLogs();
+        claim(row);
+
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        assertEq(logs.length, 1);
+        assertEq(logs[0].emitter, emitter);
+        assertEq(logs[0].topics[0], IUsageSettlement.RowSkipped.selector);
+        assertEq(logs[0].topics[1], id);
+        assertEq(logs[0].data, abi.encode(0, reason));
+        assertEq(abi.encode(escrow.getChannel(id)), abi.encode(before));
+        assertEq(token.balanceOf(payee.addr), held);
     }
 
-    function test_PaysPayeeAndPublishesUsage() public {
-        bytes32 id = openChannel();
+    function assertUnsigned(IUsageSettlement.ReceiptRow memory row) private {
+        assertSkipped(row, address(settlement), IChannelEscrow.SkipReason.InvalidSignature);
+    }
 
+    // --- Good rows ---
+
+    function test_PaysThePayeeAndPublishesTheUsage() public {
+        bytes32 id = openChannel();
         vm.expectEmit(address(settlement));
         emit IUsageSettlement.UsageSettled(id, payer.addr, payee.addr, 3, 4096, 1024, 40e6);
         claim(receiptRow(40e6));
-
         assertEq(token.balanceOf(payee.addr), 40e6);
         assertEq(settledOf(id), 40e6);
+    }
+
+    function testFuzz_PublishesWhatWasSigned(uint64 sequence, uint64 input, uint64 output, uint128 amount) public {
+        bytes32 id = openChannel();
+        IUsageSettlement.ReceiptRow memory row = receiptRow(uint128(bound(amount, 1, DEPOSIT)));
+        (row.sequence, row.cumulativeInputTokens, row.cumulativeOutputTokens) = (sequence, input, output);
+        (row.payerR, row.payerVs) = vm.signCompact(payer.key, receiptDigest(id, row));
+
+        vm.expectEmit(address(settlement));
+        emit IUsageSettlement.UsageSettled(id, payer.addr, payee.addr, sequence, input, output, row.cumulativeAmount);
+        claim(row);
+    }
+
+    function test_TheAuthorizedSignerSignsForThePayer() public {
+        openChannelWithSigner(signer.addr);
+        assertUnsigned(receiptRow(payer, payer, operator, signer.addr, SALT, 40e6));
+        claim(receiptRow(payer, signer, operator, signer.addr, SALT, 40e6));
+        assertEq(token.balanceOf(payee.addr), 40e6);
+    }
+
+    function test_ThePayeeItselfMaySignBillsAndClaim() public {
+        openChannel();
+        vm.prank(payee.addr);
+        settlement.claimReceipts(
+            payee.addr, address(token), rowsOf(receiptRow(payer, payer, payee, address(0), SALT, 40e6))
+        );
+        assertEq(token.balanceOf(payee.addr), 40e6);
+    }
+
+    function test_ARetiredOperatorsBillsStayClaimable() public {
+        openChannel();
+        IUsageSettlement.ReceiptRow memory row = receiptRow(40e6);
+        vm.prank(payee.addr);
+        registry.removeOperator(operator.addr);
+        vm.prank(payee.addr);
+        settlement.claimReceipts(payee.addr, address(token), rowsOf(row));
+        assertEq(token.balanceOf(payee.addr), 40e6);
+    }
+
+    /// @dev Between two good rows each kind of bad one; every event names its row by its place in the call.
+    function test_ABadRowSinksNothingAndKeepsItsIndex() public {
+        openChannel();
+        vm.prank(payer.addr);
+        bytes32 second = escrow.open(payee.addr, address(token), DEPOSIT, bytes32(0), address(0));
+        IUsageSettlement.ReceiptRow[] memory rows = new IUsageSettlement.ReceiptRow[](4);
+        rows[0] = receiptRow(40e6);
+        rows[1] = receiptRow(41e6);
+        rows[1].billHash ^= bytes32(uint256(1));
+        rows[2] = receiptRow(39e6);
+        rows[3] = receiptRow(payer, payer, operator, address(0), bytes32(0), 10e6);
+
+        vm.recordLogs();
+        vm.prank(operator.addr);
+        settlement.claimReceipts(payee.addr, address(token), rows);
+
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        assertEq(logs.length, 7);
+        assertEq(logs[0].emitter, address(settlement));
+        assertEq(logs[0].data, abi.encode(1, IChannelEscrow.SkipReason.InvalidSignature));
+        assertEq(logs[1].topics[0], IChannelEscrow.ChannelSettled.selector);
+        assertEq(logs[2].emitter, address(escrow));
+        assertEq(logs[2].data, abi.encode(2, IChannelEscrow.SkipReason.AmountNotIncreasing));
+        assertEq(logs[3].topics[0], IChannelEscrow.ChannelSettled.selector);
+        assertEq(logs[4].emitter, address(token));
+        assertEq(logs[5].topics[0], IUsageSettlement.UsageSettled.selector);
+        assertEq(logs[6].topics[1], second);
+        assertEq(token.balanceOf(payee.addr), 50e6);
+    }
+
+    /// @dev Operators differ from row to row: the one remembered must not vouch for another's bill.
+    function test_EveryBillSignerIsChecked() public {
+        openChannel();
+        Account memory another = makeAccount("another operator");
+        vm.prank(payee.addr);
+        registry.addOperator(another.addr);
+        IUsageSettlement.ReceiptRow[] memory rows = new IUsageSettlement.ReceiptRow[](5);
+        rows[0] = receiptRow(10e6);
+        rows[1] = receiptRow(payer, payer, signer, address(0), SALT, 20e6);
+        rows[2] = receiptRow(payer, payer, another, address(0), SALT, 30e6);
+        rows[3] = receiptRow(payer, payer, signer, address(0), SALT, 40e6);
+        rows[4] = receiptRow(payer, payer, payee, address(0), SALT, 50e6);
+        vm.recordLogs();
+        vm.prank(operator.addr);
+        settlement.claimReceipts(payee.addr, address(token), rows);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        assertEq(logs[0].data, abi.encode(1, IChannelEscrow.SkipReason.InvalidSignature));
+        assertEq(logs[1].data, abi.encode(3, IChannelEscrow.SkipReason.InvalidSignature));
+        assertEq(token.balanceOf(payee.addr), 50e6);
+    }
+
+    function test_AnEmptyClaimDoesNothing() public {
+        vm.recordLogs();
+        vm.prank(operator.addr);
+        settlement.claimReceipts(payee.addr, address(token), new IUsageSettlement.ReceiptRow[](0));
+        assertEq(vm.getRecordedLogs().length, 0);
+    }
+
+    // --- Bad rows ---
+
+    function test_SkipsWhatOneSideHasNotSigned() public {
+        openChannel();
+        assertUnsigned(receiptRow(payer, signer, operator, address(0), SALT, 40e6));
+        assertUnsigned(receiptRow(payer, operator, operator, address(0), SALT, 40e6));
+        assertUnsigned(receiptRow(payer, payer, signer, address(0), SALT, 40e6));
+        assertUnsigned(receiptRow(payer, payer, payer, address(0), SALT, 40e6));
+    }
+
+    function test_SkipsWhenAnythingSignedIsChanged() public {
+        openChannel();
+        for (uint256 field = 0; field < 6; ++field) {
+            IUsageSettlement.ReceiptRow memory row = receiptRow(40e6);
+            if (field == 0) ++row.sequence;
+            else if (field == 1) ++row.cumulativeInputTokens;
+            else if (field == 2) ++row.cumulativeOutputTokens;
+            else if (field == 3) ++row.cumulativeAmount;
+            else if (field == 4) row.previousReceipt = 0;
+            else row.billHash = 0;
+            assertUnsigned(row);
+        }
+    }
+
+    function test_SkipsSignaturesThatRecoverToNobody() public {
+        openChannel();
+        IUsageSettlement.ReceiptRow memory row = receiptRow(40e6);
+        row.operatorR = 0;
+        assertUnsigned(row);
+        row = receiptRow(40e6);
+        row.payerR = 0;
+        assertUnsigned(row);
+        row.payer = address(0);
+        assertUnsigned(row);
+    }
+
+    function test_SkipsAnOperatorOfAnotherPayee() public {
+        openChannel();
+        vm.prank(stranger);
+        registry.addOperator(signer.addr);
+        assertUnsigned(receiptRow(payer, payer, signer, address(0), SALT, 40e6));
+    }
+
+    function test_SkipsWhatTheEscrowRefuses() public {
+        assertSkipped(receiptRow(40e6), address(escrow), IChannelEscrow.SkipReason.ChannelNotFound);
+        bytes32 id = openChannel();
+        assertSkipped(receiptRow(0), address(escrow), IChannelEscrow.SkipReason.AmountNotIncreasing);
+        assertSkipped(receiptRow(DEPOSIT + 1), address(escrow), IChannelEscrow.SkipReason.AmountExceedsDeposit);
+        claim(receiptRow(40e6));
+        assertSkipped(receiptRow(40e6), address(escrow), IChannelEscrow.SkipReason.AmountNotIncreasing);
+        closeAs(payee.addr, id, 0);
+        assertSkipped(receiptRow(50e6), address(escrow), IChannelEscrow.SkipReason.ChannelFinalized);
+    }
+
+    /// @dev A number too large for its type makes no event: the call data is refused.
+    function testFuzz_RevertWhen_ANumberOverflowsItsType(uint256 field, uint256 bit) public {
+        bytes32 id = openChannel();
+        field = bound(field, 3, 6);
+        bit = bound(bit, field == 6 ? 128 : 64, 255);
+        bytes memory call =
+            abi.encodeCall(IUsageSettlement.claimReceipts, (payee.addr, address(token), rowsOf(receiptRow(40e6))));
+        uint256 at = 4 + 4 * 32 + field * 32 + 31 - bit / 8;
+        call[at] |= bytes1(uint8(1 << (bit % 8)));
+
+        vm.recordLogs();
+        vm.prank(operator.addr);
+        (bool success,) = address(settlement).call(call);
+        assertEq(settledOf(id), 0);
+        if (success) assertEq(vm.getRecordedLogs()[0].topics[0], IUsageSettlement.RowSkipped.selector);
+    }
+
+    // --- Callers ---
+
+    function test_RevertWhen_CallerIsNeitherPayeeNorActiveOperator() public {
+        openChannel();
+        IUsageSettlement.ReceiptRow[] memory rows = rowsOf(receiptRow(40e6));
+        address[3] memory others = [stranger, payer.addr, signer.addr];
+        for (uint256 i = 0; i < others.length; ++i) {
+            vm.prank(others[i]);
+            vm.expectRevert(IUsageSettlement.NotOperator.selector);
+            settlement.claimReceipts(payee.addr, address(token), rows);
+        }
+        vm.prank(payee.addr);
+        registry.removeOperator(operator.addr);
+        vm.prank(operator.addr);
+        vm.expectRevert(IUsageSettlement.NotOperator.selector);
+        settlement.claimReceipts(payee.addr, address(token), rows);
     }
 }
