@@ -1,0 +1,169 @@
+//! The selling end of an inference stream.
+//!
+//! An [`Executor`] serves what durable authorizations cover and nothing else (design, sections 4 and 5): it reserves
+//! `spent` on disk before the tokens it covers leave, acknowledges a voucher or receipt by acting on it only once it is
+//! on disk, and signs only bills that the ledger has committed.
+//!
+//! [`Executor::serve`] runs one stream; a node calls it for as many as arrive. Inside, three pure parts decide
+//! (`admission` what is taken on, `answer` what may leave, `body` what the backend is asked) and `session` moves bytes.
+
+mod admission;
+mod answer;
+mod body;
+mod books;
+mod coverage;
+mod refuse;
+mod running;
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use alloy::primitives::Address;
+use lloom_ledger::{ExposurePolicy, Ledger, Progress, ServeError};
+use lloom_receipts::{ContentHasher, Domain, Keypair, Signed, UnixSeconds, Usage, UsageBill, Verified, Verifier};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::coverage::Coverage;
+use crate::{Backend, Offer};
+
+/// How an executor treats its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecutorConfig {
+    /// How much of a payer's may be uncovered.
+    pub exposure: ExposurePolicy,
+    /// How long a stream may be silent between two inferences.
+    pub idle_timeout: Duration,
+    /// How long an answer waits for the voucher it needs. Then it ends and is billed.
+    pub voucher_timeout: Duration,
+    /// How long a client may take nothing of what is sent. Then it counts as gone.
+    pub write_timeout: Duration,
+    /// How long streams may still link their bills after [`Executor::drain`].
+    pub drain_timeout: Duration,
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        Self {
+            exposure: ExposurePolicy::default(),
+            idle_timeout: Duration::from_secs(120),
+            voucher_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Sells inference. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: ExecutorConfig,
+    ledger: Ledger,
+    domain: Domain,
+    keypair: Keypair,
+    backend: Backend,
+    offer: Offer,
+    verifier: Verifier,
+    places: Arc<Semaphore>,
+    coverage: Arc<Coverage>,
+    draining: CancellationToken,
+}
+
+impl Executor {
+    /// Sells what `offer` says, answered by `backend`, in the name of `keypair`, which is the offer's operator.
+    pub fn new(
+        config: ExecutorConfig,
+        ledger: Ledger,
+        domain: Domain,
+        keypair: Keypair,
+        backend: Backend,
+        offer: Offer,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(offer.capacity as usize));
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                ledger,
+                domain,
+                keypair,
+                backend,
+                offer,
+                verifier: Verifier::default(),
+                places,
+                coverage: Arc::default(),
+                draining: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Bills what an earlier process left without a bill: what its clients acknowledged, and nothing else (design,
+    /// section 5). Call it once, before the first [`serve`](Self::serve). Says how many bills that were.
+    ///
+    /// # Errors
+    /// The ledger's. Calling it again goes on where it stopped.
+    pub async fn recover(&self) -> Result<usize, ServeError> {
+        let interrupted = self.shared.ledger.interrupted_requests().await?;
+        let bills = interrupted.len();
+        for interrupted in interrupted {
+            let request = interrupted.request.document();
+            let (usage, response_hash) = match interrupted.acknowledged {
+                Some(Progress {
+                    usage, response_hash, ..
+                }) => (usage, response_hash),
+                None => (Usage::default(), ContentHasher::new(interrupted.content_salt).finish()),
+            };
+            let bill = UsageBill::for_request(request, usage, response_hash, now())?;
+            self.shared.ledger.commit_bill(bill).await?;
+            tracing::info!(channel = %request.channel, request = %request.hash(), amount = %bill.amount, "billed what was acknowledged before the interruption");
+        }
+        Ok(bills)
+    }
+
+    /// Serves one stream until it ends: one inference at a time, any number one after the other. Never fails: what a
+    /// client does wrong is refused, and what goes wrong with the stream is its end.
+    ///
+    /// `peer` is who the connection has proven to be. To drop this in the middle of an answer is like a crash:
+    /// [`recover`](Self::recover) bills what was acknowledged.
+    pub async fn serve<S>(&self, stream: S, peer: Address)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        // On the heap: the session's state is large, and a node runs many.
+        Box::pin(session::Session::new(&self.shared, stream, peer).run()).await;
+    }
+
+    /// Ends all answers with a bill for what was delivered, takes no more requests, and gives clients a moment to link
+    /// their bills. Streams end by themselves then.
+    pub fn drain(&self) {
+        self.shared.draining.cancel();
+    }
+
+    /// Answers that are running now.
+    pub fn running(&self) -> usize {
+        (self.shared.offer.capacity as usize).saturating_sub(self.shared.places.available_permits())
+    }
+}
+
+impl Shared {
+    fn operator(&self) -> Address {
+        self.keypair.address()
+    }
+
+    /// The bill for one request, on disk before it is signed.
+    async fn bill(&self, bill: UsageBill) -> Result<Signed<UsageBill, Verified>, ServeError> {
+        let committed = self.ledger.commit_bill(bill).await?;
+        Ok(self.keypair.sign(&self.domain, *committed.bill()))
+    }
+}
+
+fn now() -> UnixSeconds {
+    std::time::SystemTime::now().into()
+}

@@ -1,0 +1,348 @@
+use std::future::pending;
+
+use alloy::primitives::Address;
+use futures::FutureExt as _;
+use lloom_ledger::{AcceptRequest, Outcome};
+use lloom_receipts::{Signed, Usage, Voucher};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Shared,
+    admission::{Admission, verify_voucher},
+    answer::Answer,
+    now,
+    refuse::{failed, refusal},
+    running::{Running, Step},
+};
+use crate::wire::{ClientFrame, Ending, ExecutorFrame, FrameReader, FrameWriter, Infer, MAX_FRAME, Refusal, WireError};
+
+/// One stream, from its first frame to its end.
+pub(super) struct Session<'e, S> {
+    shared: &'e Shared,
+    peer: Address,
+    reader: FrameReader<ReadHalf<S>, ClientFrame>,
+    writer: FrameWriter<WriteHalf<S>>,
+    running: Option<Running>,
+    idle_since: Instant,
+}
+
+enum Event {
+    Frame(Result<Option<ClientFrame>, WireError>),
+    Drained(Result<(), WireError>),
+    Step(Step),
+    VoucherMissing,
+    Idle,
+    Draining,
+}
+
+impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
+    pub(super) fn new(shared: &'e Shared, stream: S, peer: Address) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        Self {
+            shared,
+            peer,
+            reader: FrameReader::new(read),
+            writer: FrameWriter::new(write),
+            running: None,
+            idle_since: Instant::now(),
+        }
+    }
+
+    /// Serves until the stream ends.
+    pub(super) async fn run(mut self) {
+        let ended = self.serve().await;
+        if let Err(error) = &ended {
+            tracing::debug!(peer = %self.peer, error = error as &dyn std::error::Error, "the stream ended");
+        }
+        if ended.is_err() {
+            self.take_what_came().await;
+        }
+        // Whoever left in the middle of an answer pays for what was delivered, unlinked until it comes back.
+        if let Some(mut running) = self.running.take() {
+            running.settle(&self.shared.ledger, self.shared.config.exposure).await;
+            match self.shared.bill(running.bill()).await {
+                Ok(bill) => {
+                    tracing::info!(peer = %self.peer, request = %running.hash, amount = %bill.document().amount, "the client left, billed what was delivered");
+                }
+                Err(error) => {
+                    tracing::error!(request = %running.hash, error = &error as &dyn std::error::Error, "what was delivered is not billed");
+                }
+            }
+            self.shared.coverage.changed(running.request.channel);
+        }
+        let patience = self.shared.config.write_timeout;
+        if ended.is_ok() && self.writer.drain(patience).await.is_ok() {
+            // A stream that is gone already needs no goodbye.
+            let _ = self.writer.close(patience).await;
+        }
+    }
+
+    /// Takes vouchers and receipts that arrived before the stream broke: they are money.
+    async fn take_what_came(&mut self) {
+        while let Some(Ok(Some(frame))) = self.reader.next().now_or_never() {
+            if matches!(frame, ClientFrame::Voucher { .. } | ClientFrame::Receipt { .. }) {
+                // The answer has nowhere to go.
+                let _ = self.take_frame(frame).await;
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), WireError> {
+        loop {
+            self.advance().await?;
+            match self.next_event().await {
+                Event::Frame(Ok(Some(frame))) => {
+                    self.idle_since = Instant::now();
+                    self.take_frame(frame).await?;
+                }
+                Event::Frame(Ok(None)) => return Ok(()),
+                Event::Frame(Err(error)) => {
+                    let (refusal, goes_on) = match error {
+                        WireError::Malformed { detail } => (Refusal::Malformed { detail }, true),
+                        WireError::Oversize { length } => {
+                            let limit = MAX_FRAME as u64;
+                            (Refusal::Oversize { length, limit }, false)
+                        }
+                        WireError::Truncated { received, length } => (Refusal::Truncated { received, length }, false),
+                        error => return Err(error),
+                    };
+                    self.refuse(refusal)?;
+                    if !goes_on {
+                        return Ok(());
+                    }
+                }
+                Event::Drained(drained) => {
+                    drained?;
+                    self.idle_since = Instant::now();
+                }
+                Event::Step(step) => self.take_step(step)?,
+                Event::VoucherMissing => self.cut(Ending::Unpaid),
+                Event::Draining => self.cut(Ending::ShuttingDown),
+                Event::Idle => return Ok(()),
+            }
+        }
+    }
+
+    /// Does all that can be done at once: gathers events, sends the next chunk, gives the ledger its next task, bills.
+    async fn advance(&mut self) -> Result<(), WireError> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        running.take_ready_events();
+        running.start_job(&self.shared.ledger, self.shared.config.exposure);
+        if !self.writer.is_drained() {
+            return Ok(());
+        }
+        running.answer.set_delivered();
+        if let Some(chunk) = running.answer.next_chunk() {
+            return self.writer.queue(&chunk);
+        }
+        if let Some(ending) = running.ending() {
+            self.bill(ending).await?;
+        }
+        Ok(())
+    }
+
+    async fn bill(&mut self, ending: Ending) -> Result<(), WireError> {
+        let Some(running) = self.running.take() else {
+            return Ok(());
+        };
+        let billed = self.shared.bill(running.bill()).await;
+        self.shared.coverage.changed(running.request.channel);
+        self.idle_since = Instant::now();
+        match billed {
+            Ok(bill) => {
+                tracing::debug!(peer = %self.peer, request = %running.hash, amount = %bill.document().amount, %ending, "billed");
+                let bill = bill.into_unverified();
+                self.writer.queue(&ExecutorFrame::Bill { bill, ending })
+            }
+            Err(error) => {
+                // Without a bill nothing is owed; the next start bills what was acknowledged.
+                self.refuse(refusal(error))
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let config = &self.shared.config;
+        let running = self.running.is_some();
+        let draining = self.shared.draining.is_cancelled();
+        let idle = match (running, draining) {
+            (true, _) => None,
+            (false, false) => Some(self.idle_since + config.idle_timeout),
+            (false, true) => Some(self.idle_since + config.idle_timeout.min(config.drain_timeout)),
+        };
+        let voucher = self
+            .running
+            .as_ref()
+            .and_then(|running| running.voucher_deadline(config.voucher_timeout));
+        let flowing = !self.writer.is_drained();
+        tokio::select! {
+            frame = self.reader.next() => Event::Frame(frame),
+            drained = self.writer.drain(config.write_timeout), if flowing => Event::Drained(drained),
+            step = next_step(&mut self.running) => Event::Step(step),
+            () = until(voucher) => Event::VoucherMissing,
+            () = until(idle), if !flowing => Event::Idle,
+            () = self.shared.draining.cancelled(), if !draining => Event::Draining,
+        }
+    }
+
+    fn cut(&mut self, ending: Ending) {
+        if let Some(running) = &mut self.running {
+            running.cut(ending);
+        }
+    }
+
+    fn take_step(&mut self, step: Step) -> Result<(), WireError> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        match step {
+            Step::Backend(event) => running.take_event(event),
+            Step::CoverageChanged => running.coverage_changed(),
+            Step::Ledger(done) => {
+                let (frame, grew) = running.take_job(done);
+                if grew {
+                    self.shared.coverage.changed(running.request.channel);
+                }
+                if let Some(frame) = frame {
+                    self.writer.queue(&frame)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), WireError> {
+        tracing::debug!(peer = %self.peer, %refusal, "refused");
+        self.writer.queue(&ExecutorFrame::Refused(refusal))
+    }
+
+    async fn take_frame(&mut self, frame: ClientFrame) -> Result<(), WireError> {
+        let answered = match frame {
+            ClientFrame::Infer(infer) => self.accept(*infer).await.map(Some),
+            ClientFrame::Sync { channel } => self.shared.state(channel, self.peer).await.map(Some),
+            ClientFrame::Receipt { receipt, voucher } => self.shared.link(*receipt, voucher).await.map(Some),
+            ClientFrame::Voucher {
+                voucher,
+                received_bytes,
+                received,
+            } => match &mut self.running {
+                Some(running) => acknowledge(self.shared, running, voucher, received_bytes, received)
+                    .await
+                    .map(|()| None),
+                // The answer ended while the voucher was on its way.
+                None => self.shared.take_voucher(voucher).await.map(|()| None),
+            },
+            ClientFrame::Cancel => {
+                self.cut(Ending::Cancelled);
+                Ok(None)
+            }
+        };
+        match answered {
+            Ok(Some(frame)) => self.writer.queue(&frame),
+            Ok(None) => Ok(()),
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    async fn accept(&mut self, infer: Infer) -> Result<ExecutorFrame, Refusal> {
+        let shared = self.shared;
+        if self.running.is_some() {
+            return Err(Refusal::Busy);
+        }
+        if shared.draining.is_cancelled() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let channel = infer.request.document().channel;
+        let salt = infer.salt;
+        let record = shared.ledger.channel(channel).await.map_err(failed)?;
+        let record = record.ok_or(Refusal::ChannelUnknown)?;
+        let admission = Admission {
+            operator: shared.operator(),
+            offer: &shared.offer,
+            domain: &shared.domain,
+            verifier: &shared.verifier,
+            channel: &record.parameters,
+            deposit: record.confirmed.map(|state| state.deposit),
+            now: now(),
+        };
+        let admitted = admission.judge(infer)?;
+        let place = shared.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| Refusal::Overloaded {
+            capacity: shared.offer.capacity,
+        })?;
+        let request = *admitted.request.document();
+        let increment = shared.offer.increment;
+        let reservation = Answer::first_reservation(&request, increment).map_err(|_| Refusal::AmountOverflow)?;
+        let brought_voucher = admitted.voucher.is_some();
+        let outcome = shared
+            .ledger
+            .accept_request(AcceptRequest {
+                request: admitted.request,
+                content_salt: salt,
+                voucher: admitted.voucher,
+                reserve: reservation.total,
+                exposure: shared.config.exposure,
+                now: admission.now,
+            })
+            .await
+            .map_err(refusal)?;
+        if outcome == Outcome::AlreadyKnown {
+            return Err(Refusal::NonceUsed);
+        }
+        if brought_voucher {
+            shared.coverage.changed(channel);
+        }
+        let events = shared.backend.chat(admitted.body);
+        self.running = Some(Running::new(
+            request,
+            record.parameters.payer_side(),
+            Answer::new(request, salt, increment, admitted.input_estimate),
+            events,
+            shared.coverage.watch(channel),
+            place,
+        ));
+        Ok(ExecutorFrame::Accepted)
+    }
+}
+
+async fn acknowledge(
+    shared: &Shared,
+    running: &mut Running,
+    voucher: Option<Signed<Voucher>>,
+    received_bytes: u64,
+    received: Usage,
+) -> Result<(), Refusal> {
+    let voucher = voucher
+        .map(|voucher| {
+            verify_voucher(
+                voucher,
+                running.request.channel,
+                running.payer_side,
+                &shared.domain,
+                &shared.verifier,
+            )
+        })
+        .transpose()?;
+    running.answer.acknowledge(received_bytes, received)?;
+    running.acknowledge(voucher);
+    Ok(())
+}
+
+async fn next_step(running: &mut Option<Running>) -> Step {
+    match running {
+        Some(running) => running.next().await,
+        None => pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
