@@ -19,16 +19,20 @@
 //! ```
 //!
 //! [`network`] finds peers and opens streams, [`backend`] speaks to the LLM server behind an executor, [`selection`]
-//! picks an executor by price and measured quality.
+//! picks an executor by price and measured quality. What is paid, and how, is between an [`executor`] and a [`client`];
+//! [`wire`] is what they say to each other.
 //!
 //! This crate holds no money and decides no signature's validity: documents are checked by `lloom-receipts`, and what
 //! has to survive a crash is in `lloom-ledger` before it is visible here.
 
 pub mod backend;
+pub mod client;
 pub mod discovery;
+pub mod executor;
 pub mod network;
 mod offer;
 pub mod selection;
+pub mod wire;
 
 pub use backend::{Backend, BackendConfig, BackendError, BackendEvent, Secret};
 pub use network::{
