@@ -1,0 +1,276 @@
+//! Either side goes away and comes back: nothing that was durably authorized is lost, nothing is paid twice.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use lloom_node::{
+    client::{Chat, ChatError, ChatEvent},
+    wire::{ClientFrame, Ending, ExecutorFrame, Refusal},
+};
+use lloom_receipts::{Receipt, ReceiptHead, TokenAmount, TokenCount, Usage};
+use serde_json::json;
+
+use crate::world::{INCREMENT, World, count, eventually};
+
+/// Reads until `tokens` have come.
+async fn read_until(chat: &mut Chat, tokens: TokenCount) {
+    loop {
+        if let ChatEvent::Chunk { usage, .. } = chat.next().await.unwrap().unwrap()
+            && usage.output >= tokens
+        {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_is_billed_and_pays_when_it_returns() {
+    let world = World::new().await;
+    let mut wire = world.dial();
+    world.server.gate.add_permits(6);
+    // A client that leaves in mid-answer: by hand, with a request that its ledger knows.
+    let mut chat = world.client.chat(world.request(json!({"tokens": 90, "gated": true})));
+    read_until(&mut chat, count(6)).await;
+    world.cable.hang_up();
+    assert!(matches!(
+        chat.next().await.unwrap(),
+        Err(ChatError::Ended { .. } | ChatError::Wire(_))
+    ));
+    eventually("the executor bills what it delivered", || async {
+        world.executor_ledger.unlinked_bills(world.channel).await.unwrap().len() == 1
+    })
+    .await;
+    let bill = *world.executor_ledger.unlinked_bills(world.channel).await.unwrap()[0].bill();
+    assert_eq!(bill.usage.output, count(6));
+
+    // A stranger learns nothing of it, the payer everything.
+    wire.send(ClientFrame::Sync { channel: world.channel }).await;
+    let ExecutorFrame::State(state) = wire.next().await else {
+        panic!("no state");
+    };
+    assert_eq!(*state.unlinked[0].document(), bill);
+    let report = world.client.sync(world.channel, world.peer()).await.unwrap();
+    assert_eq!((report.linked, report.unjustified), (1, 0));
+    assert_eq!(world.assert_settled(1).await, bill.amount);
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    world.assert_settled(2).await;
+}
+
+#[tokio::test]
+async fn the_next_chat_of_a_client_that_vanished_links_what_is_left() {
+    let world = World::new().await;
+    world.server.gate.add_permits(6);
+    let mut chat = world.client.chat(world.request(json!({"tokens": 90, "gated": true})));
+    read_until(&mut chat, count(6)).await;
+    world.cable.hang_up();
+    assert!(chat.next().await.unwrap().is_err());
+    eventually("the executor bills what it delivered", || async {
+        world.executor_ledger.unlinked_bills(world.channel).await.unwrap().len() == 1
+    })
+    .await;
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    world.assert_settled(2).await;
+}
+
+#[tokio::test]
+async fn an_executor_that_crashed_bills_only_what_was_acknowledged() {
+    let mut world = World::new().await;
+    world.server.gate.add_permits(7);
+    let mut chat = world.client.chat(world.request(json!({"tokens": 90, "gated": true})));
+    read_until(&mut chat, count(7)).await;
+    // At half an increment the client acknowledges; what came after that is the executor's loss.
+    let acknowledged = count(INCREMENT / 2);
+    eventually("the acknowledgement is recorded", || async {
+        let interrupted = world.executor_ledger.interrupted_requests().await.unwrap();
+        interrupted[0]
+            .acknowledged
+            .is_some_and(|progress| progress.usage.output >= acknowledged)
+    })
+    .await;
+    world.restart_executor().await;
+    assert!(chat.next().await.unwrap().is_err());
+    let progress = world.executor_ledger.interrupted_requests().await.unwrap()[0]
+        .acknowledged
+        .unwrap();
+    assert_eq!(world.executor.recover().await.unwrap(), 1);
+    assert_eq!(world.executor.recover().await.unwrap(), 0, "once");
+    let bill = *world.executor_ledger.unlinked_bills(world.channel).await.unwrap()[0].bill();
+    assert_eq!(bill.usage, progress.usage);
+    assert_eq!(bill.response_hash, progress.response_hash);
+
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    world.assert_settled(2).await;
+}
+
+#[tokio::test]
+async fn an_executor_that_crashed_before_any_acknowledgement_bills_nothing() {
+    let mut world = World::new().await;
+    let mut chat = world.client.chat(world.request(json!({"tokens": 90, "gated": true})));
+    assert!(matches!(
+        chat.next().await.unwrap().unwrap(),
+        ChatEvent::Accepted { .. }
+    ));
+    world.restart_executor().await;
+    assert!(chat.next().await.unwrap().is_err());
+    assert_eq!(world.executor.recover().await.unwrap(), 1);
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    let amount = world.assert_settled(2).await;
+    assert_eq!(amount, TokenAmount::new(7 + 2 * 3));
+}
+
+#[tokio::test]
+async fn a_client_that_restarts_in_mid_answer_goes_on() {
+    let mut world = World::new().await;
+    world.server.gate.add_permits(6);
+    let mut chat = world.client.chat(world.request(json!({"tokens": 90, "gated": true})));
+    read_until(&mut chat, count(6)).await;
+    world.cable.hang_up();
+    world.restart_client().await;
+    eventually("the executor bills what it delivered", || async {
+        world.executor_ledger.unlinked_bills(world.channel).await.unwrap().len() == 1
+    })
+    .await;
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    world.assert_settled(2).await;
+}
+
+#[tokio::test]
+async fn a_receipt_that_was_never_confirmed_is_sent_again() {
+    let mut world = World::new().await;
+    // The executor dies when it has sent its bill: the receipt is durable here, and went nowhere.
+    let done = {
+        let proxy = world.cable.clone();
+        proxy.cut_after(|frame| matches!(frame, ClientFrame::Receipt { .. }));
+        let done = world.chat(json!({"tokens": 3})).await.unwrap();
+        proxy.cut_after(|_| false);
+        done
+    };
+    assert!(!done.completion.recorded);
+    assert_eq!(
+        world
+            .client_ledger
+            .unconfirmed_receipts(world.channel)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(world.executor_ledger.head(world.channel).await.unwrap().sequence, 0);
+    world.restart_client().await;
+    world.restart_executor().await;
+    world.executor.recover().await.unwrap();
+    world.chat(json!({"tokens": 4})).await.unwrap();
+    world.assert_settled(2).await;
+    eventually("the receipts are confirmed", || async {
+        world
+            .client_ledger
+            .unconfirmed_receipts(world.channel)
+            .await
+            .unwrap()
+            .is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_restored_from_a_backup_adopts_the_newer_head() {
+    let mut world = World::new().await;
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    // The copy knows one receipt.
+    world.stop_client().await;
+    let files = ["client.db", "client.db-wal"].map(|name| world.directory.path().join(name));
+    let backup = files.clone().map(|path| std::fs::read(path).ok());
+    world.start_client().await;
+    for tokens in [4, 5] {
+        world.chat(json!({"tokens": tokens})).await.unwrap();
+    }
+    let spent = world.assert_settled(3).await;
+    world.stop_client().await;
+    let _ = std::fs::remove_file(world.directory.path().join("client.db-shm"));
+    for (path, content) in files.iter().zip(backup) {
+        match content {
+            Some(content) => std::fs::write(path, content).unwrap(),
+            None => drop(std::fs::remove_file(path)),
+        }
+    }
+    world.start_client().await;
+    assert_eq!(world.client_ledger.head(world.channel).await.unwrap().sequence, 1);
+
+    let done = world.chat(json!({"tokens": 6})).await.unwrap();
+    assert_eq!(done.completion.receipt.receipt().sequence, 4);
+    let total = world.assert_settled(4).await;
+    assert_eq!(
+        total.base_units(),
+        spent.base_units() + done.completion.amount().base_units()
+    );
+}
+
+#[tokio::test]
+async fn a_stream_without_its_voucher_ends_and_is_billed() {
+    let world = World::with(|executor, _, _| executor.voucher_timeout = Duration::from_millis(100)).await;
+    let mut wire = world.dial();
+    let request = world.infer(1, json!({"tokens": 50})).await;
+    wire.send(ClientFrame::Infer(Box::new(request))).await;
+    assert_eq!(wire.next().await, ExecutorFrame::Accepted);
+    let mut last = Usage::default();
+    let mut asked = false;
+    loop {
+        match wire.next().await {
+            ExecutorFrame::Chunk { usage, .. } => last = usage,
+            ExecutorFrame::NeedVoucher { required, .. } => {
+                asked = true;
+                assert!(last.output <= count(INCREMENT));
+                assert_eq!(required, TokenAmount::new(500 + 2 * 2 * u128::from(INCREMENT)));
+            }
+            ExecutorFrame::Bill { bill, ending } => {
+                assert!(asked);
+                assert_eq!(ending, Ending::Unpaid);
+                assert_eq!(bill.document().usage, last);
+                assert_eq!(last.output, count(INCREMENT));
+                break;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    // What is billed and not linked counts: the next request has to cover it, too.
+    let mut next = world.infer(2, json!({})).await;
+    next.voucher = None;
+    wire.send(ClientFrame::Infer(Box::new(next))).await;
+    assert!(matches!(
+        wire.next().await,
+        ExecutorFrame::Refused(Refusal::Uncovered { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_voucher_on_one_stream_moves_another() {
+    let world = World::new().await;
+    let mut starving = world.dial();
+    let mut paying = world.dial();
+    let request = world.infer(1, json!({"tokens": 10})).await;
+    starving.send(ClientFrame::Infer(Box::new(request))).await;
+    loop {
+        if let ExecutorFrame::NeedVoucher { required, .. } = starving.next().await {
+            paying
+                .send(ClientFrame::Voucher {
+                    voucher: Some(world.voucher(required.base_units()).into_unverified()),
+                    received_bytes: 0,
+                    received: Usage::default(),
+                })
+                .await;
+            break;
+        }
+    }
+    loop {
+        if let ExecutorFrame::Bill { bill, ending } = starving.next().await {
+            assert_eq!(ending, Ending::Complete);
+            assert_eq!(bill.document().usage.output, count(10));
+            let head = ReceiptHead::empty(world.channel).link(*bill.document()).unwrap();
+            let linked = world.payer.sign(&world.domain, head);
+            let receipt = Box::new(Receipt::new(head, *linked.signature(), *bill.signature()));
+            starving.send(ClientFrame::Receipt { receipt, voucher: None }).await;
+            break;
+        }
+    }
+    assert_eq!(starving.next().await, ExecutorFrame::Recorded { sequence: 1 });
+}
