@@ -8,6 +8,7 @@ use crate::{
     column::{Put as _, Read as _, sql},
     document::{StoredRequest, find_request, insert_request, insert_voucher, request_with_nonce},
     session::Session,
+    transaction::is_being_closed,
     writer::Operation,
 };
 
@@ -108,6 +109,10 @@ impl Operation for Accept {
             .ok_or(ServeError::UnknownChannel)?;
         standing.check_side(Side::Serving)?;
         check_serving(&standing.channel)?;
+        // Our own close forfeits what is billed after it.
+        if is_being_closed(session, document.channel).await? {
+            return Err(ServeError::ChannelClosing);
+        }
 
         let (voucher, stale) = match &self.request.voucher {
             None => (None, None),

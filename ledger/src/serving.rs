@@ -105,7 +105,7 @@ pub enum ServeError {
     /// Its opening is not confirmed.
     #[error("the channel's opening is not confirmed yet")]
     Unconfirmed,
-    /// Its payer asked for its close, as the newest block says.
+    /// Its payer asked for its close, as the newest block says, or a transaction of this side that closes it is under way.
     #[error("the channel's close is requested")]
     ChannelClosing,
     /// It is over.

@@ -268,6 +268,20 @@ pub enum SettleError {
         /// The one named as replaced.
         replaces: TransactionId,
     },
+    /// A close would forfeit what a request under way is billed.
+    #[error("a request of the channel {channel} is still being served")]
+    BeingServed {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// A close would forfeit what is claimable.
+    #[error("the close of the channel {channel} would forfeit a part of the {claimable} that can be claimed")]
+    Forfeits {
+        /// The channel.
+        channel: ChannelId,
+        /// What its `settled` could become, base units.
+        claimable: TokenAmount,
+    },
     /// No such obligation is stored: the event it came from may have been rolled back.
     #[error("there is no such obligation")]
     UnknownObligation,

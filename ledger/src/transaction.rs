@@ -1,11 +1,12 @@
 //! Signed transactions: stored before they are broadcast, until their fate is final.
 
 use alloy::primitives::{Address, Bytes};
-use lloom_receipts::UnixSeconds;
+use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use sqlx::sqlite::SqliteRow;
 
 use crate::{
     Finish, Ledger, LedgerError, NewTransaction, Outcome, Purpose, SettleError, TransactionId, TransactionRecord,
+    account::find_standing,
     column::{Column, Put as _, Read as _, from_json, sql, to_json},
     session::Session,
     writer::Operation,
@@ -37,7 +38,8 @@ impl Ledger {
     /// Stores a signed transaction, before it is broadcast. The same one again gives its name again.
     ///
     /// # Errors
-    /// [`SettleError::NoReplacement`] when it can't replace what it says it does.
+    /// [`SettleError::NoReplacement`] when it can't replace what it says it does; [`SettleError::BeingServed`] and
+    /// [`SettleError::Forfeits`] when it closes a channel that has more to give.
     pub async fn record_transaction(&self, transaction: NewTransaction) -> Result<TransactionId, SettleError> {
         self.submit(RecordTransaction { transaction }).await
     }
@@ -117,6 +119,8 @@ impl Operation for RecordTransaction {
             if (replaced.from, replaced.nonce) != (transaction.from, transaction.nonce) {
                 return Err(SettleError::NoReplacement { replaces });
             }
+        } else if let Purpose::Close { channel, amount } = transaction.purpose {
+            check_close(session, channel, amount).await?;
         }
         let row = session
             .write_returning(
@@ -194,6 +198,38 @@ impl Operation for FinishTransaction {
             .await?;
         Ok(Outcome::Recorded)
     }
+}
+
+/// Refuses a close that gives up what is earned, or still being earned. Decided here, in the transaction that makes
+/// [`is_being_closed`] true: what was looked up before may have grown since.
+async fn check_close(session: &mut Session, channel: ChannelId, amount: TokenAmount) -> Result<(), SettleError> {
+    let Some(standing) = find_standing(session, channel).await? else {
+        return Ok(());
+    };
+    let account = standing.account;
+    if account.spent > account.billed {
+        return Err(SettleError::BeingServed { channel });
+    }
+    let settled = standing.channel.latest.map_or(TokenAmount::ZERO, |state| state.settled);
+    let claimable = account.billed.min(account.authorized);
+    if claimable > amount.max(settled) {
+        return Err(SettleError::Forfeits { channel, claimable });
+    }
+    Ok(())
+}
+
+/// Whether this side has sent a transaction that closes the channel and may still be mined.
+pub(crate) async fn is_being_closed(session: &mut Session, channel: ChannelId) -> Result<bool, LedgerError> {
+    let pending = session
+        .rows(sql("SELECT purpose FROM transactions WHERE finish IS NULL"))
+        .await?;
+    for row in &pending {
+        let purpose: String = row.read("purpose")?;
+        if matches!(from_json("purpose", &purpose)?, Purpose::Close { channel: closed, .. } if closed == channel) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn find_transaction(session: &mut Session, id: TransactionId) -> Result<TransactionRecord, SettleError> {

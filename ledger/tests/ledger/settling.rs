@@ -1,6 +1,7 @@
 use alloy::primitives::{Address, B256, Bytes};
 use lloom_ledger::{
-    AuthorizationRef, ChainEventKind, ClaimBy, Finish, NewTransaction, Outcome, Purpose, Resolution, SettleError,
+    AuthorizationRef, ChainEventKind, ClaimBy, Finish, NewTransaction, Outcome, Purpose, Resolution, ServeError,
+    SettleError,
 };
 use lloom_receipts::{BlockNumber, ReceiptHead, UnixSeconds};
 
@@ -148,6 +149,49 @@ fn transaction(nonce: u64, hash: u8) -> NewTransaction {
         deadline: Some(UnixSeconds::new(9)),
         now: NOW,
     }
+}
+
+#[tokio::test]
+async fn a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it() {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (_home, ledger) = serving(&pair, 1_000).await;
+    let close = |hash: u8, settled: u128| NewTransaction {
+        purpose: Purpose::Close {
+            channel,
+            amount: amount(settled),
+        },
+        ..transaction(u64::from(hash), hash)
+    };
+    ledger.accept_request(pair.accept(1, Some(100), 100)).await.unwrap();
+    let refused = ledger.record_transaction(close(1, 0)).await.unwrap_err();
+    assert!(matches!(refused, SettleError::BeingServed { .. }), "{refused}");
+    ledger.commit_bill(pair.bill(1, 80)).await.unwrap();
+    let refused = ledger.record_transaction(close(1, 79)).await.unwrap_err();
+    assert!(
+        matches!(refused, SettleError::Forfeits { claimable, .. } if claimable == amount(80)),
+        "{refused}"
+    );
+    assert!(ledger.pending_transactions().await.unwrap().is_empty());
+
+    let id = ledger.record_transaction(close(1, 80)).await.unwrap();
+    let refused = ledger.accept_request(pair.accept(2, Some(200), 100)).await.unwrap_err();
+    assert!(matches!(refused, ServeError::ChannelClosing), "{refused}");
+    // What will never be mined closes nothing.
+    ledger.finish_transaction(id, Finish::Dropped).await.unwrap();
+    ledger.accept_request(pair.accept(2, Some(200), 100)).await.unwrap();
+    ledger.commit_bill(pair.bill(2, 20)).await.unwrap();
+
+    // What is settled already is not forfeited by a close with less.
+    mine(
+        &ledger,
+        vec![ChainEventKind::Settled {
+            channel,
+            settled: amount(100),
+        }],
+    )
+    .await;
+    ledger.record_transaction(close(2, 80)).await.unwrap();
 }
 
 #[tokio::test]
