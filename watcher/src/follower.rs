@@ -174,6 +174,10 @@ impl<C: Chain> Follower<C> {
                 }
                 disagrees = true;
             }
+            if stored.len() < page as usize && !disagrees {
+                // The endpoint is behind everything that is stored.
+                return Ok(None);
+            }
             if stored.len() < page as usize {
                 // No fork reaches below the blocks that the ledger keeps.
                 return Err(FollowError::ForeignChain {

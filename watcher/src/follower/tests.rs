@@ -230,6 +230,17 @@ async fn an_endpoint_that_is_behind_takes_nothing_back() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_only_begins_is_not_taken_for_another_chain() {
+    // Long enough for the ledger to have forgotten the first blocks.
+    let mut fixture = Fixture::new(ScriptedChain::with_blocks(1_500)).await;
+    fixture.follow().await;
+    assert_eq!(fixture.ledger.block(BlockNumber::new(0)).await.unwrap(), None);
+    let begins = ScriptedChain::with_blocks(3);
+    let mut follower = follower(&begins, &fixture.ledger);
+    assert_eq!(follower.step().await.unwrap().change, None);
+}
+
+#[tokio::test]
 async fn reads_a_long_history_in_ranges_that_fit_the_endpoint() {
     const LIMIT: u64 = 300;
     let chain = ScriptedChain::with_blocks(100);

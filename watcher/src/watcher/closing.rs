@@ -1,6 +1,6 @@
 //! Orders to close a channel.
 
-use lloom_ledger::{Claimable, LedgerError, TransactionId};
+use lloom_ledger::{Claimable, LedgerError, SettleError, TransactionId};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use super::{RoundError, Rounds};
@@ -101,6 +101,12 @@ impl<C: Chain> Rounds<C> {
                 order.under_way = Some(id);
                 self.closes.push(order);
             }
+            // Accepted since the check above: the ledger has the last word.
+            Err(SendError::Settle(SettleError::BeingServed { channel })) => {
+                drop(order.reply.send(Err(CloseError::Busy { channel }.into())));
+            }
+            // More was billed since: the next round decides anew.
+            Err(SendError::Settle(SettleError::Forfeits { .. })) => self.closes.push(order),
             Err(error) => drop(order.reply.send(Err(HandleError::Send(error)))),
         }
         Ok(())

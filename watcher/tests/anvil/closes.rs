@@ -1,3 +1,4 @@
+use lloom_ledger::ServeError;
 use lloom_receipts::{ChannelId, TokenAmount, TokenTotal};
 use lloom_watcher::{CloseError, HandleError, Publish};
 
@@ -87,6 +88,29 @@ async fn a_close_that_would_forfeit_or_makes_no_sense_is_refused() {
         CloseError::Unknown { channel: unknown }
     );
     assert_eq!(executor.operator_nonce().await, 0);
+}
+
+#[tokio::test]
+async fn nothing_is_served_while_the_close_is_under_way() {
+    let executor = Executor::new().await;
+    let running = executor.start(executor.publishing(Publish::Vouchers));
+    let channels = executor.open_channels(&running, 1..=1).await;
+    let channel = channels[0].clone();
+    executor.serve(&channel, 42, 0).await;
+    executor.devnet.set_automine(false).await;
+    let handle = running.handle.clone();
+    let ordered = tokio::spawn(async move { handle.close_channel(channel.id).await });
+    let mut status = running.handle.status();
+    status
+        .wait_for(|status| status.pending_transactions == 1)
+        .await
+        .unwrap();
+    let refused = executor
+        .try_accept(&channels[0], 10, executor.voucher(&channels[0], 52))
+        .await;
+    assert!(matches!(refused, Err(ServeError::ChannelClosing)), "{refused:?}");
+    let report = executor.devnet.while_mining(ordered).await.unwrap().unwrap();
+    assert_eq!(report.settled, TokenAmount::new(42));
 }
 
 async fn refusal(handle: &lloom_watcher::WatcherHandle, channel: ChannelId) -> CloseError {

@@ -6,7 +6,7 @@ use std::{
 
 use alloy::primitives::{Address, B256, U256};
 use lloom_bindings::{ChannelEscrow, DevToken, ExecutorRegistry};
-use lloom_ledger::{AcceptRequest, ExposurePolicy, Ledger, StoreDeployment};
+use lloom_ledger::{AcceptRequest, ExposurePolicy, Ledger, ServeError, StoreDeployment};
 use lloom_receipts::{
     BlockNumber, ChannelId, ChannelParameters, ContentHash, ContentSalt, Domain, InferenceRequest, Keypair, ModelHash,
     PricePerMillion, Prices, Receipt, RequestNonce, Signed, TokenAmount, TokenCount, UnixSeconds, Usage, UsageBill,
@@ -187,6 +187,15 @@ impl Executor {
 
     /// Takes on a request of `tokens` tokens, a base unit each, with a voucher over `ceiling`.
     pub async fn accept(&self, channel: &Channel, tokens: u32, voucher: Signed<Voucher, Verified>) -> InferenceRequest {
+        self.try_accept(channel, tokens, voucher).await.unwrap()
+    }
+
+    pub async fn try_accept(
+        &self,
+        channel: &Channel,
+        tokens: u32,
+        voucher: Signed<Voucher, Verified>,
+    ) -> Result<InferenceRequest, ServeError> {
         let now = UnixSeconds::from(SystemTime::now());
         let salt = ContentSalt::new(B256::repeat_byte(1));
         let request = InferenceRequest {
@@ -212,9 +221,8 @@ impl Executor {
                 exposure: ExposurePolicy::default(),
                 now,
             })
-            .await
-            .unwrap();
-        request
+            .await?;
+        Ok(request)
     }
 
     /// Serves a request of `tokens` tokens, a base unit each, and bills it. The voucher covers everything billed so far
