@@ -67,9 +67,9 @@ artifacts: contracts ## Write the committed ABIs, bytecode, storage layouts and 
 .PHONY: test-contracts
 test-contracts: contracts ## Test the contracts; fail on stale artifacts or changed gas
 	$(FORGE) fmt --check
-	$(FORGE) lint --severity high med low info --deny warnings
+	$(FORGE) lint --deny notes contracts script
 	node script/artifacts.mjs --check
-	FORGE_SNAPSHOT_CHECK=true $(FORGE) test --show-progress
+	FORGE_SNAPSHOT_CHECK=true $(FORGE) test
 
 .PHONY: test-contracts-long
 test-contracts-long: contracts ## The same with fuzzing and invariants at length
