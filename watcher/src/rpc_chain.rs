@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use self::raw::{LogFilter, RawBlock, RawBlockId, RawCall, RawReceipt};
+use crate::chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert};
 use alloy::{
     hex,
     primitives::{Address, B256, Bytes, U64, U128, U256},
@@ -18,10 +20,9 @@ use alloy::{
     transports::http::reqwest::Url,
 };
 use lloom_ledger::Block;
-use lloom_receipts::{BlockNumber, UnixSeconds};
-use serde::{Deserialize, Serialize};
+use lloom_receipts::BlockNumber;
 
-use crate::chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert};
+mod raw;
 
 /// Which chain to believe, and whom to ask about it.
 #[derive(Clone, Debug)]
@@ -439,98 +440,6 @@ fn read_refusal(message: &str) -> Broadcast {
             reason: message.to_owned(),
         }
     }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawBlock {
-    number: U64,
-    hash: B256,
-    parent_hash: B256,
-    timestamp: U64,
-    #[serde(default)]
-    base_fee_per_gas: Option<U128>,
-}
-
-impl From<RawBlock> for Block {
-    fn from(raw: RawBlock) -> Self {
-        Self {
-            number: BlockNumber::new(raw.number.to()),
-            hash: raw.hash,
-            parent: raw.parent_hash,
-            timestamp: UnixSeconds::new(raw.timestamp.to()),
-        }
-    }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawReceipt {
-    transaction_hash: B256,
-    block_number: Option<U64>,
-    block_hash: Option<B256>,
-    #[serde(default)]
-    status: Option<U64>,
-    gas_used: U64,
-    #[serde(default)]
-    effective_gas_price: Option<U128>,
-    #[serde(default)]
-    logs: Vec<Log>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct LogFilter<'a> {
-    address: &'a [Address],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from_block: Option<U64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to_block: Option<U64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    block_hash: Option<B256>,
-}
-
-impl LogFilter<'_> {
-    fn to_json(&self) -> Result<serde_json::Value, ChainError> {
-        serde_json::to_value(self).map_err(|error| ChainError::Malformed {
-            operation: "eth_getLogs",
-            reason: error.to_string(),
-        })
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct RawCall {
-    from: Address,
-    to: Address,
-    data: Bytes,
-    #[serde(skip_serializing_if = "U256::is_zero")]
-    value: U256,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gas: Option<U64>,
-}
-
-impl RawCall {
-    fn new(from: Address, call: &Call, gas_limit: Option<u64>) -> Self {
-        Self {
-            from,
-            to: call.to,
-            data: call.data.clone(),
-            value: call.value,
-            gas: gas_limit.map(U64::from),
-        }
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(untagged)]
-enum RawBlockId {
-    Tag(&'static str),
-    #[serde(rename_all = "camelCase")]
-    Hash {
-        block_hash: B256,
-        require_canonical: bool,
-    },
 }
 
 #[cfg(test)]

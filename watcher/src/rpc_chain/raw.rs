@@ -1,0 +1,103 @@
+//! JSON-RPC as it travels: only the fields that are read, so that other chains' additions don't disturb.
+
+use alloy::{
+    primitives::{Address, B256, Bytes, U64, U128, U256},
+    rpc::types::Log,
+};
+use lloom_ledger::Block;
+use lloom_receipts::{BlockNumber, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+use crate::chain::{Call, ChainError};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawBlock {
+    pub(super) number: U64,
+    pub(super) hash: B256,
+    pub(super) parent_hash: B256,
+    pub(super) timestamp: U64,
+    #[serde(default)]
+    pub(super) base_fee_per_gas: Option<U128>,
+}
+
+impl From<RawBlock> for Block {
+    fn from(raw: RawBlock) -> Self {
+        Self {
+            number: BlockNumber::new(raw.number.to()),
+            hash: raw.hash,
+            parent: raw.parent_hash,
+            timestamp: UnixSeconds::new(raw.timestamp.to()),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawReceipt {
+    pub(super) transaction_hash: B256,
+    pub(super) block_number: Option<U64>,
+    pub(super) block_hash: Option<B256>,
+    #[serde(default)]
+    pub(super) status: Option<U64>,
+    pub(super) gas_used: U64,
+    #[serde(default)]
+    pub(super) effective_gas_price: Option<U128>,
+    #[serde(default)]
+    pub(super) logs: Vec<Log>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LogFilter<'a> {
+    pub(super) address: &'a [Address],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) from_block: Option<U64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) to_block: Option<U64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) block_hash: Option<B256>,
+}
+
+impl LogFilter<'_> {
+    pub(super) fn to_json(&self) -> Result<serde_json::Value, ChainError> {
+        serde_json::to_value(self).map_err(|error| ChainError::Malformed {
+            operation: "eth_getLogs",
+            reason: error.to_string(),
+        })
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct RawCall {
+    from: Address,
+    to: Address,
+    data: Bytes,
+    #[serde(skip_serializing_if = "U256::is_zero")]
+    value: U256,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gas: Option<U64>,
+}
+
+impl RawCall {
+    pub(super) fn new(from: Address, call: &Call, gas_limit: Option<u64>) -> Self {
+        Self {
+            from,
+            to: call.to,
+            data: call.data.clone(),
+            value: call.value,
+            gas: gas_limit.map(U64::from),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum RawBlockId {
+    Tag(&'static str),
+    #[serde(rename_all = "camelCase")]
+    Hash {
+        block_hash: B256,
+        require_canonical: bool,
+    },
+}
