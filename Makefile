@@ -4,8 +4,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-BIN := node_modules/.bin
-FORGE := $(BIN)/forge
+FORGE := script/foundry forge
 # npm writes this file at the end of an install: it says which lock file the directory was made from.
 NODE_MODULES := node_modules/.package-lock.json
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -60,9 +59,9 @@ contracts: $(NODE_MODULES) ## Compile the contracts
 	$(FORGE) build
 
 .PHONY: artifacts
-artifacts: contracts ## Write the committed ABIs, bytecode, storage layouts and gas snapshots anew
+artifacts: contracts ## Write the committed ABIs, bytecode and gas snapshots anew
 	node script/artifacts.mjs
-	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --silent
+	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --quiet
 
 .PHONY: test-contracts
 test-contracts: contracts ## Test the contracts; fail on stale artifacts or changed gas
@@ -77,5 +76,5 @@ test-contracts-long: contracts ## The same with fuzzing and invariants at length
 
 .PHONY: bench-gas
 bench-gas: contracts ## Measure gas and print it beside other systems'
-	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --silent
+	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --quiet
 	node script/gas-report.mjs

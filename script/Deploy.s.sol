@@ -80,6 +80,8 @@ contract Deploy is Script {
     /// @dev Zero, the safe answer, where no earlier run has left one.
     function recordedStartBlock() internal view returns (uint256) {
         if (!vm.exists(file())) return 0;
+        // foundry.toml confines it to deployments/.
+        // forge-lint: disable-next-line(unsafe-cheatcode)
         return vm.parseJsonUint(vm.readFile(file()), ".startBlock");
     }
 
