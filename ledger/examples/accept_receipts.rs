@@ -18,7 +18,7 @@ use lloom_receipts::{
 };
 
 const CALLERS: u64 = 64;
-const RECEIPTS_EACH: u64 = 1_000;
+const RECEIPTS_EACH: u64 = 300;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Prepared = Vec<(Receipt<Verified>, Signed<Voucher, Verified>)>;

@@ -304,11 +304,43 @@ pub(crate) enum Admission {
     Stale { best: TokenAmount },
 }
 
+/// The channel's vouchers, as far as a new one is judged by them.
+#[derive(Default)]
+pub(crate) struct HeldVouchers {
+    /// Whether one over the very amount is held, and usable.
+    pub(crate) known: Option<bool>,
+    /// The best usable one within the deposit.
+    pub(crate) best: Option<TokenAmount>,
+}
+
 /// Judges a voucher, and raises what is authorized when it is new. Reads only.
 pub(crate) async fn admit(
     session: &mut Session,
     standing: &mut Standing,
     voucher: &Signed<Voucher, Verified>,
+) -> Result<Admission, ServeError> {
+    let statement = sql("SELECT
+             (SELECT unusable IS NULL FROM vouchers WHERE channel = ?1 AND amount = ?2) AS known,
+             (SELECT amount FROM vouchers WHERE channel = ?1 AND unusable IS NULL AND amount <= ?3
+              ORDER BY amount DESC LIMIT 1) AS best")
+    .put(standing.channel.id)
+    .put(voucher.document().amount)
+    .put(standing.deposit());
+    let held = match session.row(statement).await? {
+        Some(row) => HeldVouchers {
+            known: row.read_optional("known")?,
+            best: row.read_optional("best")?,
+        },
+        None => HeldVouchers::default(),
+    };
+    judge(standing, voucher, held)
+}
+
+/// [`admit`] by what was read already.
+pub(crate) fn judge(
+    standing: &mut Standing,
+    voucher: &Signed<Voucher, Verified>,
+    held: HeldVouchers,
 ) -> Result<Admission, ServeError> {
     let Voucher { channel, amount } = *voucher.document();
     if channel != standing.channel.id {
@@ -318,23 +350,8 @@ pub(crate) async fn admit(
     if amount > deposit {
         return Err(ServeError::VoucherOverDeposit { deposit });
     }
-    let row = session
-        .row(
-            sql("SELECT
-                     (SELECT unusable IS NULL FROM vouchers WHERE channel = ?1 AND amount = ?2) AS known,
-                     (SELECT amount FROM vouchers WHERE channel = ?1 AND unusable IS NULL AND amount <= ?3
-                      ORDER BY amount DESC LIMIT 1) AS best")
-            .put(channel)
-            .put(amount)
-            .put(deposit),
-        )
-        .await?;
-    let (known, best) = match &row {
-        Some(row) => (row.read_optional::<bool>("known")?, row.read_optional("best")?),
-        None => (None, None),
-    };
-    let best = best.unwrap_or(TokenAmount::ZERO);
-    match known {
+    let best = held.best.unwrap_or(TokenAmount::ZERO);
+    match held.known {
         Some(true) => Ok(Admission::Known),
         Some(false) => Ok(Admission::Stale { best }),
         None if amount <= best => Ok(Admission::Stale { best }),

@@ -7,11 +7,12 @@ use lloom_receipts::{
 
 use crate::{
     Account, CommittedBill, InterruptedRequest, Ledger, LedgerError, Outcome, ServeError,
-    acceptance::{Admission, admit, check_unbilled, find_served, settled_volume},
-    account::{Side, find_standing, minus, plus},
+    acceptance::{Admission, HeldVouchers, check_unbilled, find_served, judge, settled_volume},
+    account::{Side, Standing, find_standing, minus, plus, read_standing, standing_columns},
+    channel::channel_columns,
     column::{Put as _, Read as _, sql},
     document::{
-        bill_columns, insert_bill, insert_receipt, insert_voucher, newest_receipt, read_bill, read_receipt,
+        append_receipt, bill_columns, insert_bill, insert_voucher, newest_receipt, read_bill, read_receipt,
         read_request, receipt_columns, request_columns,
     },
     session::Session,
@@ -203,67 +204,87 @@ impl Operation for AcceptReceipt {
     type Output = Outcome;
     type Error = ServeError;
 
+    /// One statement to read and one to write: this is the operation that executors do most.
     async fn run(&self, session: &mut Session) -> Result<Outcome, ServeError> {
         let receipt = self.receipt.receipt();
-        let mut standing = find_standing(session, receipt.channel)
-            .await?
-            .ok_or(ServeError::UnknownChannel)?;
-        standing.check_side(Side::Serving)?;
-        let row = session
-            .row(
-                sql("SELECT
-                         (SELECT hash FROM receipts WHERE channel = ?1 AND sequence = ?2) AS same_sequence,
-                         (SELECT hash FROM bills WHERE channel = ?1 AND request = ?3) AS bill,
-                         EXISTS (SELECT 1 FROM receipts WHERE channel = ?1 AND request = ?3) AS linked")
-                .put(receipt.channel)
-                .put(receipt.sequence)
-                .put(receipt.bill.request),
-            )
-            .await?
-            .ok_or(LedgerError::Inconsistent {
-                what: "a row of constants is missing",
-            })?;
-        let known = row.read_optional::<ReceiptHash>("same_sequence")? == Some(self.hash);
+        let Found {
+            mut standing,
+            same_sequence,
+            bill,
+            linked,
+            held,
+        } = self.find(session).await?;
+        let known = same_sequence == Some(self.hash);
         if !known {
             if standing.head.check_extends(receipt).is_err() {
                 let head = newest_receipt(session, receipt.channel).await?.map(Box::new);
                 return Err(ServeError::DoesNotExtend { head });
             }
-            if row.read_optional::<BillHash>("bill")? != Some(self.bill_hash) {
+            if bill != Some(self.bill_hash) {
                 return Err(ServeError::BillNotCommitted);
             }
-            if row.read("linked")? {
+            if linked {
                 return Err(ServeError::BillAlreadyLinked);
             }
         }
         let voucher = match &self.voucher {
-            Some(voucher) if matches!(admit(session, &mut standing, voucher).await?, Admission::New) => Some(voucher),
+            Some(voucher) if matches!(judge(&mut standing, voucher, held)?, Admission::New) => Some(voucher),
             _ => None,
         };
-        if known && voucher.is_none() {
+        if known {
+            if let Some(voucher) = voucher {
+                standing.store(session, Side::Serving).await?;
+                insert_voucher(session, voucher).await?;
+            }
             return Ok(Outcome::AlreadyKnown);
         }
-        if !known {
-            standing.head = ReceiptHead {
-                channel: receipt.channel,
-                sequence: receipt.sequence,
-                input: receipt.cumulative_input,
-                output: receipt.cumulative_output,
-                amount: receipt.cumulative_amount,
-                hash: self.hash,
-            };
-            if receipt.cumulative_amount <= standing.deposit() {
-                standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
-            }
-            insert_receipt(session, &self.receipt, self.hash, voucher).await?;
-        } else if let Some(voucher) = voucher {
-            insert_voucher(session, voucher).await?;
+        if receipt.cumulative_amount <= standing.deposit() {
+            standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
         }
-        standing.store(session, Side::Serving).await?;
-        Ok(if known {
-            Outcome::AlreadyKnown
-        } else {
-            Outcome::Recorded
+        append_receipt(session, &self.receipt, self.hash, standing.account.authorized, voucher).await?;
+        Ok(Outcome::Recorded)
+    }
+}
+
+/// What a receipt and its voucher are judged by.
+struct Found {
+    standing: Standing,
+    same_sequence: Option<ReceiptHash>,
+    bill: Option<BillHash>,
+    linked: bool,
+    held: HeldVouchers,
+}
+
+impl AcceptReceipt {
+    async fn find(&self, session: &mut Session) -> Result<Found, ServeError> {
+        let receipt = self.receipt.receipt();
+        let statement = sql(concat!(
+            "SELECT ",
+            standing_columns!(),
+            ", (SELECT hash FROM receipts WHERE channel = ?1 AND sequence = ?2) AS same_sequence,
+               (SELECT hash FROM bills WHERE channel = ?1 AND request = ?3) AS bill,
+               EXISTS (SELECT 1 FROM receipts WHERE channel = ?1 AND request = ?3) AS linked,
+               (SELECT unusable IS NULL FROM vouchers WHERE channel = ?1 AND amount = ?4) AS known_voucher,
+               (SELECT amount FROM vouchers WHERE channel = ?1 AND unusable IS NULL AND amount <= c.confirmed_deposit
+                ORDER BY amount DESC LIMIT 1) AS best_voucher
+              FROM channels c LEFT JOIN accounts a ON a.channel = c.id WHERE c.id = ?1"
+        ))
+        .put(receipt.channel)
+        .put(receipt.sequence)
+        .put(receipt.bill.request)
+        .put_optional(self.voucher.as_ref().map(|voucher| voucher.document().amount));
+        let row = session.row(statement).await?.ok_or(ServeError::UnknownChannel)?;
+        let standing = read_standing(&row)?;
+        standing.check_side(Side::Serving)?;
+        Ok(Found {
+            standing,
+            same_sequence: row.read_optional("same_sequence")?,
+            bill: row.read_optional("bill")?,
+            linked: row.read("linked")?,
+            held: HeldVouchers {
+                known: row.read_optional("known_voucher")?,
+                best: row.read_optional("best_voucher")?,
+            },
         })
     }
 }

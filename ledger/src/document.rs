@@ -228,37 +228,51 @@ pub(crate) async fn newest_receipt(
     session.row(statement).await?.as_ref().map(read_receipt).transpose()
 }
 
-/// Stores a receipt, and the voucher that is new with it. The bill and the account are stored before; the account's
-/// totals, after.
-pub(crate) async fn insert_receipt(
+/// Stores a receipt, makes it its account's head, and stores the voucher that is new with it: in one round trip. The
+/// bill and the account are stored before.
+pub(crate) async fn append_receipt(
     session: &mut Session,
     receipt: &Receipt<Verified>,
     hash: ReceiptHash,
+    authorized: TokenAmount,
     voucher: Option<&Signed<Voucher, Verified>>,
 ) -> Result<(), LedgerError> {
-    const RECEIPT: &str = "INSERT INTO receipts (channel, sequence, hash, previous, cumulative_input,
-            cumulative_output, cumulative_amount, request, payer_signature, bill_signature)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    macro_rules! append_sql {
+        () => {
+            "INSERT INTO receipts (channel, sequence, hash, cumulative_input, cumulative_output, cumulative_amount,
+                 previous, request, payer_signature, bill_signature)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?8, ?9, ?10, ?11);
+             UPDATE accounts SET head_sequence = ?2, head_hash = ?3, head_input = ?4, head_output = ?5,
+                 head_amount = ?6, authorized = ?7 WHERE channel = ?1"
+        };
+    }
+    let statement = match voucher {
+        None => sql(append_sql!()),
+        Some(_) => sql(concat!(
+            append_sql!(),
+            "; INSERT INTO vouchers (channel, amount, signature) VALUES (?1, ?12, ?13)"
+        )),
+    };
     let document = receipt.receipt();
     session
         .write(
-            sql(RECEIPT)
+            statement
                 .put(document.channel)
                 .put(document.sequence)
                 .put(hash)
-                .put(document.previous)
                 .put(document.cumulative_input)
                 .put(document.cumulative_output)
                 .put(document.cumulative_amount)
+                .put(authorized)
+                .put(document.previous)
                 .put(document.bill.request)
                 .put(*receipt.payer_signature())
-                .put(*receipt.bill_signature()),
+                .put(*receipt.bill_signature())
+                .put_optional(voucher.map(|voucher| voucher.document().amount))
+                .put_optional(voucher.map(|voucher| *voucher.signature())),
         )
         .await?;
-    match voucher {
-        Some(voucher) => insert_voucher(session, voucher).await,
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Stores a voucher. Its channel's account is stored before.

@@ -8,7 +8,7 @@ use crate::{
     budget::{release, spend},
     column::{Put as _, Read as _, sql},
     document::{
-        bill_columns, find_request, insert_bill, insert_receipt, insert_voucher, newest_receipt, read_receipt,
+        append_receipt, bill_columns, find_request, insert_bill, insert_voucher, newest_receipt, read_receipt,
         receipt_columns,
     },
     purchase::{find_buying, maximum_of, sign},
@@ -114,7 +114,7 @@ impl Operation for Link {
 
         standing.store(session, Side::Buying).await?;
         insert_bill(session, &receipt.bill).await?;
-        insert_receipt(session, &self.receipt, hash, voucher).await?;
+        append_receipt(session, &self.receipt, hash, standing.account.authorized, voucher).await?;
         let document = request.request.document();
         let token = standing.channel.parameters.token;
         if request.dropped.is_none() {
@@ -190,7 +190,7 @@ impl Operation for AdoptHead {
         standing.confirmed_sequence = receipt.sequence;
         standing.store(session, Side::Buying).await?;
         insert_bill(session, &receipt.bill).await?;
-        insert_receipt(session, &self.receipt, hash, None).await?;
+        append_receipt(session, &self.receipt, hash, standing.account.authorized, None).await?;
         if let Some(request) = request {
             let document = request.request.document();
             let token = standing.channel.parameters.token;

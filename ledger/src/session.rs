@@ -47,7 +47,11 @@ impl Session {
         self.wrote
     }
 
-    /// Runs a statement that changes the store. Several, separated by semicolons, are one round trip.
+    /// Runs a statement that changes the store. Several, separated by semicolons, are one round trip to SQLite's thread.
+    ///
+    /// Several share their numbered parameters. The driver counts the numbers that a statement skips (below the highest
+    /// it uses) as parameters of their own, over all the statements together; once there are more of those than values,
+    /// it leaves the rest NULL. So low numbers go to what the later statements use.
     pub(crate) async fn write(&mut self, statement: Statement) -> Result<SqliteQueryResult, LedgerError> {
         self.wrote = true;
         self.control(statement).await
