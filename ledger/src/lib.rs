@@ -115,6 +115,7 @@ mod serving;
 mod session;
 mod settling;
 mod transaction;
+mod withdrawal;
 mod writer;
 
 pub use buying::{

@@ -1,0 +1,105 @@
+//! Taking back own receipts that the executor refused.
+
+use lloom_receipts::{ChannelId, ReceiptHead, RequestHash, TokenAmount};
+
+use crate::{
+    BuyError, Ledger, LedgerError, Outcome,
+    account::{Side, minus, plus},
+    budget::{release, spend},
+    column::{Put as _, Read as _, sql},
+    document::{StoredRequest, bill_columns, find_request, read_receipt, receipt_columns},
+    purchase::{find_buying, maximum_of},
+    session::Session,
+    writer::Operation,
+};
+
+impl Ledger {
+    /// Takes back the own receipts after the last confirmed one: the executor has refused them, because it holds others
+    /// with the own signature in their place. Their requests are without a receipt again, to be linked anew.
+    ///
+    /// Should the executor keep a copy all the same, nothing is lost: both chains are cumulative, and what counts is the
+    /// higher total, not their sum.
+    ///
+    /// # Errors
+    /// [`BuyError::UnknownChannel`].
+    pub async fn withdraw_receipts(&self, channel: ChannelId) -> Result<Outcome, BuyError> {
+        self.submit(WithdrawReceipts { channel }).await
+    }
+}
+
+struct WithdrawReceipts {
+    channel: ChannelId,
+}
+
+impl Operation for WithdrawReceipts {
+    const NAME: &'static str = "withdraw refused receipts";
+    type Output = Outcome;
+    type Error = BuyError;
+
+    async fn run(&self, session: &mut Session) -> Result<Outcome, BuyError> {
+        let mut standing = find_buying(session, self.channel).await?;
+        let confirmed = standing.confirmed_sequence;
+        let rows = session
+            .rows(
+                sql("SELECT request FROM receipts WHERE channel = ?1 AND sequence > ?2")
+                    .put(self.channel)
+                    .put(confirmed),
+            )
+            .await?;
+        if rows.is_empty() {
+            return Ok(Outcome::AlreadyKnown);
+        }
+        let mut withdrawn: Vec<(RequestHash, StoredRequest, TokenAmount)> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let hash: RequestHash = row.read("request")?;
+            let found = find_request(session, hash).await?;
+            let (request, amount) = found
+                .and_then(|request| request.billed.map(|amount| (request, amount)))
+                .ok_or(LedgerError::Inconsistent {
+                    what: "an own receipt is of no own request",
+                })?;
+            standing.account.billed = minus(standing.account.billed, amount)?;
+            standing.account.spent = plus(minus(standing.account.spent, amount)?, request.reserved)?;
+            withdrawn.push((hash, request, amount));
+        }
+        standing.head = head_at(session, self.channel, confirmed).await?;
+
+        standing.store(session, Side::Buying).await?;
+        let token = standing.channel.parameters.token;
+        for (hash, request, amount) in withdrawn {
+            session
+                .write(
+                    sql("DELETE FROM receipts WHERE channel = ?1 AND request = ?2;
+                         DELETE FROM bills WHERE channel = ?1 AND request = ?2")
+                    .put(self.channel)
+                    .put(hash),
+                )
+                .await?;
+            let document = request.request.document();
+            let (operator, begun_at) = (document.operator, request.begun_at);
+            if request.dropped.is_none() {
+                spend(session, token, operator, begun_at, maximum_of(document)?).await?;
+            }
+            release(session, token, operator, begun_at, amount).await?;
+        }
+        Ok(Outcome::Recorded)
+    }
+}
+
+async fn head_at(session: &mut Session, channel: ChannelId, sequence: u64) -> Result<ReceiptHead, BuyError> {
+    if sequence == 0 {
+        return Ok(ReceiptHead::empty(channel));
+    }
+    let statement = sql(concat!(
+        "SELECT ",
+        receipt_columns!(),
+        " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
+          WHERE p.channel = ?1 AND p.sequence = ?2"
+    ))
+    .put(channel)
+    .put(sequence);
+    let row = session.row(statement).await?.ok_or(LedgerError::Inconsistent {
+        what: "a confirmed receipt is missing",
+    })?;
+    Ok(ReceiptHead::at(read_receipt(&row)?.receipt()))
+}
