@@ -11,6 +11,7 @@ use lloom_receipts::{ChannelId, Receipt, RequestHash, Signed, UsageBill, Verifie
 use tokio::{
     io::{ReadHalf, WriteHalf},
     sync::{Mutex, MutexGuard},
+    task::JoinHandle,
     time::{Instant, timeout_at},
 };
 
@@ -80,6 +81,8 @@ pub(super) struct Desk {
 pub(super) struct Turn {
     /// Whether the executor may lack receipts, or hold bills and receipts not known here.
     pub(super) needs_sync: bool,
+    /// The newest recorded receipt is being marked as such; nobody has to wait for that.
+    confirming: Option<JoinHandle<()>>,
 }
 
 impl Desk {
@@ -87,7 +90,10 @@ impl Desk {
         Self {
             channel,
             treasurer,
-            turn: Mutex::new(Turn { needs_sync: true }),
+            turn: Mutex::new(Turn {
+                needs_sync: true,
+                confirming: None,
+            }),
             active: SyncMutex::default(),
         }
     }
@@ -183,7 +189,8 @@ impl Shared {
                 voucher: voucher.map(Signed::into_unverified),
             };
             match self.send_receipt(desk, line, &receipt, &frame).await {
-                Ok(()) => {
+                Ok(confirming) => {
+                    turn.confirming = Some(confirming);
                     turn.needs_sync = false;
                     if let Some(held) = held {
                         desk.treasurer.held(held).await;
@@ -203,7 +210,11 @@ impl Shared {
                         }
                     };
                     tracing::warn!(channel = %desk.channel, sequence = head.receipt().sequence, "the executor holds a newer head with our signature, going on from it");
-                    desk.treasurer.adopt(head).await?;
+                    // What the executor did record must not be taken back.
+                    if let Some(confirming) = turn.confirming.take() {
+                        confirming.await.ok();
+                    }
+                    desk.treasurer.adopt(head, true).await?;
                 }
                 Err(error) => {
                     tracing::warn!(channel = %desk.channel, error = &error as &dyn std::error::Error, "the receipt is not recorded yet");
@@ -220,7 +231,7 @@ impl Shared {
         line: &mut Line,
         receipt: &Receipt<Verified>,
         frame: &ClientFrame,
-    ) -> Result<(), ChatError> {
+    ) -> Result<JoinHandle<()>, ChatError> {
         line.send(frame).await?;
         let sequence = receipt.receipt().sequence;
         line.reply("record of a receipt", |frame| match frame {
@@ -228,14 +239,13 @@ impl Shared {
             _ => None,
         })
         .await?;
-        // Losing this costs one more sending after a restart.
         let (ledger, channel) = (self.ledger.clone(), desk.channel);
-        tokio::spawn(async move {
+        Ok(tokio::spawn(async move {
+            // Losing this costs one more sending after a restart.
             if let Err(error) = ledger.confirm_receipt(channel, sequence).await {
                 tracing::warn!(%channel, error = &error as &dyn std::error::Error, "a recorded receipt is not marked");
             }
-        });
-        Ok(())
+        }))
     }
 
     /// Sends the executor the receipts after `sequence`, in order.
@@ -253,7 +263,7 @@ impl Shared {
                     receipt: Box::new(receipt.clone().into_unverified()),
                     voucher: None,
                 };
-                self.send_receipt(desk, line, &receipt, &frame).await?;
+                self.send_receipt(desk, line, &receipt, &frame).await?.await.ok();
                 sent += 1;
             }
         }

@@ -85,7 +85,7 @@ async fn agree_on_head(
     if sequence > own.sequence {
         if let Some(head) = theirs {
             tracing::warn!(%channel, sequence, own = own.sequence, "the executor holds a newer head with our signature, going on from it");
-            desk.treasurer.adopt(head).await?;
+            desk.treasurer.adopt(head, false).await?;
             shared
                 .ledger
                 .confirm_receipt(channel, sequence)
@@ -102,7 +102,15 @@ async fn agree_on_head(
             _ => true,
         };
         if !same {
-            return Err(ChatError::FalseHead { channel });
+            // It bears the own signature, so another copy of this client linked it. Only receipts that the executor
+            // never confirmed can give way.
+            let unconfirmed = shared.ledger.unconfirmed_receipts(channel).await?;
+            let gives_way = unconfirmed
+                .first()
+                .is_some_and(|first| first.receipt().sequence <= sequence);
+            let head = theirs.filter(|_| gives_way).ok_or(ChatError::FalseHead { channel })?;
+            desk.treasurer.adopt(head, true).await?;
+            return Ok((true, 0));
         }
         shared
             .ledger

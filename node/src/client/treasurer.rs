@@ -45,6 +45,7 @@ enum Order {
     },
     Adopt {
         head: Receipt<Verified>,
+        refused: bool,
         reply: Reply<()>,
     },
     Abandon {
@@ -135,9 +136,10 @@ impl Treasurer {
         self.order(|reply| Order::Link { bill, reply }).await
     }
 
-    /// Goes on from a newer head that bears the own signature.
-    pub(super) async fn adopt(&self, head: Receipt<Verified>) -> Result<(), TreasurerError> {
-        self.order(|reply| Order::Adopt { head, reply }).await
+    /// Goes on from a newer head that bears the own signature. `refused` says that the executor has it in the place of
+    /// own receipts that it did not record.
+    pub(super) async fn adopt(&self, head: Receipt<Verified>, refused: bool) -> Result<(), TreasurerError> {
+        self.order(|reply| Order::Adopt { head, refused, reply }).await
     }
 
     /// Gives up a request that will not be billed, or whose bill will not be paid.
@@ -168,7 +170,7 @@ impl Task {
                     order @ (Order::Begin { .. } | Order::Authorize { .. }) => payments.push(order),
                     // Whoever asked may have left; what was done stays done.
                     Order::Link { bill, reply } => drop(reply.send(self.link(bill).await)),
-                    Order::Adopt { head, reply } => drop(reply.send(self.adopt(head).await)),
+                    Order::Adopt { head, refused, reply } => drop(reply.send(self.adopt(head, refused).await)),
                     Order::Abandon { request, reason, reply } => {
                         drop(reply.send(self.abandon(request, reason).await));
                     }
@@ -269,7 +271,10 @@ impl Task {
         Ok((receipt, news))
     }
 
-    async fn adopt(&mut self, head: Receipt<Verified>) -> Result<(), TreasurerError> {
+    async fn adopt(&mut self, head: Receipt<Verified>, refused: bool) -> Result<(), TreasurerError> {
+        if refused {
+            self.ledger.withdraw_receipts(self.channel).await?;
+        }
         self.ledger.adopt_head(head).await?;
         // What the executor holds is told anew by the next frames.
         self.purse = load(&self.ledger, self.channel).await?;

@@ -10,7 +10,7 @@ use lloom_node::{
 use lloom_receipts::{Receipt, ReceiptHead, TokenAmount, TokenCount, Usage};
 use serde_json::json;
 
-use crate::world::{INCREMENT, World, count, eventually};
+use crate::world::{INCREMENT, World, count, eventually, finish};
 
 /// Reads until `tokens` have come.
 async fn read_until(chat: &mut Chat, tokens: TokenCount) {
@@ -203,6 +203,32 @@ async fn a_client_restored_from_a_backup_adopts_the_newer_head() {
         total.base_units(),
         spent.base_units() + done.completion.amount().base_units()
     );
+}
+
+#[tokio::test]
+async fn a_client_whose_receipt_does_not_extend_the_head_goes_on_from_the_one_it_is_told() {
+    let world = World::new().await;
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    // Another copy of this client, with the same key and a store of its own, that is up to date so far.
+    let copy = world.another_client("copy").await;
+    copy.sync(world.channel, world.peer()).await.unwrap();
+    for gap in [1, 3] {
+        for _ in 0..gap {
+            world.chat(json!({"tokens": 4})).await.unwrap();
+        }
+        let before = world.executor_ledger.head(world.channel).await.unwrap();
+        let done = finish(copy.chat(world.request(json!({"tokens": 5})))).await.unwrap();
+        assert!(done.completion.recorded);
+        let receipt = *done.completion.receipt.receipt();
+        assert_eq!(receipt.previous, before.hash);
+        assert_eq!(receipt.bill.amount, TokenAmount::new(7 + 2 * 5));
+        let account = world.executor_ledger.account(world.channel).await.unwrap();
+        assert_eq!(account.spent, account.linked, "every bill is linked");
+        // The first one is behind now, and goes on likewise.
+        let done = world.chat(json!({"tokens": 6})).await.unwrap();
+        assert_eq!(done.completion.receipt.receipt().previous, receipt.hash());
+        copy.sync(world.channel, world.peer()).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -119,28 +119,9 @@ impl World {
         let executor_ledger = open(&directory, "executor", &domain).await;
         let client_ledger = open(&directory, "client", &domain).await;
         let channel = parameters.id(&domain);
-        client_ledger
-            .record_channel(NewChannel {
-                parameters,
-                operator: operator.address(),
-                client_random,
-                deposit: DEPOSIT,
-            })
-            .await
-            .unwrap();
+        own_channel(&client_ledger, parameters, operator.address(), client_random).await;
         for ledger in [&executor_ledger, &client_ledger] {
-            apply(
-                ledger,
-                1,
-                vec![ChainEventKind::ChannelOpened {
-                    channel,
-                    parameters,
-                    deposit: DEPOSIT,
-                    refunds_to_balance: false,
-                }],
-                1,
-            )
-            .await;
+            open_channel(ledger, channel, parameters).await;
         }
         let executor = Executor::new(
             executor_config,
@@ -176,6 +157,20 @@ impl World {
             client,
             cable,
         }
+    }
+
+    /// A client with the same key and a store of its own.
+    pub async fn another_client(&self, name: &str) -> Client {
+        let ledger = open(&self.directory, name, &self.domain).await;
+        own_channel(&ledger, self.parameters, self.operator.address(), self.client_random).await;
+        open_channel(&ledger, self.channel, self.parameters).await;
+        Client::new(
+            self.client_config,
+            ledger,
+            self.domain,
+            self.payer.clone(),
+            self.cable.clone(),
+        )
     }
 
     pub fn peer(&self) -> PeerId {
@@ -347,6 +342,28 @@ pub async fn open(directory: &TempDir, name: &str, domain: &Domain) -> Ledger {
 async fn open_temporary(domain: &Domain) -> Ledger {
     let directory = tempfile::tempdir().unwrap();
     open(&directory, "placeholder", domain).await
+}
+
+async fn own_channel(ledger: &Ledger, parameters: ChannelParameters, operator: Address, client_random: B256) {
+    ledger
+        .record_channel(NewChannel {
+            parameters,
+            operator,
+            client_random,
+            deposit: DEPOSIT,
+        })
+        .await
+        .unwrap();
+}
+
+async fn open_channel(ledger: &Ledger, channel: ChannelId, parameters: ChannelParameters) {
+    let opened = ChainEventKind::ChannelOpened {
+        channel,
+        parameters,
+        deposit: DEPOSIT,
+        refunds_to_balance: false,
+    };
+    apply(ledger, 1, vec![opened], 1).await;
 }
 
 /// Records one block with `events`, as the follower would.
