@@ -220,10 +220,6 @@ impl<'c> Exchange<'c> {
             _ => ObservedOutcome::Failed,
         };
         let time_to_first_token = self.first_token_at.map(|at| at.duration_since(self.asked_at));
-        let shared = self.shared;
-        shared
-            .observe(operator, outcome, time_to_first_token, self.speed())
-            .await;
         self.tell(ChatEvent::Completed(Box::new(Completion {
             receipt,
             ending,
@@ -231,6 +227,9 @@ impl<'c> Exchange<'c> {
             time_to_first_token,
         })))
         .await;
+        // Nobody waits for the score.
+        let speed = self.speed();
+        self.shared.observe(operator, outcome, time_to_first_token, speed).await;
         Ok(())
     }
 

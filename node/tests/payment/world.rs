@@ -405,19 +405,17 @@ pub struct Done {
 pub async fn finish(mut chat: Chat) -> Result<Done, ChatError> {
     let mut text = Vec::new();
     let all = async {
+        let mut completed = None;
+        // Up to the stream's end: then everything about the chat is recorded.
         while let Some(event) = chat.next().await {
             match event? {
                 ChatEvent::Accepted { .. } => {}
                 ChatEvent::Chunk { data, .. } => text.extend_from_slice(&data),
-                ChatEvent::Completed(completion) => {
-                    return Ok(Done {
-                        text,
-                        completion: *completion,
-                    });
-                }
+                ChatEvent::Completed(completion) => completed = Some(*completion),
             }
         }
-        panic!("the chat ended without a completion");
+        let completion = completed.expect("the chat ended without a completion");
+        Ok(Done { text, completion })
     };
     tokio::time::timeout(PATIENCE, all).await.expect("the chat hangs")
 }
