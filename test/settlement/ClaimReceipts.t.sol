@@ -204,8 +204,8 @@ contract ClaimReceiptsTest is Fixture {
         bit = bound(bit, field == 6 ? 128 : 64, 255);
         bytes memory call =
             abi.encodeCall(IUsageSettlement.claimReceipts, (payee.addr, address(token), rowsOf(receiptRow(40e6))));
-        uint256 at = 4 + 4 * 32 + field * 32 + 31 - bit / 8;
-        call[at] |= bytes1(uint8(1 << (bit % 8)));
+        uint256 position = 4 + 4 * 32 + field * 32 + 31 - bit / 8;
+        call[position] |= bytes1(uint8(1 << (bit % 8)));
 
         vm.recordLogs();
         vm.prank(operator.addr);
