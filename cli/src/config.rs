@@ -1,0 +1,190 @@
+//! `config.toml`: what the owner chose. Unknown keys are refused, so that a typing error can't silently mean nothing.
+
+mod client;
+mod executor;
+mod watcher;
+
+use std::fs;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+pub use client::ClientSettings;
+pub use executor::ExecutorSettings;
+pub use watcher::{Publish, WatcherSettings};
+
+use crate::{
+    failure::{Failure, Kind, OrFail as _, Result},
+    home::Home,
+};
+
+/// The whole file. [`template`](crate::command::init) writes one with comments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Which network, by name.
+    pub network: String,
+    /// Another endpoint than the network's own.
+    #[serde(default)]
+    pub rpc_url: Option<String>,
+    /// Which key of the keystore signs.
+    #[serde(default = "default_key")]
+    pub key: String,
+    /// Where to listen for peers, as multiaddresses.
+    #[serde(default)]
+    pub listen: Vec<String>,
+    /// Addresses that others reach this node by and that it can't see itself.
+    #[serde(default)]
+    pub external: Vec<String>,
+    /// Peers to meet the others through.
+    #[serde(default)]
+    pub bootstrap: Vec<String>,
+    /// Whether to look for peers on the local network.
+    #[serde(default = "yes")]
+    pub mdns: bool,
+    /// What is sold.
+    #[serde(default)]
+    pub executor: Option<ExecutorSettings>,
+    /// How is bought.
+    #[serde(default)]
+    pub client: ClientSettings,
+    /// How the chain is followed and claimed from.
+    #[serde(default)]
+    pub watcher: WatcherSettings,
+}
+
+/// The key's name when nobody chose.
+pub const DEFAULT_KEY: &str = "hot";
+
+fn default_key() -> String {
+    DEFAULT_KEY.to_owned()
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Config {
+    /// Reads the home's configuration.
+    ///
+    /// # Errors
+    /// When there is none, or it is wrong.
+    pub fn load(home: &Home) -> Result<Self> {
+        Self::load_if_any(home)?.ok_or_else(|| {
+            Failure::new(
+                Kind::Configuration,
+                format!("there is no configuration in {}", home.root().display()),
+            )
+            .hint("`lloomctl init --role client` (or `--role executor`) makes one; --home or LLOOM_HOME name another directory")
+        })
+    }
+
+    /// Reads the home's configuration where there is one.
+    ///
+    /// # Errors
+    /// When it is wrong.
+    pub fn load_if_any(home: &Home) -> Result<Option<Self>> {
+        let path = home.config();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let operation = || format!("cannot read the configuration {}", path.display());
+        let text = fs::read_to_string(&path).or_fail(Kind::Configuration, operation)?;
+        Self::parse(&text)
+            .map(Some)
+            .map_err(|failure| failure.while_(operation()))
+    }
+
+    /// Reads a configuration's text.
+    ///
+    /// # Errors
+    /// When it is wrong; the failure names key and line.
+    pub fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| Failure::new(Kind::Configuration, error.to_string().trim_end()))
+    }
+
+    /// What is sold.
+    ///
+    /// # Errors
+    /// When this home sells nothing.
+    pub fn executor(&self) -> Result<&ExecutorSettings> {
+        self.executor.as_ref().ok_or_else(|| {
+            Failure::new(
+                Kind::Configuration,
+                "config.toml has no [executor] section: this home sells nothing",
+            )
+            .hint("`lloomctl --home <another directory> init --role executor` makes one that does")
+        })
+    }
+}
+
+/// An amount in the token's units, as text: a number would be rounded on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Decimal(String);
+
+impl Decimal {
+    /// Wraps `text`, which [`Token::parse_setting`](crate::money::Token::parse_setting) reads.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Decimal;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an amount in quotes, such as \"0.15\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Decimal::new(text))
+            }
+        }
+        // `any`: so that a bare number reaches the visitor's own words.
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_needed() {
+        let config = Config::parse("network = \"devnet\"").unwrap();
+        assert_eq!(config.key, DEFAULT_KEY);
+        assert!(config.mdns && config.executor.is_none());
+        assert_eq!(config.executor().unwrap_err().kind(), Kind::Configuration);
+    }
+
+    #[test]
+    fn wrong_keys_are_named_with_their_line() {
+        for (text, named) in [
+            ("network = \"devnet\"\n\nlisten_on = []\n", ["line 3", "listen_on"]),
+            (
+                "network = \"devnet\"\n[client]\nchannel_deposit = 1.5\n",
+                ["line 3", "in quotes"],
+            ),
+            (
+                "network = \"devnet\"\n[watcher]\npublish = \"all\"\n",
+                ["line 3", "receipts-on-close"],
+            ),
+            ("network = \"devnet\"\nnetwork = \"base\"\n", ["line 2", "duplicate"]),
+            ("key = \"hot\"\n", ["network", "missing"]),
+        ] {
+            let failure = Config::parse(text).unwrap_err();
+            assert_eq!(failure.kind(), Kind::Configuration);
+            for word in named {
+                assert!(failure.message().contains(word), "{word} in {}", failure.message());
+            }
+        }
+    }
+}
