@@ -1,0 +1,91 @@
+use clap::Args;
+use lloom_receipts::ChannelId;
+use lloom_watcher::ClaimFilter;
+
+use crate::{
+    control::{Answer, Order, hand_over},
+    failure::{Failure, Kind, Result},
+    onchain::parse_channel,
+    progress::Progress,
+    session::Session,
+    settlement::{ClaimAnswer, PlanAnswer},
+    watching::{Initiative, Watching, check_operator, payee},
+};
+
+/// Turn what was earned into money on chain, now
+///
+/// Claims everything, whatever the fee, and waits until it is final. With --dry-run nothing is sent: it shows what the
+/// node would claim by itself at this moment and why, and why not yet. When a node runs in this home, it does the
+/// work.
+#[derive(Debug, Args)]
+pub struct ClaimArgs {
+    /// Show what would be claimed, and why; send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only this channel; may be repeated
+    #[arg(long = "channel", value_name = "ID")]
+    pub channels: Vec<String>,
+}
+
+/// Claims.
+///
+/// # Errors
+/// When a part can't be claimed.
+pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
+    let channels = arguments
+        .channels
+        .iter()
+        .map(|text| parse_channel(text))
+        .collect::<Result<Vec<ChannelId>>>()?;
+    session.config()?;
+    let order = if arguments.dry_run {
+        Order::Plan {
+            channels: channels.clone(),
+        }
+    } else {
+        Order::Claim {
+            channels: channels.clone(),
+        }
+    };
+    let progress = Progress::spinner(session.output, "Claiming");
+    let answer = match hand_over(&session.home.control_socket(), &order).await? {
+        Some(answer) => answer,
+        None => claim_here(session, channels, arguments.dry_run).await?,
+    };
+    drop(progress);
+    match answer {
+        Answer::Claimed(claim) => {
+            session.output.print(&claim)?;
+            claim.check()
+        }
+        Answer::Planned(plan) => session.output.print(&plan),
+        _ => Err(Failure::new(Kind::Failed, "the node answered something else")),
+    }
+}
+
+async fn claim_here(session: &Session, channels: Vec<ChannelId>, dry_run: bool) -> Result<Answer> {
+    let token = &session.network.token;
+    let on_chain = session.on_chain().await?;
+    let key = session.unlock()?;
+    check_operator(&on_chain, payee(session)?, key.address()).await?;
+    let ledger = session.open_store().await?;
+    let mut watching = Watching::start(session, ledger.clone(), key, Initiative::Orders)?;
+    let filter = ClaimFilter { payee: None, channels };
+    let handle = watching.handle.clone();
+    let answer = if dry_run {
+        watching
+            .obey(handle.plan(filter))
+            .await
+            .map(|plan| Answer::Planned(PlanAnswer::new(plan, token)))
+    } else {
+        watching
+            .obey(handle.claim_now(filter))
+            .await
+            .map(|report| Answer::Claimed(ClaimAnswer::new(report, token)))
+    };
+    if answer.is_ok() {
+        watching.stop().await;
+    }
+    ledger.close().await;
+    answer
+}

@@ -1,0 +1,416 @@
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{self, Read as _, Write},
+    path::{Path, PathBuf},
+};
+
+use alloy::primitives::Address;
+use clap::{Args, ValueEnum};
+use lloom_receipts::Keypair;
+use serde::Serialize;
+
+use crate::{
+    config::{Config, Publish},
+    failure::{Failure, Kind, OrFail as _, Result},
+    keystore::{self, KdfCost, LockedKey},
+    output::{Report, write_pairs},
+    secret::Secret,
+    session::Session,
+};
+
+/// Make a home: a key and a configuration
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lloomctl init --role client
+  lloomctl init --role executor --backend http://localhost:11434/v1 --model llama3.2:3b --price 0.15/0.60")]
+pub struct InitArgs {
+    /// Whether this home buys or sells
+    #[arg(long, value_enum)]
+    pub role: Role,
+    /// Executor: where the LLM server's API starts (any OpenAI-compatible one)
+    #[arg(long, value_name = "URL", default_value = "http://localhost:11434/v1")]
+    pub backend: String,
+    /// Executor: a file with the LLM server's API key
+    #[arg(long, value_name = "FILE")]
+    pub backend_api_key_file: Option<PathBuf>,
+    /// Executor: a model to sell, as the LLM server names it; may be repeated
+    #[arg(long = "model", value_name = "ID")]
+    pub models: Vec<String>,
+    /// Executor: prices of a million prompt and completion tokens, such as 0.15/0.60; once, or once a model
+    #[arg(long = "price", value_name = "INPUT/OUTPUT")]
+    pub prices: Vec<String>,
+    /// Executor: the longest answer, in tokens
+    #[arg(long, value_name = "TOKENS", default_value_t = 4_096)]
+    pub max_output_tokens: u32,
+    /// Executor: the longest prompt, in tokens
+    #[arg(long, value_name = "TOKENS", default_value_t = 8_192)]
+    pub max_input_tokens: u32,
+    /// Executor: who is paid [default: this home's own key]
+    #[arg(long, value_name = "ADDRESS")]
+    pub payee: Option<Address>,
+    /// Executor: what claims publish on chain
+    #[arg(long, value_enum, default_value_t = PublishChoice::Vouchers)]
+    pub publish: PublishChoice,
+    /// Where to listen for peers, as a multiaddress; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Vec<String>,
+    /// A peer to meet the others through, as a multiaddress; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    pub bootstrap: Vec<String>,
+    /// Don't look for peers on the local network
+    #[arg(long)]
+    pub no_mdns: bool,
+    /// Import a key instead of making one: a file (hex, or a keystore), or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub import: Option<PathBuf>,
+    /// Encrypt the key so that its password can be guessed quickly: for development networks alone
+    #[arg(long)]
+    pub insecure_fast_kdf: bool,
+}
+
+/// What a home is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sells.
+    Executor,
+    /// Buys.
+    Client,
+}
+
+/// [`Publish`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PublishChoice {
+    /// Amounts only: cheapest
+    Vouchers,
+    /// The tokens used, at every claim
+    Receipts,
+    /// The tokens used, once, when a channel closes
+    ReceiptsOnClose,
+}
+
+impl PublishChoice {
+    const fn setting(self) -> Publish {
+        match self {
+            Self::Vouchers => Publish::Vouchers,
+            Self::Receipts => Publish::Receipts,
+            Self::ReceiptsOnClose => Publish::ReceiptsOnClose,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Made {
+    role: Role,
+    home: PathBuf,
+    config: PathBuf,
+    key_file: PathBuf,
+    address: Address,
+    payee: Option<Address>,
+    network: String,
+    #[serde(skip)]
+    next: Vec<String>,
+}
+
+impl Report for Made {
+    fn write_human(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut pairs = vec![
+            ("Address", self.address.to_string()),
+            ("Key", self.key_file.display().to_string()),
+            ("Configuration", self.config.display().to_string()),
+            ("Network", self.network.clone()),
+        ];
+        if let Some(payee) = self.payee {
+            pairs.push(("Paid to", payee.to_string()));
+        }
+        write_pairs(out, &pairs)?;
+        writeln!(out, "\nNext:")?;
+        for line in &self.next {
+            writeln!(out, "  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the home.
+///
+/// # Errors
+/// When there is one already, or an argument is wrong. Nothing is written then.
+pub fn run(session: &Session, arguments: InitArgs) -> Result {
+    let home = &session.home;
+    if home.is_initialized() {
+        return Err(Failure::new(
+            Kind::Configuration,
+            format!("{} exists already", home.config().display()),
+        )
+        .hint("edit that file, or make another home: `lloomctl --home <directory> init …`"));
+    }
+    let text = configuration(session, &arguments)?;
+    // Whatever was given on the command line, the next command has to be able to read it.
+    Config::parse(&text).map_err(|failure| failure.while_("the arguments make no configuration"))?;
+
+    let path = home.key(session.key_name());
+    let address = if path.exists() && arguments.import.is_none() {
+        session.output.note(format!("Using the key {}.", path.display()));
+        LockedKey::read(home, session.key_name())?.address()?
+    } else {
+        make_key(session, &arguments, &path)?
+    };
+    home.write(&home.config(), text.as_bytes(), false)?;
+
+    let executor = arguments.role == Role::Executor;
+    let payee = executor.then(|| arguments.payee.unwrap_or(address));
+    session.output.print(&Made {
+        role: arguments.role,
+        home: home.root().to_owned(),
+        config: home.config(),
+        key_file: path,
+        address,
+        payee,
+        network: session.network.name.clone(),
+        next: next_steps(session, arguments.role, payee, address),
+    })
+}
+
+fn make_key(session: &Session, arguments: &InitArgs, path: &Path) -> Result<Address> {
+    let key: Keypair = match &arguments.import {
+        None => keystore::generate()?,
+        Some(source) => keystore::import(&read_import(source)?, session.password(), source)?,
+    };
+    let cost = if arguments.insecure_fast_kdf {
+        KdfCost::Insecure
+    } else {
+        KdfCost::Standard
+    };
+    let password = session.password().for_new_key()?;
+    if path.exists() {
+        return Err(Failure::new(Kind::Key, format!("{} exists already", path.display()))
+            .hint("name the imported key with --key"));
+    }
+    keystore::store(&session.home, session.key_name(), &key, &password, cost)?;
+    Ok(key.address())
+}
+
+fn read_import(source: &Path) -> Result<Secret> {
+    let bytes = if source == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin()
+            .lock()
+            .take(64 * 1024)
+            .read_to_end(&mut bytes)
+            .map(|_| bytes)
+    } else {
+        fs::read(source)
+    };
+    bytes.map(Secret::new).or_fail(Kind::Key, || {
+        format!("cannot read the key to import from {}", source.display())
+    })
+}
+
+fn next_steps(session: &Session, role: Role, payee: Option<Address>, address: Address) -> Vec<String> {
+    let mut steps = Vec::new();
+    let devnet = session.network.development;
+    match role {
+        Role::Client => {
+            if devnet {
+                steps.push("lloomctl devnet              (in another terminal, unless one is running)".to_owned());
+            } else {
+                steps.push(format!(
+                    "send {} and some {} for gas to {address}",
+                    session.network.token.symbol, session.network.coin
+                ));
+            }
+            steps.push("lloomctl deposit 10".to_owned());
+            steps.push("lloomctl chat \"Why is the sky blue?\"".to_owned());
+        }
+        Role::Executor => {
+            if devnet {
+                steps.push("lloomctl faucet              (gas money for claims)".to_owned());
+            } else {
+                steps.push(format!("send some {} for gas to {address}", session.network.coin));
+            }
+            if payee.is_some_and(|payee| payee != address) {
+                steps.push(format!(
+                    "lloomctl operator add {address}   (with the payee's key, once)"
+                ));
+            }
+            steps.push("lloomctl node run".to_owned());
+        }
+    }
+    steps
+}
+
+fn configuration(session: &Session, arguments: &InitArgs) -> Result<String> {
+    let mut text = String::new();
+    // Writing to a string can't fail.
+    let _ = write_configuration(&mut text, session, arguments, &models(session, arguments)?);
+    Ok(text)
+}
+
+struct Model<'a> {
+    id: &'a str,
+    input_price: &'a str,
+    output_price: &'a str,
+}
+
+fn models<'a>(session: &Session, arguments: &'a InitArgs) -> Result<Vec<Model<'a>>> {
+    if arguments.role == Role::Client {
+        if !arguments.models.is_empty() || !arguments.prices.is_empty() || arguments.payee.is_some() {
+            return Err(
+                Failure::new(Kind::Usage, "--model, --price and --payee are an executor's")
+                    .hint("did you mean --role executor?"),
+            );
+        }
+        return Ok(Vec::new());
+    }
+    if arguments.models.is_empty() {
+        return Err(
+            Failure::new(Kind::Usage, "an executor needs at least one --model, with its --price")
+                .hint("`ollama list` (or the server's /v1/models) shows what there is"),
+        );
+    }
+    if arguments.prices.len() != 1 && arguments.prices.len() != arguments.models.len() {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!(
+                "{} models have {} prices",
+                arguments.models.len(),
+                arguments.prices.len()
+            ),
+        )
+        .hint("give one --price for all, or one for each --model, in the same order"));
+    }
+    arguments
+        .models
+        .iter()
+        .enumerate()
+        .map(|(index, id)| {
+            let price = arguments.prices.get(index).unwrap_or(&arguments.prices[0]);
+            let (input_price, output_price) = price.split_once('/').ok_or_else(|| {
+                Failure::new(Kind::Usage, format!("'{price}' is no pair of prices"))
+                    .hint("write prompt and completion price of a million tokens, such as 0.15/0.60")
+            })?;
+            for amount in [input_price, output_price] {
+                session.network.token.parse(amount)?;
+            }
+            Ok(Model {
+                id,
+                input_price,
+                output_price,
+            })
+        })
+        .collect()
+}
+
+/// A TOML string.
+fn quoted(text: impl ToString) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+fn list(texts: &[String]) -> String {
+    let quoted: Vec<_> = texts.iter().map(quoted).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+fn write_configuration(
+    text: &mut String,
+    session: &Session,
+    arguments: &InitArgs,
+    models: &[Model<'_>],
+) -> std::fmt::Result {
+    let executor = arguments.role == Role::Executor;
+    let symbol = &session.network.token.symbol;
+    writeln!(
+        text,
+        "# Configuration of lloomctl. Amounts are in {symbol}, in quotes.\n"
+    )?;
+    writeln!(text, "network = {}", quoted(&session.network.name))?;
+    match session.network.rpc_urls.as_slice() {
+        [url] if session.has_own_endpoint() => writeln!(text, "rpc_url = {}", quoted(url))?,
+        _ => writeln!(text, "# rpc_url = \"https://…\"   # instead of the network's own")?,
+    }
+    writeln!(
+        text,
+        "key = {}              # keystore/<key>.json",
+        quoted(session.key_name())
+    )?;
+    let listen = if arguments.listen.is_empty() && executor {
+        vec!["/ip4/0.0.0.0/tcp/4401".to_owned()]
+    } else {
+        arguments.listen.clone()
+    };
+    writeln!(text, "listen = {}", list(&listen))?;
+    writeln!(text, "bootstrap = {}", list(&arguments.bootstrap))?;
+    writeln!(text, "mdns = {}", !arguments.no_mdns)?;
+
+    if executor {
+        writeln!(text, "\n[executor]")?;
+        match arguments.payee {
+            Some(payee) => writeln!(text, "payee = {}", quoted(payee))?,
+            None => writeln!(
+                text,
+                "# payee = \"0x…\"           # who is paid; this key's own address otherwise"
+            )?,
+        }
+        writeln!(text, "backend_url = {}", quoted(&arguments.backend))?;
+        if let Some(path) = &arguments.backend_api_key_file {
+            writeln!(text, "backend_api_key_file = {}", quoted(path.display()))?;
+        }
+        writeln!(text, "increment_tokens = 64      # how far clients pay ahead")?;
+        writeln!(
+            text,
+            "min_deposit = \"0\"          # the smallest channel that is served"
+        )?;
+        writeln!(text, "max_concurrent_requests = 16")?;
+        writeln!(
+            text,
+            "\n[executor.exposure]        # what one payer is served on credit"
+        )?;
+        writeln!(text, "start = \"0\"")?;
+        writeln!(text, "per_mille_of_settled = 0")?;
+        writeln!(text, "maximum = \"0\"")?;
+        for model in models {
+            writeln!(text, "\n[[executor.models]]        # prices of a million tokens")?;
+            writeln!(text, "id = {}", quoted(model.id))?;
+            writeln!(text, "input_price = {}", quoted(model.input_price))?;
+            writeln!(text, "output_price = {}", quoted(model.output_price))?;
+            writeln!(text, "max_input_tokens = {}", arguments.max_input_tokens)?;
+            writeln!(text, "max_output_tokens = {}", arguments.max_output_tokens)?;
+        }
+        let publish = match arguments.publish.setting() {
+            Publish::Vouchers => "vouchers",
+            Publish::Receipts => "receipts",
+            Publish::ReceiptsOnClose => "receipts-on-close",
+        };
+        writeln!(text, "\n[watcher]")?;
+        writeln!(
+            text,
+            "publish = {}        # or \"receipts\", \"receipts-on-close\"",
+            quoted(publish)
+        )?;
+        writeln!(
+            text,
+            "min_claim = \"1\"            # claims below wait, unless a deadline presses"
+        )?;
+        writeln!(
+            text,
+            "# coin_price = \"3000\"      # what a whole {} costs: claims then wait for {} times their fee",
+            session.network.coin, 10
+        )?;
+        writeln!(
+            text,
+            "safety_margin_secs = 1800  # how long before a payer may leave its money is claimed at any fee"
+        )?;
+    } else {
+        writeln!(text, "\n[client]")?;
+        writeln!(
+            text,
+            "channel_deposit = \"1\"      # what `chat` puts into a channel it opens"
+        )?;
+        writeln!(text, "budget_per_request = \"0.25\"")?;
+        writeln!(text, "budget_per_day = \"10\"")?;
+        writeln!(text, "budget_per_executor_per_day = \"5\"")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+};
+
+use alloy::primitives::Address;
+use clap::Args;
+use lloom_receipts::{ChannelId, Domain, ReceiptHead, TokenAmount, Verifier, commitment_salt};
+use serde::Serialize;
+
+use super::export::Exported;
+use crate::{
+    failure::{Failure, Kind, OrFail as _, Result},
+    onchain::OperatorStatus,
+    output::{Align, Report, Table, shortened},
+    session::Session,
+};
+
+/// Check exported receipts: both signatures, and the links between them
+///
+/// Nothing is believed but the signatures: that the payer's side signed each receipt, that the executor's side signed
+/// the bill inside, that the amounts add up, and that each receipt follows the one before. The chain is only asked
+/// when a bill's signer is neither the payee nor the node the channel is committed to.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// What `receipts export` wrote, or - for standard input
+    pub file: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    receipts: u64,
+    channels: Vec<CheckedChannel>,
+}
+
+#[derive(Serialize)]
+struct CheckedChannel {
+    channel: ChannelId,
+    payer: Address,
+    payee: Address,
+    /// The first and last receipt of the file. Those between are all there.
+    first_sequence: u64,
+    last_sequence: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    amount: TokenAmount,
+    amount_display: String,
+}
+
+impl Report for Checked {
+    fn write_human(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut table = Table::new(&[
+            ("CHANNEL", Align::Left),
+            ("PAYER", Align::Left),
+            ("PAYEE", Align::Left),
+            ("RECEIPTS", Align::Left),
+            ("INPUT", Align::Right),
+            ("OUTPUT", Align::Right),
+            ("AMOUNT", Align::Right),
+        ]);
+        for channel in &self.channels {
+            table.row([
+                shortened(&channel.channel.to_string()),
+                shortened(&channel.payer.to_string()),
+                shortened(&channel.payee.to_string()),
+                format!("{}-{}", channel.first_sequence, channel.last_sequence),
+                channel.input_tokens.to_string(),
+                channel.output_tokens.to_string(),
+                channel.amount_display.clone(),
+            ]);
+        }
+        table.write(out)?;
+        writeln!(
+            out,
+            "\nAll {} receipts are signed by both sides and follow each other.",
+            self.receipts
+        )
+    }
+}
+
+struct Chain {
+    payer: Address,
+    payee: Address,
+    first: u64,
+    head: ReceiptHead,
+}
+
+/// Checks them.
+///
+/// # Errors
+/// The first thing that is wrong, with its line.
+pub async fn run(session: &Session, arguments: VerifyArgs) -> Result {
+    let verifier = Verifier::default();
+    let mut chains: BTreeMap<ChannelId, Chain> = BTreeMap::new();
+    let mut asked: HashMap<(Address, Address), bool> = HashMap::new();
+    let mut receipts = 0;
+    for (number, line) in open(&arguments.file)?.lines().enumerate() {
+        let place = || format!("line {} of {}", number + 1, arguments.file.display());
+        let line = line.or_fail(Kind::Failed, || format!("cannot read {}", place()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let exported: Exported =
+            serde_json::from_str(&line).or_fail(Kind::Failed, || format!("{} is no exported receipt", place()))?;
+        let head = check(session, &verifier, &exported, &mut asked)
+            .await
+            .map_err(|failure| failure.while_(format!("{} is not a good receipt", place())))?;
+        let receipt = exported.receipt.receipt();
+        match chains.entry(head.channel) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                // An export may begin anywhere; what comes first can only be held against its own numbers.
+                if receipt.sequence == 1 {
+                    ReceiptHead::empty(head.channel)
+                        .check_extends(receipt)
+                        .or_fail(Kind::Failed, || format!("{} is not a good receipt", place()))?;
+                }
+                entry.insert(Chain {
+                    payer: exported.channel.payer,
+                    payee: exported.channel.payee,
+                    first: receipt.sequence,
+                    head,
+                });
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let chain = entry.get_mut();
+                chain.head.check_extends(receipt).or_fail(Kind::Failed, || {
+                    format!("{} does not follow the receipt before", place())
+                })?;
+                chain.head = head;
+            }
+        }
+        receipts += 1;
+    }
+    session.output.print(&Checked {
+        receipts,
+        channels: chains
+            .into_iter()
+            .map(|(channel, chain)| CheckedChannel {
+                channel,
+                payer: chain.payer,
+                payee: chain.payee,
+                first_sequence: chain.first,
+                last_sequence: chain.head.sequence,
+                input_tokens: chain.head.input.get(),
+                output_tokens: chain.head.output.get(),
+                amount: chain.head.amount,
+                amount_display: session.network.token.show(chain.head.amount),
+            })
+            .collect(),
+    })
+}
+
+fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(BufReader::new(io::stdin())));
+    }
+    let file = File::open(path).or_fail(Kind::Failed, || format!("cannot read {}", path.display()))?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+async fn check(
+    session: &Session,
+    verifier: &Verifier,
+    exported: &Exported,
+    asked: &mut HashMap<(Address, Address), bool>,
+) -> Result<ReceiptHead> {
+    let domain = Domain::new(exported.chain_id, exported.escrow, exported.settlement);
+    let channel = exported.channel;
+    let id = channel.id(&domain);
+    let receipt = exported.receipt.receipt();
+    if receipt.channel != id {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!(
+                "it belongs to the channel {}, and the parties named make the channel {id}",
+                receipt.channel
+            ),
+        ));
+    }
+    let committed = exported
+        .operator
+        .zip(exported.client_random)
+        .filter(|(operator, random)| commitment_salt(*operator, *random) == channel.salt)
+        .map(|(operator, _)| operator);
+    let mut stranger = None;
+    exported
+        .receipt
+        .clone()
+        .verify(&domain, verifier, channel.payer_side(), |biller| {
+            if biller != channel.payee && Some(biller) != committed {
+                stranger = Some(biller);
+            }
+            true
+        })
+        .or_fail(Kind::Failed, || "a signature is wrong".to_owned())?;
+    if let Some(biller) = stranger {
+        let key = (channel.payee, biller);
+        let named = match asked.get(&key) {
+            Some(named) => *named,
+            None => {
+                let named = is_operator(session, &domain, channel.payee, biller).await?;
+                asked.insert(key, named);
+                named
+            }
+        };
+        if !named {
+            return Err(Failure::new(
+                Kind::Failed,
+                format!(
+                    "the bill is signed by {biller}, whom the payee {} never named",
+                    channel.payee
+                ),
+            ));
+        }
+    }
+    Ok(ReceiptHead::at(receipt))
+}
+
+async fn is_operator(session: &Session, domain: &Domain, payee: Address, operator: Address) -> Result<bool> {
+    if session.network.domain() != *domain {
+        return Err(Failure::new(
+            Kind::Configuration,
+            format!(
+                "whether {operator} may sign for {payee} is known on chain {} alone",
+                domain.chain_id()
+            ),
+        )
+        .hint("choose the network that the receipts were made on with --network"));
+    }
+    let status = session.on_chain().await?.operator_status(payee, operator).await?;
+    Ok(status != OperatorStatus::Unknown)
+}

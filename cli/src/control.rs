@@ -1,0 +1,269 @@
+//! Orders to a running node: a socket in the home, one JSON order and one JSON answer a line.
+//!
+//! Whoever may open the socket may order: it lies in the home, which is its owner's alone. No order moves money
+//! anywhere but to the payee.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lloom_receipts::ChannelId;
+use lloom_watcher::{ClaimFilter, WatcherHandle};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+use crate::{
+    failure::{Failure, Kind, OrFail as _, Result},
+    money::Token,
+    settlement::{ClaimAnswer, CloseAnswer, PlanAnswer, StatusAnswer},
+    watching::handle_failure,
+};
+
+/// The longest order or answer, bytes.
+const MAX_LINE: u64 = 4 << 20;
+/// Orders that are carried out at a time.
+const MAX_ORDERS: usize = 16;
+/// How long whoever connects may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a node can be told to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Order {
+    /// Claim what these channels earned; all, where none is named.
+    Claim {
+        /// Which.
+        channels: Vec<ChannelId>,
+    },
+    /// Say what would be claimed.
+    Plan {
+        /// Which.
+        channels: Vec<ChannelId>,
+    },
+    /// Close a channel.
+    Close {
+        /// Which.
+        channel: ChannelId,
+    },
+    /// Say how the watcher stands.
+    Status {},
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Order::Claim`].
+    Claimed(ClaimAnswer),
+    /// To [`Order::Plan`].
+    Planned(PlanAnswer),
+    /// To [`Order::Close`].
+    Closed(CloseAnswer),
+    /// To [`Order::Status`].
+    Status(StatusAnswer),
+    /// It couldn't.
+    Failed {
+        /// The kind's exit code.
+        exit_code: u8,
+        /// Why.
+        message: String,
+        /// Advice.
+        hints: Vec<String>,
+    },
+}
+
+impl From<Failure> for Answer {
+    fn from(failure: Failure) -> Self {
+        Self::Failed {
+            exit_code: failure.kind().exit_code(),
+            message: failure.one_line(),
+            hints: failure.hints().to_vec(),
+        }
+    }
+}
+
+/// The node's end.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    /// Listens at `path`. The caller holds the home's store, so whatever socket lies there is a dead process's.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub fn bind(path: &Path) -> Result<Self> {
+        let operation = || format!("cannot listen at {}", path.display());
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::of(Kind::Failed, error).while_(operation()));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)
+            .or_fail(Kind::Failed, operation)
+            .map_err(|failure| {
+                failure.hint("paths of sockets have to be short: use another --home if this one isn't")
+            })?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .or_fail(Kind::Failed, operation)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Carries out orders until it is dropped.
+    pub async fn serve(&self, watcher: WatcherHandle, token: Token) {
+        let places = std::sync::Arc::new(Semaphore::new(MAX_ORDERS));
+        let mut running = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(_) = running.join_next() => continue,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, usually: they come back.
+                    tracing::warn!(%error, "an order can't be taken");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                continue;
+            };
+            let (watcher, token) = (watcher.clone(), token.clone());
+            running.spawn(async move {
+                if let Err(error) = answer(stream, &watcher, &token).await {
+                    tracing::debug!(%error, "an order broke off");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // A socket that stays is replaced by the next node.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn answer(stream: UnixStream, watcher: &WatcherHandle, token: &Token) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(read.take(MAX_LINE));
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str::<Order>(&line) {
+        Ok(order) => {
+            tracing::info!(?order, "carrying out an order");
+            obey(order, watcher, token).await.unwrap_or_else(Answer::from)
+        }
+        Err(error) => Failure::of(Kind::Usage, error).while_("the order can't be read").into(),
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+async fn obey(order: Order, watcher: &WatcherHandle, token: &Token) -> Result<Answer> {
+    let filter = |channels| ClaimFilter { payee: None, channels };
+    Ok(match order {
+        Order::Claim { channels } => {
+            let report = watcher.claim_now(filter(channels)).await.map_err(handle_failure)?;
+            Answer::Claimed(ClaimAnswer::new(report, token))
+        }
+        Order::Plan { channels } => {
+            let plan = watcher.plan(filter(channels)).await.map_err(handle_failure)?;
+            Answer::Planned(PlanAnswer::new(plan, token))
+        }
+        Order::Close { channel } => {
+            let report = watcher.close_channel(channel).await.map_err(handle_failure)?;
+            Answer::Closed(CloseAnswer::new(report, token))
+        }
+        Order::Status {} => Answer::Status(StatusAnswer::from(&*watcher.status().borrow())),
+    })
+}
+
+/// Hands `order` to the node that runs in this home. `None` when none does.
+///
+/// # Errors
+/// What the node answers, or a connection that broke.
+pub async fn hand_over(path: &Path, order: &Order) -> Result<Option<Answer>> {
+    let operation = || format!("cannot speak to the node at {}", path.display());
+    let stream = match UnixStream::connect(path).await {
+        Ok(stream) => stream,
+        // None was started, or it died.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(Failure::of(Kind::Failed, error).while_(operation())),
+    };
+    let (read, mut write) = stream.into_split();
+    let mut text = serde_json::to_vec(order).or_fail(Kind::Failed, operation)?;
+    text.push(b'\n');
+    write.write_all(&text).await.or_fail(Kind::Failed, operation)?;
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_LINE))
+        .read_line(&mut line)
+        .await
+        .or_fail(Kind::Failed, operation)?;
+    if line.is_empty() {
+        return Err(Failure::new(Kind::Failed, "the node ended before it answered")
+            .hint("what it had sent goes on; `lloomctl earnings` shows where it stands"));
+    }
+    match serde_json::from_str(&line).or_fail(Kind::Failed, operation)? {
+        Answer::Failed {
+            exit_code,
+            message,
+            hints,
+        } => {
+            let kind = Kind::ALL
+                .into_iter()
+                .find(|kind| kind.exit_code() == exit_code)
+                .unwrap_or(Kind::Failed);
+            Err(hints.into_iter().fold(Failure::new(kind, message), Failure::hint))
+        }
+        answer => Ok(Some(answer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_answers_where_no_node_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        assert_eq!(hand_over(&path, &Order::Status {}).await.unwrap(), None);
+        // A node that died leaves its socket behind.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert_eq!(hand_over(&path, &Order::Status {}).await.unwrap(), None);
+        ControlSocket::bind(&path).unwrap();
+        assert!(!path.exists(), "the socket goes with the node");
+    }
+
+    #[test]
+    fn orders_are_lines_of_json() {
+        let order = Order::Close {
+            channel: ChannelId::new(alloy::primitives::B256::repeat_byte(1)),
+        };
+        let text = serde_json::to_string(&order).unwrap();
+        assert!(text.starts_with(r#"{"order":"close","channel":"0x0101"#), "{text}");
+        assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order);
+        assert!(serde_json::from_str::<Order>(r#"{"order":"steal"}"#).is_err());
+    }
+}

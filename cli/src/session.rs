@@ -1,0 +1,213 @@
+//! What a command works with: the home, its configuration, the network, and what they lead to.
+
+use alloy::primitives::Address;
+use lloom_ledger::{Ledger, OpenError, StoreDeployment};
+use lloom_receipts::Keypair;
+use lloom_watcher::{RpcChain, RpcConfig};
+
+use crate::{
+    cli::GlobalOptions,
+    config::{Config, DEFAULT_KEY},
+    failure::{Failure, Kind, OrFail as _, Result},
+    home::Home,
+    keystore::LockedKey,
+    network::Network,
+    onchain::OnChain,
+    output::Output,
+    password::PasswordSource,
+};
+
+/// The network when nobody chose one.
+pub const DEFAULT_NETWORK: &str = "devnet";
+
+/// One run of one command.
+#[derive(Debug)]
+pub struct Session {
+    /// Where everything lies.
+    pub home: Home,
+    /// Where answers go.
+    pub output: Output,
+    /// The network chosen.
+    pub network: Network,
+    config: Option<Config>,
+    key: String,
+    password: PasswordSource,
+    own_endpoint: bool,
+}
+
+impl Session {
+    /// Reads the home.
+    ///
+    /// # Errors
+    /// When its configuration, or the network's, is wrong.
+    pub fn load(options: GlobalOptions) -> Result<Self> {
+        let home = Home::resolve(options.home)?;
+        let config = Config::load_if_any(&home)?;
+        let configured = config.as_ref().map(|config| config.network.as_str());
+        let name = options.network.as_deref().or(configured).unwrap_or(DEFAULT_NETWORK);
+        let mut network = Network::load(&home, name)?;
+        // An endpoint in config.toml is one of the network named there, and of no other.
+        let own_endpoint = config
+            .as_ref()
+            .filter(|config| config.network == name)
+            .and_then(|config| config.rpc_url.clone());
+        let own_endpoint = match options.rpc_url.or(own_endpoint) {
+            Some(url) => {
+                network.rpc_urls = vec![url];
+                true
+            }
+            None => false,
+        };
+        let key = options
+            .key
+            .or_else(|| config.as_ref().map(|config| config.key.clone()))
+            .unwrap_or_else(|| DEFAULT_KEY.to_owned());
+        Ok(Self {
+            home,
+            output: Output::new(options.json),
+            network,
+            config,
+            key,
+            password: PasswordSource {
+                file: options.password_file,
+            },
+            own_endpoint,
+        })
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// When the home has none.
+    pub fn config(&self) -> Result<&Config> {
+        match &self.config {
+            Some(config) => Ok(config),
+            // Says what is missing.
+            None => Err(Config::load(&self.home).err().unwrap_or_else(|| {
+                Failure::new(Kind::Configuration, "the configuration was written just now; try again")
+            })),
+        }
+    }
+
+    /// Whether the endpoint is another than the network's.
+    pub const fn has_own_endpoint(&self) -> bool {
+        self.own_endpoint
+    }
+
+    /// Where passwords come from.
+    pub fn password(&self) -> &PasswordSource {
+        &self.password
+    }
+
+    /// The chosen key's name.
+    pub fn key_name(&self) -> &str {
+        &self.key
+    }
+
+    /// The chosen key's address.
+    ///
+    /// # Errors
+    /// When there is no such key.
+    pub fn address(&self) -> Result<Address> {
+        LockedKey::read(&self.home, &self.key)?.address()
+    }
+
+    /// The chosen key, decrypted.
+    ///
+    /// # Errors
+    /// When there is no such key, or the password is wrong.
+    pub fn unlock(&self) -> Result<Keypair> {
+        LockedKey::read(&self.home, &self.key)?.unlock(&self.password)
+    }
+
+    /// The chain, not asked anything yet.
+    ///
+    /// # Errors
+    /// When its endpoint is no URL.
+    pub fn chain(&self) -> Result<RpcChain> {
+        self.chain_of(&self.network)
+    }
+
+    /// The chain of a network.
+    ///
+    /// # Errors
+    /// When its endpoint is no URL.
+    pub fn chain_of(&self, network: &Network) -> Result<RpcChain> {
+        RpcChain::new(&RpcConfig {
+            endpoints: network.rpc_urls.clone(),
+            chain_id: network.chain_id,
+            genesis: network.genesis,
+            timeout: RpcConfig::DEFAULT_TIMEOUT,
+        })
+        .or_fail(Kind::Configuration, || {
+            format!("the network '{}' has no usable RPC endpoint", network.name)
+        })
+    }
+
+    /// The contracts, checked to be there.
+    ///
+    /// # Errors
+    /// When the chain doesn't answer, is another one, or has no contracts.
+    pub async fn on_chain(&self) -> Result<OnChain> {
+        let on_chain = OnChain::new(self.chain()?, &self.network);
+        on_chain.check_deployed(&self.network).await?;
+        Ok(on_chain)
+    }
+
+    /// What the store's records are of.
+    pub fn store_deployment(&self) -> StoreDeployment {
+        StoreDeployment::from(&self.network.domain())
+    }
+
+    /// The store, for this process alone.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub async fn open_store(&self) -> Result<Ledger> {
+        self.config()?;
+        Ledger::open(&self.home.store(), &self.store_deployment())
+            .await
+            .map_err(store_failure)
+    }
+
+    /// The store for reading, also beside a process that writes; `None` where nothing was ever recorded.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub async fn read_store(&self) -> Result<Option<Ledger>> {
+        match Ledger::open_read_only(&self.home.store()).await {
+            Ok(ledger) if *ledger.deployment() == self.store_deployment() => Ok(Some(ledger)),
+            Ok(ledger) => Err(store_failure(OpenError::OtherDeployment {
+                path: self.home.store(),
+                found: *ledger.deployment(),
+                wanted: self.store_deployment(),
+            })),
+            Err(OpenError::Missing { .. }) => Ok(None),
+            // Only an owner may change it, and it would change nothing that is recorded.
+            Err(OpenError::OlderSchema { .. }) => self.open_store().await.map(Some),
+            Err(error) => Err(store_failure(error)),
+        }
+    }
+}
+
+/// An open failure with its advice.
+pub fn store_failure(error: OpenError) -> Failure {
+    let hint = match &error {
+        OpenError::Locked { .. } => Some(
+            "one process writes a store at a time: stop the other one (`lloomctl node run`, `watch` or `chat`), or use another --home",
+        ),
+        OpenError::NewerSchema { .. } => Some("a newer lloomctl wrote it: use that version; nothing was changed"),
+        OpenError::Damaged { .. } => Some(
+            "nothing was changed. Keep the file and put the newest backup in its place; without one, claim what the copy still shows with `--home`",
+        ),
+        OpenError::OtherDeployment { .. } => {
+            Some("a store belongs to one deployment on one chain: use another --home for this network")
+        }
+        _ => None,
+    };
+    let failure = Failure::of(Kind::Store, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,14 @@
+//! `lloomctl` as a person meets it: real processes, and a real chain where one is needed.
+
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test that can't go on says so by panicking"
+)]
+
+mod bad_input;
+mod chain;
+mod harness;
+mod money;
+mod reference;
+mod setup;
