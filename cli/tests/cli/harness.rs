@@ -174,6 +174,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Whoever has ended gave its id back, perhaps to somebody else.
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         // `devnet` ends its anvil when it is asked to; killed, it could not.
         let _ = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
