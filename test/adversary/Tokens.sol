@@ -26,6 +26,7 @@ contract SilentToken {
 contract FickleToken is ERC20("Fickle", "FCK") {
     bool public refuses; // answers false to transfers
     uint256 public fee; // taken from what is transferred
+    address public exempt; // pays no fee
     address public blocked; // nothing may be transferred to it
     address public hooked; // called inside transfers
     bytes public hook;
@@ -41,6 +42,10 @@ contract FickleToken is ERC20("Fickle", "FCK") {
 
     function setFee(uint256 amount) external {
         fee = amount;
+    }
+
+    function setExempt(address account) external {
+        exempt = account;
     }
 
     function setBlocked(address account) external {
@@ -68,7 +73,9 @@ contract FickleToken is ERC20("Fickle", "FCK") {
             (hookSucceeded,) = target.call(hook);
         }
         super._update(from, to, amount);
-        if (fee != 0 && from != address(0) && to != address(0)) super._update(to, address(0xfee), fee);
+        if (fee != 0 && from != exempt && from != address(0) && to != address(0)) {
+            super._update(to, address(0xfee), fee);
+        }
     }
 }
 

@@ -106,12 +106,15 @@ contract EscrowHandler is Fixture {
         if (_books.length >= MAX_CHANNELS) return;
         Book memory book;
         (book.payer, book.payee, book.token) = (who % PAYERS, whom % PAYEES, which % TOKENS);
-        (book.hasSigner, book.refundsToBalance) = (hasSigner, fromBalance);
+        book.hasSigner = hasSigner;
         book.salt = keccak256(abi.encode(_books.length));
         address from = _payers[book.payer].addr;
         address asset = address(_tokens[book.token]);
-        uint256 most = fromBalance ? escrow.balanceOf(from, asset) : _tokens[book.token].balanceOf(from);
+        (uint256 most, uint256 otherwise) = (_tokens[book.token].balanceOf(from), escrow.balanceOf(from, asset));
+        if (fromBalance) (most, otherwise) = (otherwise, most);
+        if (most == 0) (most, fromBalance) = (otherwise, !fromBalance);
         if (most == 0) return;
+        book.refundsToBalance = fromBalance;
         book.deposit = uint128(bound(amount, 1, most));
         address by = hasSigner ? _signer.addr : address(0);
 
@@ -219,14 +222,15 @@ contract EscrowHandler is Fixture {
 
     /// @dev Rows for good and dead channels, with amounts that may be settled, too high, or above their ceiling. The
     /// books process them one by one, in order (invariant 6).
-    function claimVouchers(uint256 whom, uint256 which, uint256 seed) external {
-        (uint256 p, uint256 t) = (whom % PAYEES, which % TOKENS);
+    function claimVouchers(uint256 index, uint256 seed) external {
+        if (_books.length == 0) return;
+        (uint256 p, uint256 t) = (_book(index).payee, _book(index).token);
 
         IChannelEscrow.VoucherRow[] memory rows = new IChannelEscrow.VoucherRow[](5);
         uint256 expected;
-        for (uint256 i = 0; i < rows.length && _books.length > 0; ++i) {
+        for (uint256 i = 0; i < rows.length; ++i) {
             seed = uint256(keccak256(abi.encode(seed)));
-            Book storage book = _book(seed);
+            Book storage book = _book(i == 0 ? index : seed);
             uint128 amount = _amount(book, seed);
             uint128 ceiling = seed >> 250 == 0 ? amount / 2 : amount + uint128((seed >> 64) % 1e6);
             rows[i] = _voucherRow(book, ceiling, amount);
@@ -240,14 +244,15 @@ contract EscrowHandler is Fixture {
         if (expected != 0) ++done["claimVouchers"];
     }
 
-    function claimReceipts(uint256 whom, uint256 which, uint256 seed) external {
-        (uint256 p, uint256 t) = (whom % PAYEES, which % TOKENS);
+    function claimReceipts(uint256 index, uint256 seed) external {
+        if (_books.length == 0) return;
+        (uint256 p, uint256 t) = (_book(index).payee, _book(index).token);
 
         IUsageSettlement.ReceiptRow[] memory rows = new IUsageSettlement.ReceiptRow[](4);
         uint256 expected;
-        for (uint256 i = 0; i < rows.length && _books.length > 0; ++i) {
+        for (uint256 i = 0; i < rows.length; ++i) {
             seed = uint256(keccak256(abi.encode(seed)));
-            Book storage book = _book(seed);
+            Book storage book = _book(i == 0 ? index : seed);
             uint128 amount = _amount(book, seed);
             rows[i] = _receiptRow(book, amount);
             bool isBad = seed >> 248 & 3 == 0;
