@@ -38,9 +38,12 @@ lint: ## Check the Rust code's format, and clippy's opinion of it
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 
+# Testing the workspace builds lloomctl too, for its own tests: the stories need no other.
+BUILT_BY_CARGO_TEST := LLOOM_LLOOMCTL=$(abspath $(TARGET_DIR))/debug/lloomctl
+
 .PHONY: test-rust
 test-rust: $(NODE_MODULES) ## Test the Rust workspace, stories of whole systems included
-	cargo test --workspace
+	$(BUILT_BY_CARGO_TEST) cargo test --workspace
 
 .PHONY: test-e2e
 test-e2e: $(NODE_MODULES) ## Run only the stories of whole systems

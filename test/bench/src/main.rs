@@ -7,6 +7,7 @@ mod acceptance;
 mod documents;
 mod figure;
 mod gas;
+mod streaming;
 mod verification;
 
 use std::path::PathBuf;
@@ -32,16 +33,18 @@ enum Topic {
     Gas,
     Verification,
     Acceptance,
+    Streaming,
 }
 
 impl Topic {
-    const ALL: [Self; 3] = [Self::Gas, Self::Verification, Self::Acceptance];
+    const ALL: [Self; 4] = [Self::Gas, Self::Verification, Self::Acceptance, Self::Streaming];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Gas => "gas",
             Self::Verification => "verification",
             Self::Acceptance => "acceptance",
+            Self::Streaming => "streaming",
         }
     }
 
@@ -50,6 +53,7 @@ impl Topic {
             Self::Gas => gas::measure(),
             Self::Verification => verification::measure(),
             Self::Acceptance => acceptance::measure(),
+            Self::Streaming => streaming::measure(),
         }
     }
 }

@@ -4,7 +4,7 @@ use alloy::{
     primitives::{Address, B256, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
 };
-use eyre::{Result, WrapErr, bail};
+use eyre::{Result, WrapErr, eyre};
 use serde_json::{Value, json};
 
 use crate::Process;
@@ -152,15 +152,14 @@ impl Anvil {
         self.call("anvil_setBalance", json!([account, wei])).await.map(drop)
     }
 
-    /// The gas a transaction used.
+    /// The block a transaction is in.
     ///
     /// # Errors
-    /// When the call fails or there is no such mined transaction.
-    pub async fn gas_used(&self, transaction: B256) -> Result<u64> {
-        match self.provider.get_transaction_receipt(transaction).await? {
-            Some(receipt) => Ok(receipt.gas_used),
-            None => bail!("the transaction {transaction} is in no block"),
-        }
+    /// When the call fails or it is in none.
+    pub async fn block_of(&self, transaction: B256) -> Result<u64> {
+        let receipt = self.provider.get_transaction_receipt(transaction).await?;
+        let block = receipt.and_then(|receipt| receipt.block_number);
+        block.ok_or_else(|| eyre!("the transaction {transaction} is in no block"))
     }
 }
 
@@ -169,15 +168,20 @@ fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("LLOOM_ANVIL") {
         return Ok(PathBuf::from(path));
     }
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../node_modules/.bin/anvil");
-    if installed.exists() {
+    // The program itself, not npm's launcher, which would stay between it and its guard.
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../node_modules/@foundry-rs");
+    let installed = packages.read_dir().into_iter().flatten().flatten();
+    let mut installed = installed
+        .filter(|package| package.file_name().to_string_lossy().starts_with("anvil-"))
+        .map(|package| package.path().join("bin/anvil"));
+    if let Some(installed) = installed.find(|program| program.is_file()) {
         return Ok(installed);
     }
     let searched = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&searched)
         .map(|folder| folder.join("anvil"))
         .find(|candidate| candidate.is_file())
-        .ok_or_else(|| eyre::eyre!("no anvil found: run `npm ci` at the project's root, or set LLOOM_ANVIL"))
+        .ok_or_else(|| eyre!("no anvil found: run `make node_modules`, or set LLOOM_ANVIL"))
 }
 
 #[cfg(test)]

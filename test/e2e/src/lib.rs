@@ -6,14 +6,24 @@
 //! with its guard.
 
 mod anvil;
+mod cluster;
+mod home;
+mod lloomctl;
+mod money;
 mod process;
 mod prompts;
 mod rpc_proxy;
+mod settings;
 mod stub_backend;
 pub mod wait;
 
 pub use anvil::{Anvil, Mining};
+pub use cluster::{Buyer, Chain, Node, Seller};
+pub use home::{Failure, Home};
+pub use lloomctl::{Lloomctl, beside_this_program};
+pub use money::{Money, Published, Settling, SettlingCall};
 pub use process::{Finished, Process};
 pub use prompts::{Prompt, prompts};
 pub use rpc_proxy::{Fault, RpcProxy};
-pub use stub_backend::{Behavior, Ending, Served, StubBackend, answer, tokens_of};
+pub use settings::{Selling, Settings, Watching};
+pub use stub_backend::{Behavior, Ending, Served, StubBackend, answer, prompt_tokens, tokens_of};

@@ -3,6 +3,7 @@ use std::{
     fmt::Write as _,
     process::{ExitStatus, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use eyre::{Result, WrapErr, bail, eyre};
@@ -163,9 +164,17 @@ impl Process {
     ///
     /// # Errors
     /// When it doesn't within [`LIMIT`].
-    pub async fn finish(mut self) -> Result<Finished> {
-        let Ok(status) = timeout(LIMIT, self.child.wait()).await else {
-            bail!("{} still runs after {} s\n{}", self.name, LIMIT.as_secs(), self.tail());
+    pub async fn finish(self) -> Result<Finished> {
+        self.finish_within(LIMIT).await
+    }
+
+    /// [`finish`](Self::finish) with a limit of its own.
+    ///
+    /// # Errors
+    /// When it doesn't end within `limit`.
+    pub async fn finish_within(mut self, limit: Duration) -> Result<Finished> {
+        let Ok(status) = timeout(limit, self.child.wait()).await else {
+            bail!("{} still runs after {} s\n{}", self.name, limit.as_secs(), self.tail());
         };
         self.reaped = true;
         let (stdout, stderr) = (self.stdout.whole().await, self.stderr.whole().await);

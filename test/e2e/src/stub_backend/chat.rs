@@ -40,6 +40,8 @@ struct StreamOptions {
 
 #[derive(Deserialize)]
 struct Message {
+    #[serde(default)]
+    role: String,
     content: Option<Content>,
 }
 
@@ -56,6 +58,11 @@ struct Part {
 }
 
 impl ChatRequest {
+    fn prompt_tokens(&self) -> u32 {
+        let roles: u32 = self.messages.iter().map(|message| tokens_of(&message.role)).sum();
+        roles + tokens_of(&self.prompt())
+    }
+
     fn prompt(&self) -> String {
         let texts = self.messages.iter().filter_map(|message| message.content.as_ref());
         let texts: Vec<String> = texts
@@ -99,7 +106,7 @@ pub(super) async fn chat(State(shared): State<Shared>, request: Result<Json<Chat
     } else {
         "stop"
     };
-    let call = shared.call(tokens_of(&prompt));
+    let call = shared.call(request.prompt_tokens());
     if request.stream {
         let usage = behavior.usage && request.stream_options.is_some_and(|options| options.include_usage);
         let answer = Answer {

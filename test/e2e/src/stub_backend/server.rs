@@ -1,5 +1,5 @@
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,10 @@ use axum::{
 };
 use eyre::{Result, WrapErr};
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{oneshot, watch},
+};
 
 use super::{Behavior, chat};
 use crate::wait::LIMIT;
@@ -33,7 +36,8 @@ pub struct Served {
 pub struct StubBackend {
     shared: Shared,
     address: SocketAddr,
-    server: JoinHandle<()>,
+    /// The server's own: every connection dies with it.
+    runtime: Option<Runtime>,
 }
 
 impl StubBackend {
@@ -50,10 +54,9 @@ impl StubBackend {
     /// # Errors
     /// When the port can't be had.
     pub async fn start_on(port: u16, models: &[&str], behavior: Behavior) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .await
-            .wrap_err("binding the stub backend's port")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).wrap_err("binding the stub backend's port")?;
         let address = listener.local_addr().wrap_err("the stub backend's address")?;
+        listener.set_nonblocking(true).wrap_err("the stub backend's listener")?;
         let shared = Shared(Arc::new(Inner {
             models: models.iter().map(|&model| model.to_owned()).collect(),
             behavior: Mutex::new(behavior),
@@ -67,14 +70,29 @@ impl StubBackend {
             .route("/v1/chat/completions", post(chat::chat))
             .route("/extras/tokenize/count", post(chat::count))
             .with_state(shared.clone());
-        let server = tokio::spawn(async move {
-            // It only ends with the task.
-            let _never = axum::serve(listener, router).await;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .wrap_err("starting the stub backend")?;
+        let (ready, started) = oneshot::channel();
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener);
+            let failed = listener.as_ref().err().map(|error| error.kind());
+            // Whoever starts it may have left.
+            let _left = ready.send(failed);
+            if let Ok(listener) = listener {
+                // It only ends with the runtime.
+                let _never = axum::serve(listener, router).await;
+            }
         });
+        if let Some(kind) = started.await.wrap_err("starting the stub backend")? {
+            return Err(std::io::Error::from(kind)).wrap_err("the stub backend's listener");
+        }
         Ok(Self {
             shared,
             address,
-            server,
+            runtime: Some(runtime),
         })
     }
 
@@ -123,7 +141,9 @@ impl StubBackend {
 
 impl Drop for StubBackend {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

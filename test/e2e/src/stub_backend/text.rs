@@ -52,6 +52,11 @@ pub fn tokens_of(text: &str) -> u32 {
     u32::try_from(pieces).unwrap_or(u32::MAX)
 }
 
+/// How many tokens a conversation has that is a user's one message.
+pub fn prompt_tokens(prompt: &str) -> u32 {
+    tokens_of("user") + tokens_of(prompt)
+}
+
 /// The answer to `prompt`, token by token: at most `limit` of them, exactly `length` when that is below the limit, and
 /// else a number that depends on the prompt. White space stands before a token, so the text is their concatenation.
 pub fn answer(prompt: &str, limit: u32, length: Option<u32>) -> Vec<String> {

@@ -1,3 +1,9 @@
-//! Stories of whole systems.
+//! Stories of whole systems: a real chain, real `lloomctl` processes, and a backend whose true counts are known.
 
+mod bad_backends;
+mod crashes;
+mod demo;
+mod payment;
+mod shop;
 mod stub_backend;
+mod watching;

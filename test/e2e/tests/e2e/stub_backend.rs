@@ -1,7 +1,7 @@
 //! The stub is what the stories' true counts rest on, so it is held to its word first.
 
 use eyre::Result;
-use lloom_e2e::{Behavior, Ending, StubBackend, tokens_of};
+use lloom_e2e::{Behavior, Ending, StubBackend, prompt_tokens, tokens_of};
 use serde_json::{Value, json};
 
 /// A stream as a client of the API sees it.
@@ -77,7 +77,7 @@ async fn streams_one_token_a_chunk_and_tells_the_true_usage() {
     assert!(seen.done && seen.error.is_none());
     assert_eq!(seen.chunks, tokens_of(&seen.text) as usize);
     let usage = seen.usage.unwrap();
-    assert_eq!(usage["prompt_tokens"], tokens_of("How tall is the lighthouse?"));
+    assert_eq!(usage["prompt_tokens"], prompt_tokens("How tall is the lighthouse?"));
     assert_eq!(usage["completion_tokens"], tokens_of(&seen.text));
     let served = backend.served();
     assert_eq!((served.len(), served[0].text.as_str()), (1, seen.text.as_str()));

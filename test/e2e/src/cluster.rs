@@ -1,0 +1,204 @@
+use alloy::primitives::{Address, U256};
+use eyre::{Result, WrapErr, ensure, eyre};
+use lloom_ledger::ChannelFilter;
+use lloom_receipts::ChannelId;
+use serde_json::Value;
+
+use crate::{Anvil, Home, Mining, Money, Process, Selling, Settings};
+
+/// A chain with the contracts on it.
+#[derive(Debug)]
+pub struct Chain {
+    /// The chain.
+    pub anvil: Anvil,
+    /// Its contracts, seen without `lloomctl`.
+    pub money: Money,
+    rpc_url: String,
+}
+
+impl Chain {
+    /// Starts a chain and deploys on it, with `lloomctl deploy`.
+    ///
+    /// # Errors
+    /// When either fails.
+    pub async fn start(mining: Mining) -> Result<Self> {
+        let anvil = Anvil::start(mining).await?;
+        let money = Money::on(&anvil);
+        let rpc_url = anvil.url().to_owned();
+        let deployer = Home::create("deployer", &Settings::client(&rpc_url)).await?;
+        anvil.set_coins(deployer.address(), coins(100)).await?;
+        deployer.json(&["deploy", "--yes"]).await?;
+        Ok(Self { anvil, money, rpc_url })
+    }
+
+    /// Where homes made from now on find it: a proxy before it, for instance.
+    pub fn set_rpc_url(&mut self, url: String) {
+        self.rpc_url = url;
+    }
+
+    /// Where homes find it.
+    pub fn rpc_url(&self) -> &str {
+        &self.rpc_url
+    }
+}
+
+/// So many whole coins, in wei.
+fn coins(count: u64) -> U256 {
+    U256::from(count) * U256::from(10_u64).pow(U256::from(18))
+}
+
+/// An executor: a payee whose key is on no node, and the home of a node that signs as its operator.
+#[derive(Debug)]
+pub struct Seller {
+    /// The payee's own home: it names the operator, and is needed for nothing else.
+    pub payee: Home,
+    /// The node's home.
+    pub home: Home,
+    settings: Settings,
+}
+
+/// A running executor node.
+#[derive(Debug)]
+pub struct Node {
+    /// The process.
+    pub process: Process,
+    /// Where it can be dialed, its peer id included.
+    pub address: String,
+}
+
+impl Seller {
+    /// Makes both keys, funds them with gas money, and lets the payee name the operator.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub async fn create(
+        chain: &Chain,
+        name: &str,
+        backend_url: &str,
+        models: &[&str],
+        adjust: impl FnOnce(&mut Settings),
+    ) -> Result<Self> {
+        let payee = Home::create(&format!("{name}'s payee"), &Settings::client(chain.rpc_url())).await?;
+        let mut settings = Settings::executor(chain.rpc_url(), Selling::new(payee.address(), backend_url, models));
+        adjust(&mut settings);
+        let home = Home::create(name, &settings).await?;
+        for account in [payee.address(), home.address()] {
+            chain.anvil.set_coins(account, coins(10)).await?;
+        }
+        payee
+            .json(&["operator", "add", &home.address().to_string(), "--yes"])
+            .await?;
+        Ok(Self { payee, home, settings })
+    }
+
+    /// Changes what the node finds in its `config.toml` when it starts next.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn adjust(&mut self, adjust: impl FnOnce(&mut Settings)) -> Result<()> {
+        adjust(&mut self.settings);
+        self.home.configure(&self.settings)
+    }
+
+    /// Who signs.
+    pub const fn operator(&self) -> Address {
+        self.home.address()
+    }
+
+    /// The channels opened for its payee that its store knows, oldest first.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn channels(&self) -> Result<Vec<ChannelId>> {
+        let filter = ChannelFilter {
+            payee: Some(self.payee.address()),
+            ..ChannelFilter::default()
+        };
+        let channels = self
+            .home
+            .store()
+            .await?
+            .channels(filter)
+            .await
+            .wrap_err("listing channels")?;
+        Ok(channels.into_iter().map(|channel| channel.id).collect())
+    }
+
+    /// Starts the node and waits until it serves.
+    ///
+    /// # Errors
+    /// When it ends, or isn't ready in time.
+    pub async fn start(&self) -> Result<Node> {
+        let process = self.home.start(&["node", "run"])?;
+        let ready = |line: &str| {
+            serde_json::from_str::<Value>(line)
+                .ok()
+                .filter(|answer| answer["ready"] == true)
+        };
+        let ready = process.line("ready line", ready).await?;
+        let address = ready["addresses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .next();
+        let mut address = address
+            .ok_or_else(|| eyre!("the node listens nowhere: {ready}"))?
+            .to_owned();
+        if !address.contains("/p2p/") {
+            let peer = ready["peer_id"]
+                .as_str()
+                .ok_or_else(|| eyre!("the node names no peer id: {ready}"))?;
+            address = format!("{address}/p2p/{peer}");
+        }
+        Ok(Node { process, address })
+    }
+}
+
+/// A client with money in the escrow.
+#[derive(Debug)]
+pub struct Buyer {
+    /// Its home.
+    pub home: Home,
+}
+
+impl Buyer {
+    /// Makes a key, funds it, and deposits `deposit` token units.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub async fn create(chain: &Chain, name: &str, bootstrap: &[&str], deposit: &str) -> Result<Self> {
+        let mut settings = Settings::client(chain.rpc_url());
+        settings.bootstrap = bootstrap.iter().map(|&address| address.to_owned()).collect();
+        let home = Home::create(name, &settings).await?;
+        home.json(&["faucet"]).await?;
+        home.json(&["deposit", deposit, "--yes"]).await?;
+        Ok(Self { home })
+    }
+
+    /// Buys one answer from `executor` (an operator, a peer id or a multiaddress), and waits for it.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub async fn chat(&self, executor: &str, model: &str, prompt: &str) -> Result<Value> {
+        let answer = self
+            .home
+            .json(&["chat", "--executor", executor, "--model", model, prompt])
+            .await?;
+        ensure!(answer["request_hash"].is_string(), "this is no answer: {answer}");
+        Ok(answer)
+    }
+
+    /// Its channels, in the order they were opened, as its own store knows them.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn channels(&self) -> Result<Vec<ChannelId>> {
+        let store = self.home.store().await?;
+        let channels = store
+            .channels(ChannelFilter::default())
+            .await
+            .wrap_err("listing channels")?;
+        Ok(channels.into_iter().map(|channel| channel.id).collect())
+    }
+}

@@ -1,0 +1,194 @@
+//! The way of the money, when nothing goes wrong.
+
+use std::fs;
+
+use eyre::Result;
+use lloom_e2e::{Behavior, Buyer, Chain, Ending, Mining, Seller, StubBackend, answer, prompt_tokens, prompts};
+use lloom_receipts::TokenAmount;
+use serde_json::json;
+
+use crate::shop::{MODEL, Shop};
+
+#[tokio::test]
+async fn executor_is_paid_exactly_what_both_signed() -> Result<()> {
+    let mut shop = Shop::open().await?;
+    let payer = shop.buyer.home.address();
+    let before = shop.chain.money.held_by(payer).await?;
+    for prompt in ["How deep is the harbour?", "And at low tide, in feet?"] {
+        let said = shop.ask(prompt).await?;
+        assert_eq!(said["input_tokens"], prompt_tokens(prompt));
+        let served = shop.backend.served().pop().expect("the backend was asked");
+        assert_eq!(said["output_tokens"], served.completion_tokens);
+        assert_eq!(said["text"], served.text.as_str());
+    }
+    assert_eq!(shop.receipts().await?.len(), 2);
+    let paid = shop.settle().await?;
+    let channel = shop.channel().await?;
+    shop.seller
+        .home
+        .json(&["channel", "close", &channel.to_string(), "--yes"])
+        .await?;
+    let after = shop.chain.money.held_by(payer).await?;
+    assert_eq!(before.saturating_sub(after), paid);
+    assert!(shop.chain.money.channel(channel).await?.finalized);
+
+    let stopped = shop.stop_executor().await?;
+    assert_eq!(stopped.code(), Some(0), "{}", stopped.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn answers_are_counted_right_though_the_backend_tells_no_usage() -> Result<()> {
+    let silent = Behavior {
+        usage: false,
+        ..Behavior::default()
+    };
+    let shop = Shop::open_with(silent, |_| ()).await?;
+    for prompt in ["Three words, please.", "Écris-moi une phrase sur la pluie à Brest."] {
+        let said = shop.ask(prompt).await?;
+        let served = shop.backend.served().pop().expect("the backend was asked");
+        assert_eq!(said["output_tokens"], served.completion_tokens);
+        assert_eq!(said["input_tokens"], served.prompt_tokens);
+    }
+    shop.settle().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn receipts_publish_what_was_used() -> Result<()> {
+    let shop = Shop::open_with(Behavior::default(), |settings| settings.watching.publish = "receipts").await?;
+    shop.ask("How many steps has the lighthouse?").await?;
+    shop.settle().await?;
+    let channel = shop.channel().await?;
+    let published = shop.chain.money.published().await?;
+    let published = published.get(&channel.hash()).expect("usage was published");
+    let receipts = shop.receipts().await?;
+    let newest = receipts.last().expect("there is a receipt").receipt();
+    assert_eq!(published.sequence, newest.sequence);
+    assert_eq!(published.input_tokens, newest.cumulative_input.get());
+    assert_eq!(published.output_tokens, newest.cumulative_output.get());
+    assert_eq!(published.amount, newest.cumulative_amount);
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_streams_share_one_channel() -> Result<()> {
+    let held = Behavior {
+        ending: Ending::HoldAfter(3),
+        ..Behavior::default()
+    };
+    let shop = Shop::open_with(held, |_| ()).await?;
+    // The first answer opens the channel.
+    shop.backend.set_behavior(Behavior::default());
+    shop.ask("Are you open?").await?;
+    shop.backend.set_behavior(held);
+
+    let asked: Vec<_> = prompts()?
+        .into_iter()
+        .filter(|prompt| prompt.max_tokens > 16)
+        .take(8)
+        .collect();
+    let lines = asked
+        .iter()
+        .map(|prompt| json!({ "id": prompt.id, "prompt": prompt.prompt, "max_tokens": prompt.max_tokens }).to_string());
+    let input = shop.buyer.home.path("prompts.jsonl");
+    fs::write(&input, lines.collect::<Vec<_>>().join("\n"))?;
+    let input = input.display().to_string();
+    let batch = [
+        "chat",
+        "--executor",
+        shop.address(),
+        "--model",
+        MODEL,
+        "--input",
+        &input,
+        "--concurrency",
+        "8",
+    ];
+    let batch = shop.buyer.home.start(&batch)?;
+    // All eight run at once before the first goes on.
+    shop.backend.holding(8).await?;
+    shop.backend.release();
+    let finished = batch.finish().await?;
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+
+    let answers = finished.answers()?;
+    assert_eq!(answers.len(), 8);
+    for prompt in &asked {
+        let said = answers
+            .iter()
+            .find(|said| said["id"] == prompt.id.as_str())
+            .expect("every prompt is answered");
+        let truth = answer(&prompt.prompt, prompt.max_tokens, None);
+        assert_eq!(said["text"], truth.concat().as_str());
+        assert_eq!(said["output_tokens"], truth.len());
+        assert_eq!(said["input_tokens"], prompt_tokens(&prompt.prompt));
+    }
+    assert_eq!(shop.receipts().await?.len(), 9);
+    shop.settle().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn executors_are_found_through_a_bootstrap_peer_and_the_cheaper_one_is_chosen() -> Result<()> {
+    let chain = Chain::start(Mining::Living).await?;
+    let backend = StubBackend::start(&[MODEL], Behavior::default()).await?;
+    let dear = Seller::create(&chain, "dear", &backend.base_url(), &[MODEL], |_| ()).await?;
+    let known = dear.start().await?;
+    let cheap = Seller::create(&chain, "cheap", &backend.base_url(), &[MODEL], |settings| {
+        settings.bootstrap = vec![known.address.clone()];
+        if let Some(selling) = &mut settings.executor {
+            selling.input_price = "0.05".to_owned();
+            selling.output_price = "0.10".to_owned();
+        }
+    })
+    .await?;
+    let _cheap_node = cheap.start().await?;
+
+    let buyer = Buyer::create(&chain, "client", &[&known.address], "5").await?;
+    let offers = lloom_e2e::wait::until("both offers", || async {
+        let offers = buyer.home.json(&["models"]).await?;
+        let text = offers.to_string().to_lowercase();
+        let both = [&dear, &cheap]
+            .iter()
+            .all(|seller| text.contains(&seller.operator().to_string().to_lowercase()));
+        Ok(both.then_some(text))
+    })
+    .await?;
+    assert!(offers.contains(MODEL));
+
+    let said = buyer
+        .home
+        .json(&["chat", "--model", MODEL, "Who sells the cheapest light?"])
+        .await?;
+    assert_eq!(
+        said["executor"].as_str().map(str::to_lowercase),
+        Some(cheap.operator().to_string().to_lowercase())
+    );
+    assert_eq!(cheap.channels().await?.len(), 1);
+    assert!(dear.channels().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_left_in_a_channel_comes_back() -> Result<()> {
+    let shop = Shop::open().await?;
+    let payer = shop.buyer.home.address();
+    let before = shop.chain.money.held_by(payer).await?;
+    let said = shop.ask("What does the ferry cost?").await?;
+    let during = shop.chain.money.held_by(payer).await?;
+    assert!(
+        before.saturating_sub(during) > TokenAmount::ZERO,
+        "the channel's deposit left the balance"
+    );
+    let channel = shop.channel().await?;
+    shop.seller
+        .home
+        .json(&["channel", "close", &channel.to_string(), "--yes"])
+        .await?;
+    let after = shop.chain.money.held_by(payer).await?;
+    let receipts = shop.receipts().await?;
+    let charged = receipts.last().expect("there is a receipt").receipt().cumulative_amount;
+    assert_eq!(before.saturating_sub(after), charged, "{said}");
+    Ok(())
+}
