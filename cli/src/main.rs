@@ -9,6 +9,7 @@ mod cli;
 mod command;
 mod config;
 mod control;
+mod deployment_block;
 mod failure;
 mod home;
 mod keystore;
@@ -99,8 +100,10 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
 /// for more.
 fn install_tracing(cli: &Cli) {
     let default = match cli.command {
-        Command::Node(_) | Command::Watch(_) => "warn,lloom_node=info,lloom_watcher=info,lloomctl=info",
-        _ => "warn",
+        Command::Node(_) | Command::Watch(_) => {
+            "warn,libp2p_kad=error,lloom_node=info,lloom_watcher=info,lloomctl=info"
+        }
+        _ => "warn,libp2p_kad=error",
     };
     let filter = env::var("LLOOM_LOG")
         .or_else(|_| env::var("RUST_LOG"))

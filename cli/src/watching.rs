@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Publish, WatcherSettings},
+    deployment_block,
     failure::{Failure, Kind, Result},
     network::Network,
     onchain::{OnChain, OperatorStatus, chain_failure},
@@ -71,9 +72,16 @@ impl Watching {
     /// Starts one on `ledger`, which signs with `key`.
     ///
     /// # Errors
-    /// When the configuration is wrong.
-    pub fn start(session: &Session, ledger: Ledger, key: Keypair, initiative: Initiative) -> Result<Self> {
-        let config = watcher_config(session, payee(session)?, initiative)?;
+    /// When the configuration is wrong, or the chain doesn't tell where to begin.
+    pub async fn start(
+        session: &Session,
+        on_chain: &OnChain,
+        ledger: Ledger,
+        key: Keypair,
+        initiative: Initiative,
+    ) -> Result<Self> {
+        let start_block = deployment_block::of(session, on_chain).await?;
+        let config = watcher_config(session, payee(session)?, start_block, initiative)?;
         let (watcher, handle) = Watcher::<RpcChain>::new(config, session.chain()?, ledger, key);
         let stop = CancellationToken::new();
         let task = tokio::spawn(watcher.run(stop.clone()));
@@ -114,24 +122,41 @@ impl Watching {
     }
 }
 
-fn watcher_config(session: &Session, payee: Address, initiative: Initiative) -> Result<WatcherConfig> {
+fn watcher_config(
+    session: &Session,
+    payee: Address,
+    start_block: u64,
+    initiative: Initiative,
+) -> Result<WatcherConfig> {
     let settings = &session.config()?.watcher;
     let network = &session.network;
     Ok(WatcherConfig {
         domain: network.domain(),
         registry: network.contracts.registry,
-        start_block: BlockNumber::new(network.start_block),
+        start_block: BlockNumber::new(start_block),
         payees: vec![(payee, network.token.address)],
         confirmations: confirmations(settings, network),
         // A command that waits for one claim doesn't have to be polite for long.
         poll_interval: match initiative {
-            Initiative::Own => Duration::from_millis(settings.poll_interval_millis.max(10)),
+            Initiative::Own => settings.poll_interval_millis.map_or_else(
+                || own_interval(network),
+                |milliseconds| Duration::from_millis(milliseconds.max(10)),
+            ),
             Initiative::Orders => poll_interval(network),
         },
         auto_claim: initiative == Initiative::Own,
         planner: planner(settings, network)?,
         fees: FeePolicy::default(),
     })
+}
+
+/// How often a watcher that runs for long looks at the chain when nobody chose.
+const fn own_interval(network: &Network) -> Duration {
+    if network.development {
+        Duration::from_millis(250)
+    } else {
+        Duration::from_secs(2)
+    }
 }
 
 /// How deep a block has to lie.

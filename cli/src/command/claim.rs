@@ -69,7 +69,7 @@ async fn claim_here(session: &Session, channels: Vec<ChannelId>, dry_run: bool) 
     let key = session.unlock()?;
     check_operator(&on_chain, payee(session)?, key.address()).await?;
     let ledger = session.open_store().await?;
-    let mut watching = Watching::start(session, ledger.clone(), key, Initiative::Orders)?;
+    let mut watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Orders).await?;
     let filter = ClaimFilter { payee: None, channels };
     let handle = watching.handle.clone();
     let answer = if dry_run {

@@ -152,7 +152,7 @@ impl Node {
                 "Billed {recovered} answers that the last run was interrupted in."
             ));
         }
-        let mut watching = Watching::start(session, ledger.clone(), key.clone(), Initiative::Own)?;
+        let mut watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
         // Serving on what the chain was before this node was off would serve channels that are closing.
         let handle = watching.handle.clone();
         watching.obey(handle.synced()).await?;

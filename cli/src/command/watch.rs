@@ -72,7 +72,7 @@ async fn prepare(session: &Session, payee: Address) -> Result<(lloom_ledger::Led
     check_operator(&on_chain, payee, operator).await?;
     let ledger = session.open_store().await?;
     let socket = ControlSocket::bind(&session.home.control_socket())?;
-    let watching = Watching::start(session, ledger.clone(), key, Initiative::Own)?;
+    let watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Own).await?;
     session.output.print(&Ready {
         ready: true,
         operator,

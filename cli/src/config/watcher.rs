@@ -8,8 +8,8 @@ use super::Decimal;
 pub struct WatcherSettings {
     /// What a claim publishes.
     pub publish: Publish,
-    /// How often the chain is asked for new blocks.
-    pub poll_interval_millis: u64,
+    /// How often the chain is asked for new blocks; two seconds where it is missing, less on development networks.
+    pub poll_interval_millis: Option<u64>,
     /// How deep a block must lie before deposits in it count; the network's own number where it is missing.
     pub confirmations: Option<u64>,
     /// A claim has to be worth this many times its fee.
@@ -43,7 +43,7 @@ impl Default for WatcherSettings {
     fn default() -> Self {
         Self {
             publish: Publish::default(),
-            poll_interval_millis: 2_000,
+            poll_interval_millis: None,
             confirmations: None,
             min_value_over_fee: 10,
             coin_price: None,

@@ -64,3 +64,32 @@ fn money_that_is_worth_something_has_no_faucet() {
     let ended = home.run(&["faucet", "--network", "base", "--json"]);
     assert_eq!((ended.code, &ended.failure()["kind"]), (8, &"refused".into()));
 }
+
+#[test]
+fn a_long_chain_is_followed_from_the_contracts_on() {
+    let devnet = Devnet::start();
+    let home = Home::client(&devnet.url);
+    home.json(&["faucet"]);
+    // The same chain, as a network that is none of development: its file doesn't say where the contracts begin.
+    let file = home.path().join("networks/long.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let token = format!("{:?}", lloom_bindings::dev_token_address());
+    let text = format!(
+        "chain_id = 31337\nrpc_urls = [\"http://127.0.0.1:1\"]\nconfirmations = 0\n[token]\naddress = \"{token}\"\nsymbol = \"LDEV\"\ndecimals = 6\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    devnet.call("anvil_mine", &json!(["0x40"]));
+    home.json(&["claim", "--network", "long"]);
+    let written = std::fs::read_to_string(&file).unwrap();
+    let start: u64 = written
+        .lines()
+        .find_map(|line| line.strip_prefix("start_block = "))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..20).contains(&start), "{written}");
+    assert!(
+        written.contains("127.0.0.1:1\""),
+        "a command's own endpoint isn't written down: {written}"
+    );
+}

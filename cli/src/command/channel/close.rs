@@ -65,7 +65,7 @@ pub async fn run(session: &Session, arguments: CloseArgs) -> Result {
             let key = session.unlock()?;
             check_operator(&on_chain, payee, key.address()).await?;
             let ledger = session.open_store().await?;
-            let mut watching = Watching::start(session, ledger.clone(), key, Initiative::Orders)?;
+            let mut watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Orders).await?;
             let handle = watching.handle.clone();
             let report = watching.obey(handle.close_channel(id)).await;
             if report.is_ok() {

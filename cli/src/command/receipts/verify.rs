@@ -223,7 +223,8 @@ async fn is_operator(session: &Session, domain: &Domain, payee: Address, operato
         return Err(Failure::new(
             Kind::Configuration,
             format!(
-                "whether {operator} may sign for {payee} is known on chain {} alone",
+                "whether {operator} may sign for {payee} is known beside the contract {} on chain {} alone",
+                domain.settlement(),
                 domain.chain_id()
             ),
         )
