@@ -10,5 +10,6 @@ mod bad_input;
 mod chain;
 mod harness;
 mod money;
+mod receipts;
 mod reference;
 mod setup;
