@@ -33,8 +33,8 @@ use crate::{
 pub async fn run(cli: Cli) -> Result {
     // These need no home, and those that serve stop in an orderly way of their own.
     match cli.command {
-        Command::Completions(arguments) => return completions::run(&arguments),
-        Command::ExitCodes => return exit_codes::run(cli.global.json),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::ExitCodes => exit_codes::run(cli.global.json),
         Command::Devnet(arguments) => return devnet::run(&Session::load(cli.global)?, arguments).await,
         Command::Node(command) => return node::run(&Session::load(cli.global)?, command).await,
         Command::Watch(arguments) => return watch::run(&Session::load(cli.global)?, arguments).await,

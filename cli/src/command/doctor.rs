@@ -149,10 +149,11 @@ pub async fn run(session: &Session, _arguments: DoctorArgs) -> Result {
     check_store(session, &mut checks).await;
     let on_chain = OnChain::new(session.chain()?, &session.network);
     let reachable = check_chain(session, &on_chain, &mut checks).await;
-    if reachable && let Some(address) = address {
-        if let Err(failure) = check_money(session, &on_chain, address, config, &mut checks).await {
-            checks.bad("money", &failure);
-        }
+    if reachable
+        && let Some(address) = address
+        && let Err(failure) = check_money(session, &on_chain, address, config, &mut checks).await
+    {
+        checks.bad("money", &failure);
     }
     if let Some(config) = config {
         check_executor(session, config, &mut checks).await;
