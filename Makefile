@@ -26,6 +26,11 @@ demo: $(NODE_MODULES) ## Run the main job: three clients buy from two executors,
 .PHONY: test
 test: lint test-contracts test-rust ## Run every check and every test
 
+.PHONY: devnet
+devnet: $(NODE_MODULES) ## Run a local development chain with everything deployed, until Ctrl-C
+	cargo build --release --package lloomctl
+	$(TARGET_DIR)/release/lloomctl devnet
+
 .PHONY: bench
 bench: bench-gas ## Measure gas and speed, print both next to their targets
 	cargo build --release --workspace --bin bench --bin stub-backend
