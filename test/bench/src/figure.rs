@@ -95,7 +95,7 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 /// All figures of a run, by topic.
 pub struct Report {
     output: PathBuf,
-    topics: Vec<(&'static str, Vec<Figure>)>,
+    figures: Vec<Figure>,
 }
 
 impl Report {
@@ -107,64 +107,63 @@ impl Report {
         fs::create_dir_all(&output).wrap_err_with(|| format!("making {}", output.display()))?;
         Ok(Self {
             output,
-            topics: Vec::new(),
+            figures: Vec::new(),
         })
     }
 
-    /// Adds a topic and writes its file.
+    /// Adds a topic, writes its file and prints it, with its methods below.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn add(&mut self, topic: &'static str, figures: Vec<Figure>) -> Result<()> {
+    pub fn add(&mut self, topic: &str, figures: Vec<Figure>) -> Result<()> {
         let path = self.output.join(format!("{topic}.json"));
         let json = serde_json::to_string_pretty(&figures)?;
         fs::write(&path, json + "\n").wrap_err_with(|| format!("writing {}", path.display()))?;
-        self.topics.push((topic, figures));
+        print(topic, &figures);
+        self.figures.extend(figures);
         Ok(())
     }
 
-    /// Prints all topics, each with its methods below.
-    pub fn print(&self) {
-        for (topic, figures) in &self.topics {
-            let mut table = Table::new();
-            table.load_preset(UTF8_BORDERS_ONLY);
-            table.set_header([*topic, "median", "unit", "target", "met"]);
-            for figure in figures {
-                let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-                table.add_row([
-                    Cell::new(&figure.name),
-                    number(shown(figure.value)),
-                    Cell::new(figure.unit),
-                    number(figure.target.map_or_else(String::new, |target| match target {
-                        Target::AtLeast(least) => format!("≥ {}", shown(least)),
-                        Target::AtMost(most) => format!("≤ {}", shown(most)),
-                    })),
-                    Cell::new(match figure.met {
-                        None => "",
-                        Some(true) => "yes",
-                        Some(false) => "MISSED",
-                    }),
-                ]);
-            }
-            println!("{table}");
-            let mut methods: Vec<&str> = figures.iter().map(|figure| figure.method.as_str()).collect();
-            methods.dedup();
-            for method in methods {
-                println!("  {method}");
-            }
-            println!();
-        }
-        let missed = self.topics.iter().flat_map(|(_, figures)| figures);
-        let missed: Vec<&str> = missed
-            .filter(|figure| figure.met == Some(false))
-            .map(|figure| figure.name.as_str())
-            .collect();
+    /// Says which targets are missed.
+    pub fn conclude(&self) {
+        let missed = self.figures.iter().filter(|figure| figure.met == Some(false));
+        let missed: Vec<&str> = missed.map(|figure| figure.name.as_str()).collect();
         if missed.is_empty() {
             println!("All targets are met.");
         } else {
             println!("Missed: {}.", missed.join("; "));
         }
     }
+}
+
+fn print(topic: &str, figures: &[Figure]) {
+    let mut table = Table::new();
+    table.load_preset(UTF8_BORDERS_ONLY);
+    table.set_header([topic, "median", "unit", "target", "met"]);
+    for figure in figures {
+        let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        table.add_row([
+            Cell::new(&figure.name),
+            number(shown(figure.value)),
+            Cell::new(figure.unit),
+            number(figure.target.map_or_else(String::new, |target| match target {
+                Target::AtLeast(least) => format!("≥ {}", shown(least)),
+                Target::AtMost(most) => format!("≤ {}", shown(most)),
+            })),
+            Cell::new(match figure.met {
+                None => "",
+                Some(true) => "yes",
+                Some(false) => "MISSED",
+            }),
+        ]);
+    }
+    println!("{table}");
+    let mut methods: Vec<&str> = figures.iter().map(|figure| figure.method.as_str()).collect();
+    methods.dedup();
+    for method in methods {
+        println!("  {method}");
+    }
+    println!();
 }
 
 /// A number as people read it: groups of three, and decimals only where they matter.

@@ -66,6 +66,6 @@ fn main() -> Result<()> {
             report.add(topic.name(), topic.measure()?)?;
         }
     }
-    report.print();
+    report.conclude();
     Ok(())
 }
