@@ -25,6 +25,8 @@ const STREAMS: [usize; 2] = [1, 50];
 struct Streamed {
     first_token: Duration,
     tokens: u32,
+    /// How often the executor refused it before.
+    refusals: u32,
 }
 
 /// What a run of several streams at once showed.
@@ -33,6 +35,7 @@ struct Run {
     /// The median of its streams.
     first_token: f64,
     tokens_per_second: f64,
+    refusals: u32,
 }
 
 /// Added time to the first token and lost throughput of paid streaming against the same backend called directly.
@@ -54,23 +57,35 @@ async fn compare(pace: Option<Duration>) -> Result<Vec<Figure>> {
         // The first answers open connections and channels, on both sides.
         run(streams, || direct.stream()).await?;
         run(streams, || paid.stream()).await?;
-        let (mut added, mut lost, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+        let mut measured = Measured::default();
         for _ in 0..RUNS {
             // In turn, so that both meet the same machine.
             let without = run(streams, || direct.stream()).await?;
             let with = run(streams, || paid.stream()).await?;
-            added.push((with.first_token - without.first_token) * 1_000.0);
-            lost.push((1.0 - with.tokens_per_second / without.tokens_per_second) * 100.0);
-            rates.push(with.tokens_per_second);
+            measured.added.push((with.first_token - without.first_token) * 1_000.0);
+            measured
+                .lost
+                .push((1.0 - with.tokens_per_second / without.tokens_per_second) * 100.0);
+            measured.rates.push(with.tokens_per_second);
+            measured.refusals.push(f64::from(with.refusals));
         }
-        figures.extend(figures_of(pace, streams, added, lost, rates));
+        figures.extend(figures_of(pace, streams, measured));
     }
     paid.stop().await;
     drop(backend);
     Ok(figures)
 }
 
-fn figures_of(pace: Option<Duration>, streams: usize, added: Vec<f64>, lost: Vec<f64>, rates: Vec<f64>) -> Vec<Figure> {
+/// A value a run.
+#[derive(Default)]
+struct Measured {
+    added: Vec<f64>,
+    lost: Vec<f64>,
+    rates: Vec<f64>,
+    refusals: Vec<f64>,
+}
+
+fn figures_of(pace: Option<Duration>, streams: usize, measured: Measured) -> Vec<Figure> {
     let plural = if streams == 1 { "stream" } else { "streams" };
     let speed = match pace {
         Some(pace) => format!("a token every {} ms", pace.as_millis()),
@@ -92,18 +107,21 @@ fn figures_of(pace: Option<Duration>, streams: usize, added: Vec<f64>, lost: Vec
             method.clone(),
         )
     };
-    let first_token = figure("added to the first token", added, "ms");
-    let throughput = figure("lost throughput", lost, "%");
-    let rate = figure("paid streaming", rates, "tokens/s");
+    let first_token = figure("added to the first token", measured.added, "ms");
+    let throughput = figure("lost throughput", measured.lost, "%");
+    let rate = figure("paid streaming", measured.rates, "tokens/s");
+    let refusals =
+        figure("asked again, held uncovered", measured.refusals, "requests").with_target(Target::AtMost(0.0));
     if pace.is_some() {
         return vec![
             first_token.with_target(Target::AtMost(5.0)),
             throughput.with_target(Target::AtMost(10.0)),
             rate,
+            refusals,
         ];
     }
     // No model is that fast: these show where the path itself ends, and have no target.
-    vec![first_token, rate]
+    vec![first_token, rate, refusals]
 }
 
 async fn run<F>(streams: usize, stream: impl Fn() -> F) -> Result<Run>
@@ -121,6 +139,7 @@ where
     Ok(Run {
         first_token: median(answers.iter().map(|answer| answer.first_token.as_secs_f64()).collect()),
         tokens_per_second: f64::from(tokens) / time.as_secs_f64(),
+        refusals: answers.iter().map(|answer| answer.refusals).sum(),
     })
 }
 

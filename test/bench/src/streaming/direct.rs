@@ -41,6 +41,7 @@ impl Direct {
         Ok(Streamed {
             first_token: first_token.ok_or_else(|| eyre!("the backend sent no token"))?,
             tokens,
+            refusals: 0,
         })
     }
 }

@@ -7,10 +7,10 @@ use lloom_ledger::{Ledger, NewChannel, StoreDeployment};
 use lloom_node::{
     BackendConfig, IncomingStreams, ModelOffer, Network, NetworkConfig, NetworkHandle, Offer,
     backend::Backend,
-    client::{ChatEvent, ChatRequest, Client, ClientConfig},
+    client::{ChatError, ChatEvent, ChatRequest, Client, ClientConfig},
     executor::{Executor, ExecutorConfig},
     network::NetworkName,
-    wire::Ending,
+    wire::{Ending, Refusal},
 };
 use lloom_receipts::{ModelHash, PricePerMillion, Prices, TokenAmount, TokenCount};
 use tempfile::TempDir;
@@ -21,6 +21,9 @@ use crate::documents::{Books, DEPOSIT, open_channels};
 
 /// How far the client pays ahead.
 pub const INCREMENT: u32 = 64;
+
+/// How often one answer is asked for again.
+const MAX_REFUSALS: u32 = 100;
 
 /// An executor and a client node with an open channel between them.
 pub struct Paid {
@@ -95,9 +98,21 @@ impl Paid {
         })
     }
 
-    /// Buys one answer, until both hold its receipt.
+    /// Buys one answer, until both hold its receipt. Asks again where the executor holds the request uncovered, as any
+    /// buyer would; the time goes on and the refusals are counted.
     pub async fn stream(&self) -> Result<Streamed> {
         let start = Instant::now();
+        let mut refusals = 0;
+        loop {
+            match self.attempt(start).await {
+                Ok(streamed) => return Ok(Streamed { refusals, ..streamed }),
+                Err(error) if is_uncovered(&error) && refusals < MAX_REFUSALS => refusals += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(&self, start: Instant) -> Result<Streamed> {
         let mut chat = self.client.chat(ChatRequest {
             peer: self.networks[0].peer_id(),
             offer: self.offer.clone(),
@@ -125,6 +140,7 @@ impl Paid {
                     return Ok(Streamed {
                         first_token: first_token.ok_or_else(|| eyre!("no token came"))?,
                         tokens: completion.usage().output.get(),
+                        refusals: 0,
                     });
                 }
             }
@@ -142,6 +158,13 @@ impl Paid {
             store.close().await;
         }
     }
+}
+
+fn is_uncovered(error: &eyre::Report) -> bool {
+    matches!(
+        error.downcast_ref::<ChatError>(),
+        Some(ChatError::Refused(Refusal::Uncovered { .. }))
+    )
 }
 
 fn offer(books: &Books, streams: usize) -> Offer {
