@@ -110,8 +110,10 @@ fn figures_of(pace: Option<Duration>, streams: usize, measured: Measured) -> Vec
     let first_token = figure("added to the first token", measured.added, "ms");
     let throughput = figure("lost throughput", measured.lost, "%");
     let rate = figure("paid streaming", measured.rates, "tokens/s");
-    let refusals =
-        figure("asked again, held uncovered", measured.refusals, "requests").with_target(Target::AtMost(0.0));
+    // The worst run, not the median: a refusal is a fault however rare.
+    let worst = measured.refusals.into_iter().fold(0.0, f64::max);
+    let refusals = figure("asked again, held uncovered, worst run", vec![worst], "requests");
+    let refusals = refusals.with_target(Target::AtMost(0.0));
     if pace.is_some() {
         return vec![
             first_token.with_target(Target::AtMost(5.0)),
