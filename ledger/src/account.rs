@@ -7,6 +7,7 @@ use crate::{
     Account, ChannelRecord, LedgerError,
     channel::{channel_columns, read_channel},
     column::{Column, Put as _, Read as _, sql},
+    packed::{Packed, packed_rows},
     session::Session,
 };
 
@@ -149,6 +150,25 @@ pub(crate) async fn find_standing(session: &mut Session, channel: ChannelId) -> 
     ))
     .put(channel);
     session.row(statement).await?.as_ref().map(read_standing).transpose()
+}
+
+/// The standings of several channels; those of which nothing is known are missing.
+pub(crate) async fn find_standings(
+    session: &mut Session,
+    channels: impl IntoIterator<Item = ChannelId>,
+) -> Result<Vec<Standing>, LedgerError> {
+    let mut asked = Packed::default();
+    for channel in channels {
+        asked.push(channel);
+    }
+    let statement = sql(concat!(
+        packed_rows!("?1", "32"),
+        "SELECT ",
+        standing_columns!(),
+        " FROM packed JOIN channels c ON c.id = substr(?1, at, 32) LEFT JOIN accounts a ON a.channel = c.id"
+    ))
+    .put(asked.into_bytes());
+    session.rows(statement).await?.iter().map(read_standing).collect()
 }
 
 /// `total + more`, or an error where a sound store can't come to.

@@ -1,19 +1,16 @@
 //! Bills, the receipts that link them, and what is read of both.
 
 use alloy::primitives::Address;
-use lloom_receipts::{
-    BillHash, ChannelId, Receipt, ReceiptHash, ReceiptHead, Signed, TokenAmount, UsageBill, Verified, Voucher,
-};
+use lloom_receipts::{ChannelId, Receipt, ReceiptHead, TokenAmount, UsageBill, Verified};
 
 use crate::{
-    Account, CommittedBill, InterruptedRequest, Ledger, LedgerError, Outcome, ServeError,
-    acceptance::{Admission, HeldVouchers, check_unbilled, find_served, judge, settled_volume},
-    account::{Side, Standing, find_standing, minus, plus, read_standing, standing_columns},
-    channel::channel_columns,
-    column::{Put as _, Read as _, sql},
+    Account, CommittedBill, InterruptedRequest, Ledger, LedgerError, ServeError,
+    acceptance::{check_unbilled, find_served, settled_volume},
+    account::{Side, find_standing, minus, plus},
+    column::{Put as _, sql},
     document::{
-        append_receipt, bill_columns, insert_bill, insert_voucher, newest_receipt, read_bill, read_receipt,
-        read_request, receipt_columns, request_columns,
+        bill_columns, insert_bill, newest_receipt, read_bill, read_receipt, read_request, receipt_columns,
+        request_columns,
     },
     session::Session,
     writer::Operation,
@@ -26,28 +23,6 @@ impl Ledger {
     /// [`ServeError`]: an unknown or waived request, a bill that charges more than the request allows.
     pub async fn commit_bill(&self, bill: UsageBill) -> Result<CommittedBill, ServeError> {
         self.submit(CommitBill { bill }).await
-    }
-
-    /// Records a receipt that goes on from the head and links a bill committed here, and its voucher. The very receipt
-    /// again is [`Outcome::AlreadyKnown`]; a voucher that adds nothing is passed over.
-    ///
-    /// # Errors
-    /// [`ServeError::DoesNotExtend`] carries the head, so that the client can go on from it.
-    pub async fn accept_receipt(
-        &self,
-        receipt: Receipt<Verified>,
-        voucher: Option<Signed<Voucher, Verified>>,
-    ) -> Result<Outcome, ServeError> {
-        // Hashed here, where callers run side by side, and not by the one writer.
-        let hash = receipt.receipt().hash();
-        let bill_hash = receipt.receipt().bill.hash();
-        self.submit(AcceptReceipt {
-            receipt,
-            voucher,
-            hash,
-            bill_hash,
-        })
-        .await
     }
 
     /// The end of the channel's chain of receipts; [`ReceiptHead::empty`] when it has none.
@@ -189,103 +164,6 @@ impl Operation for CommitBill {
         standing.store(session, Side::Serving).await?;
         insert_bill(session, &self.bill).await?;
         Ok(CommittedBill { bill: self.bill })
-    }
-}
-
-struct AcceptReceipt {
-    receipt: Receipt<Verified>,
-    voucher: Option<Signed<Voucher, Verified>>,
-    hash: ReceiptHash,
-    bill_hash: BillHash,
-}
-
-impl Operation for AcceptReceipt {
-    const NAME: &'static str = "accept a receipt";
-    type Output = Outcome;
-    type Error = ServeError;
-
-    /// One statement to read and one to write: this is the operation that executors do most.
-    async fn run(&self, session: &mut Session) -> Result<Outcome, ServeError> {
-        let receipt = self.receipt.receipt();
-        let Found {
-            mut standing,
-            same_sequence,
-            bill,
-            linked,
-            held,
-        } = self.find(session).await?;
-        let known = same_sequence == Some(self.hash);
-        if !known {
-            if standing.head.check_extends(receipt).is_err() {
-                let head = newest_receipt(session, receipt.channel).await?.map(Box::new);
-                return Err(ServeError::DoesNotExtend { head });
-            }
-            if bill != Some(self.bill_hash) {
-                return Err(ServeError::BillNotCommitted);
-            }
-            if linked {
-                return Err(ServeError::BillAlreadyLinked);
-            }
-        }
-        let voucher = match &self.voucher {
-            Some(voucher) if matches!(judge(&mut standing, voucher, held)?, Admission::New) => Some(voucher),
-            _ => None,
-        };
-        if known {
-            if let Some(voucher) = voucher {
-                standing.store(session, Side::Serving).await?;
-                insert_voucher(session, voucher).await?;
-            }
-            return Ok(Outcome::AlreadyKnown);
-        }
-        if receipt.cumulative_amount <= standing.deposit() {
-            standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
-        }
-        append_receipt(session, &self.receipt, self.hash, standing.account.authorized, voucher).await?;
-        Ok(Outcome::Recorded)
-    }
-}
-
-/// What a receipt and its voucher are judged by.
-struct Found {
-    standing: Standing,
-    same_sequence: Option<ReceiptHash>,
-    bill: Option<BillHash>,
-    linked: bool,
-    held: HeldVouchers,
-}
-
-impl AcceptReceipt {
-    async fn find(&self, session: &mut Session) -> Result<Found, ServeError> {
-        let receipt = self.receipt.receipt();
-        let statement = sql(concat!(
-            "SELECT ",
-            standing_columns!(),
-            ", (SELECT hash FROM receipts WHERE channel = ?1 AND sequence = ?2) AS same_sequence,
-               (SELECT hash FROM bills WHERE channel = ?1 AND request = ?3) AS bill,
-               EXISTS (SELECT 1 FROM receipts WHERE channel = ?1 AND request = ?3) AS linked,
-               (SELECT unusable IS NULL FROM vouchers WHERE channel = ?1 AND amount = ?4) AS known_voucher,
-               (SELECT amount FROM vouchers WHERE channel = ?1 AND unusable IS NULL AND amount <= c.confirmed_deposit
-                ORDER BY amount DESC LIMIT 1) AS best_voucher
-              FROM channels c LEFT JOIN accounts a ON a.channel = c.id WHERE c.id = ?1"
-        ))
-        .put(receipt.channel)
-        .put(receipt.sequence)
-        .put(receipt.bill.request)
-        .put_optional(self.voucher.as_ref().map(|voucher| voucher.document().amount));
-        let row = session.row(statement).await?.ok_or(ServeError::UnknownChannel)?;
-        let standing = read_standing(&row)?;
-        standing.check_side(Side::Serving)?;
-        Ok(Found {
-            standing,
-            same_sequence: row.read_optional("same_sequence")?,
-            bill: row.read_optional("bill")?,
-            linked: row.read("linked")?,
-            held: HeldVouchers {
-                known: row.read_optional("known_voucher")?,
-                best: row.read_optional("best_voucher")?,
-            },
-        })
     }
 }
 

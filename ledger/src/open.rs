@@ -16,10 +16,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     LedgerError,
     column::{Put as _, Read as _, sql},
+    group::{Group, Grouped},
     lock::StoreLock,
     migration::{self, APPLICATION_ID},
     session::Session,
-    writer::{Operation, Order, Pending, QUEUE_LIMIT, Writer},
+    writer::{Job, Operation, Order, Pending, QUEUE_LIMIT, Writer},
 };
 
 /// Connections for reading beside the writer.
@@ -141,7 +142,12 @@ impl Ledger {
 
         let readers = open_readers(path).await?;
         let (queue, orders) = mpsc::channel(QUEUE_LIMIT);
-        tokio::spawn(Writer::new(session, orders, lock).run());
+        Writer::new(session, orders, lock)
+            .start()
+            .map_err(|source| OpenError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
         Ok(Self::new(readers, Some(queue), *deployment))
     }
 
@@ -202,10 +208,21 @@ impl Ledger {
 
     /// Hands an operation to the writer and waits until it is durable, or refused.
     pub(crate) async fn submit<O: Operation + Sync>(&self, operation: O) -> Result<O::Output, O::Error> {
-        let queue = self.inner.queue.as_ref().ok_or(LedgerError::ReadOnly)?;
         let (job, answer) = Pending::new(operation);
-        queue.send(Order::Run(job)).await.map_err(|_| LedgerError::Closed)?;
+        self.enqueue(job).await?;
         answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// [`submit`](Self::submit) for operations that the writer does as a set with others of their kind.
+    pub(crate) async fn submit_grouped<O: Grouped>(&self, operation: O) -> Result<O::Output, O::Error> {
+        let (job, answer) = Group::new(operation);
+        self.enqueue(job).await?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    async fn enqueue(&self, job: Box<dyn Job>) -> Result<(), LedgerError> {
+        let queue = self.inner.queue.as_ref().ok_or(LedgerError::ReadOnly)?;
+        queue.send(Order::Run(job)).await.map_err(|_| LedgerError::Closed)
     }
 
     /// A session that reads what was committed when it began.

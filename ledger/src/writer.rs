@@ -4,8 +4,13 @@
 //! for all of them. An operation decides by reading before it writes, so one that is refused leaves nothing behind and
 //! does not disturb the others. If SQLite itself fails, the whole batch is rolled back and each operation runs alone.
 
+use std::{any::Any, io, thread};
+
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+};
 
 use crate::{
     LedgerError,
@@ -41,14 +46,30 @@ pub(crate) enum Order {
     Close(oneshot::Sender<()>),
 }
 
-/// An [`Operation`] with the caller that waits for it.
-pub(crate) trait Job: Send {
+/// An [`Operation`] with the caller that waits for it, or several of one kind.
+pub(crate) trait Job: Any + Send {
     /// Whether the transaction it ran in may be committed.
     fn attempt<'a>(&'a mut self, session: &'a mut Session) -> BoxFuture<'a, bool>;
     /// Tells the caller what the attempt found: its success is durable now.
     fn answer(self: Box<Self>);
     /// Tells the caller that nothing was recorded.
     fn fail(self: Box<Self>, error: LedgerError);
+
+    /// Takes in a job that queued up right after it, or gives it back when the two can't be done as one.
+    fn gather(&mut self, other: Box<dyn Job>) -> Option<Box<dyn Job>> {
+        Some(other)
+    }
+
+    /// Undoes [`gather`](Self::gather): the jobs it consists of, in order.
+    fn split(self: Box<Self>) -> Vec<Box<dyn Job>>;
+}
+
+/// Whether a transaction in which an operation came to `result` may be committed: it succeeded, or it left no trace.
+pub(crate) fn may_commit<T, E: Failure>(result: &Result<T, E>, session: &Session) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(error) => !session.wrote() && !matches!(error.ledger(), Some(LedgerError::Sql { .. })),
+    }
 }
 
 pub(crate) struct Pending<O: Operation> {
@@ -74,10 +95,7 @@ impl<O: Operation + Sync> Job for Pending<O> {
         Box::pin(async move {
             session.start(O::NAME);
             let result = self.operation.run(session).await;
-            let sound = match &result {
-                Ok(_) => true,
-                Err(error) => !session.wrote() && !matches!(error.ledger(), Some(LedgerError::Sql { .. })),
-            };
+            let sound = may_commit(&result, session);
             self.result = Some(result);
             sound
         })
@@ -93,9 +111,13 @@ impl<O: Operation + Sync> Job for Pending<O> {
     fn fail(self: Box<Self>, error: LedgerError) {
         let _ = self.caller.send(Err(error.into()));
     }
+
+    fn split(self: Box<Self>) -> Vec<Box<dyn Job>> {
+        vec![self]
+    }
 }
 
-/// What the writer task owns. The lock goes last.
+/// What the writer owns. The lock goes last.
 pub(crate) struct Writer {
     session: Session,
     queue: mpsc::Receiver<Order>,
@@ -108,14 +130,31 @@ impl Writer {
     }
 
     /// Works until it is told to close or the last handle is gone.
-    pub(crate) async fn run(mut self) {
+    ///
+    /// On a thread of its own: it sleeps and wakes with every statement, which takes less there than among the callers'
+    /// tasks, and does not wait for them.
+    pub(crate) fn start(self) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().build()?;
+        let thread = thread::Builder::new().name("lloom-ledger".to_owned());
+        thread.spawn(move || runtime.block_on(self.run()))?;
+        Ok(())
+    }
+
+    async fn run(mut self) {
         let mut closing = None;
         let mut orders = Vec::new();
         while closing.is_none() && self.queue.recv_many(&mut orders, BATCH_LIMIT).await > 0 {
-            let mut jobs = Vec::with_capacity(orders.len());
+            self.take_latecomers(&mut orders);
+            let mut jobs: Vec<Box<dyn Job>> = Vec::with_capacity(orders.len());
             for order in orders.drain(..) {
                 match order {
-                    Order::Run(job) => jobs.push(job),
+                    Order::Run(job) => {
+                        let apart = match jobs.last_mut() {
+                            Some(last) => last.gather(job),
+                            None => Some(job),
+                        };
+                        jobs.extend(apart);
+                    }
                     Order::Close(done) => {
                         // What is queued already is still done; what comes later is refused.
                         self.queue.close();
@@ -139,6 +178,22 @@ impl Writer {
         }
     }
 
+    /// Takes along what comes in while this thread lets others run, for as long as more comes each time. Callers who
+    /// were just answered are about to ask again, and a commit takes far longer than they do: without this, the first
+    /// of them has one for itself, and all others wait for it.
+    fn take_latecomers(&mut self, orders: &mut Vec<Order>) {
+        let mut before = 0;
+        while orders.len() > before && orders.len() < BATCH_LIMIT {
+            before = orders.len();
+            thread::yield_now();
+            while orders.len() < BATCH_LIMIT
+                && let Ok(order) = self.queue.try_recv()
+            {
+                orders.push(order);
+            }
+        }
+    }
+
     async fn run_batch(&mut self, jobs: Vec<Box<dyn Job>>) {
         let mut batches = vec![jobs];
         while let Some(mut batch) = batches.pop() {
@@ -150,13 +205,14 @@ impl Writer {
                 Err(failed) => {
                     // Refused when SQLite has rolled back by itself already; either way no transaction is open then.
                     let _ = self.session.control(sql("ROLLBACK")).await;
-                    match (batch.pop(), failed) {
-                        (Some(job), Failed::Operation) if batch.is_empty() => job.answer(),
-                        (Some(job), Failed::Transaction(error)) if batch.is_empty() => job.fail(error),
+                    let mut singly: Vec<_> = batch.into_iter().flat_map(|job| job.split()).collect();
+                    match (singly.pop(), failed) {
+                        (Some(job), Failed::Operation) if singly.is_empty() => job.answer(),
+                        (Some(job), Failed::Transaction(error)) if singly.is_empty() => job.fail(error),
                         (last, _) => {
-                            tracing::debug!(others = batch.len(), "a batch failed; its operations run one by one");
+                            tracing::debug!(others = singly.len(), "a batch failed; its operations run one by one");
                             // The last in goes first, so the order stays the callers'.
-                            batches.extend(last.into_iter().chain(batch.into_iter().rev()).map(|job| vec![job]));
+                            batches.extend(last.into_iter().chain(singly.into_iter().rev()).map(|job| vec![job]));
                         }
                     }
                 }
@@ -180,15 +236,19 @@ impl Writer {
             self.session.control(sql("ROLLBACK")).await?;
             return Ok(());
         }
-        let generation: i64 = self
+        // One round trip, and `rows` runs the statements to their end.
+        let counted = self
             .session
-            .row(sql("UPDATE store SET generation = generation + 1 RETURNING generation"))
-            .await?
+            .rows(sql(
+                "UPDATE store SET generation = generation + 1 RETURNING generation; COMMIT",
+            ))
+            .await?;
+        let generation: i64 = counted
+            .first()
             .ok_or(LedgerError::Inconsistent {
                 what: "it has no row that says what it is for",
             })?
             .read("generation")?;
-        self.session.control(sql("COMMIT")).await?;
         self.lock.record(generation);
         Ok(())
     }

@@ -5,6 +5,7 @@
 mod buying;
 mod chain;
 mod opening;
+mod receiving;
 mod restoring;
 mod serving;
 mod settling;
