@@ -152,6 +152,31 @@ CREATE TABLE receipts (
     FOREIGN KEY (channel, request) REFERENCES bills (channel, request)
 ) STRICT, WITHOUT ROWID;
 
+-- Buying: own receipts that were signed and then given up for others, with the bills they linked. Both signatures stand
+-- for ever, so they are kept; nothing counts them.
+CREATE TABLE withdrawn_receipts (
+    id                INTEGER PRIMARY KEY,
+    channel           BLOB NOT NULL REFERENCES accounts (channel),
+    sequence          BLOB NOT NULL CHECK (length(sequence) = 8),
+    hash              BLOB NOT NULL CHECK (length(hash) = 32),
+    previous          BLOB NOT NULL CHECK (length(previous) = 32),
+    cumulative_input  BLOB NOT NULL CHECK (length(cumulative_input) = 8),
+    cumulative_output BLOB NOT NULL CHECK (length(cumulative_output) = 8),
+    cumulative_amount BLOB NOT NULL CHECK (length(cumulative_amount) = 16),
+    request           BLOB NOT NULL REFERENCES requests (hash),
+    payer_signature   BLOB NOT NULL CHECK (length(payer_signature) = 65),
+    bill_signature    BLOB NOT NULL CHECK (length(bill_signature) = 65),
+    bill_hash         BLOB NOT NULL CHECK (length(bill_hash) = 32),
+    response_hash     BLOB NOT NULL CHECK (length(response_hash) = 32),
+    input             INTEGER NOT NULL,
+    output            INTEGER NOT NULL,
+    amount            BLOB NOT NULL CHECK (length(amount) = 16),
+    completed_at      BLOB NOT NULL CHECK (length(completed_at) = 8),
+    withdrawn_at      BLOB NOT NULL CHECK (length(withdrawn_at) = 8),
+    reason            TEXT NOT NULL
+) STRICT;
+CREATE INDEX withdrawn_receipts_of_channel ON withdrawn_receipts (channel, id);
+
 -- Buying: what requests begun in an hour cost, or may cost while they have no bill.
 CREATE TABLE spending (
     token    BLOB NOT NULL CHECK (length(token) = 20),

@@ -88,6 +88,17 @@ pub struct OwnRequestRecord {
     pub begun_at: UnixSeconds,
 }
 
+/// An own receipt that was taken back. It was signed all the same, and perhaps sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WithdrawnReceipt {
+    /// What was signed, by both sides.
+    pub receipt: Receipt<Verified>,
+    /// When it was taken back.
+    pub withdrawn_at: UnixSeconds,
+    /// Why.
+    pub reason: String,
+}
+
 /// How an executor did on one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {

@@ -123,7 +123,7 @@ mod writer;
 
 pub use buying::{
     Budget, BudgetLimit, BuyError, NewChannel, Observation, ObservedOutcome, OwnRequest, OwnRequestRecord,
-    QUALITY_WINDOW, Quality,
+    QUALITY_WINDOW, Quality, WithdrawnReceipt,
 };
 pub use chain::{Block, ChainEvent, ChainEventKind, ChannelState, PublishedUsage, SkipReason};
 pub use channel::{ChannelFilter, ChannelRecord};

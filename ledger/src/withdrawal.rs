@@ -1,9 +1,9 @@
 //! Taking back own receipts that the executor refused.
 
-use lloom_receipts::{ChannelId, ReceiptHead, RequestHash, TokenAmount};
+use lloom_receipts::{ChannelId, ReceiptHead, RequestHash, TokenAmount, UnixSeconds};
 
 use crate::{
-    BuyError, Ledger, LedgerError, Outcome,
+    BuyError, Ledger, LedgerError, Outcome, WithdrawnReceipt,
     account::{Side, minus, plus},
     budget::{release, spend},
     column::{Put as _, Read as _, sql},
@@ -15,20 +15,53 @@ use crate::{
 
 impl Ledger {
     /// Takes back the own receipts after the last confirmed one: the executor has refused them, because it holds others
-    /// with the own signature in their place. Their requests are without a receipt again, to be linked anew.
+    /// with the own signature in their place. Their requests are without a receipt again, to be linked anew; what was
+    /// signed stays on record, in [`withdrawn_receipts`](Self::withdrawn_receipts).
     ///
     /// Should the executor keep a copy all the same, nothing is lost: both chains are cumulative, and what counts is the
     /// higher total, not their sum.
     ///
     /// # Errors
     /// [`BuyError::UnknownChannel`].
-    pub async fn withdraw_receipts(&self, channel: ChannelId) -> Result<Outcome, BuyError> {
-        self.submit(WithdrawReceipts { channel }).await
+    pub async fn withdraw_receipts(
+        &self,
+        channel: ChannelId,
+        reason: String,
+        now: UnixSeconds,
+    ) -> Result<Outcome, BuyError> {
+        self.submit(WithdrawReceipts { channel, reason, now }).await
+    }
+
+    /// The own receipts of the channel that were taken back, in the order in which they were.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn withdrawn_receipts(&self, channel: ChannelId) -> Result<Vec<WithdrawnReceipt>, LedgerError> {
+        let statement = sql(concat!(
+            "SELECT ",
+            receipt_columns!(),
+            ", w.withdrawn_at, w.reason
+              FROM withdrawn_receipts w JOIN withdrawn_receipts p ON p.id = w.id JOIN withdrawn_receipts b ON b.id = w.id
+              WHERE w.channel = ?1 ORDER BY w.id"
+        ))
+        .put(channel);
+        let rows = self.snapshot("list withdrawn receipts").await?.rows(statement).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(WithdrawnReceipt {
+                    receipt: read_receipt(row)?,
+                    withdrawn_at: row.read("withdrawn_at")?,
+                    reason: row.read("reason")?,
+                })
+            })
+            .collect()
     }
 }
 
 struct WithdrawReceipts {
     channel: ChannelId,
+    reason: String,
+    now: UnixSeconds,
 }
 
 impl Operation for WithdrawReceipts {
@@ -41,7 +74,7 @@ impl Operation for WithdrawReceipts {
         let confirmed = standing.confirmed_sequence;
         let rows = session
             .rows(
-                sql("SELECT request FROM receipts WHERE channel = ?1 AND sequence > ?2")
+                sql("SELECT request FROM receipts WHERE channel = ?1 AND sequence > ?2 ORDER BY sequence")
                     .put(self.channel)
                     .put(confirmed),
             )
@@ -65,15 +98,29 @@ impl Operation for WithdrawReceipts {
         standing.head = head_at(session, self.channel, confirmed).await?;
 
         standing.store(session, Side::Buying).await?;
+        session
+            .write(
+                sql(
+                    "INSERT INTO withdrawn_receipts (channel, sequence, hash, previous, cumulative_input,
+                         cumulative_output, cumulative_amount, request, payer_signature, bill_signature, bill_hash,
+                         response_hash, input, output, amount, completed_at, withdrawn_at, reason)
+                     SELECT p.channel, p.sequence, p.hash, p.previous, p.cumulative_input, p.cumulative_output,
+                            p.cumulative_amount, p.request, p.payer_signature, p.bill_signature, b.hash,
+                            b.response_hash, b.input, b.output, b.amount, b.completed_at, ?3, ?4
+                     FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
+                     WHERE p.channel = ?1 AND p.sequence > ?2 ORDER BY p.sequence;
+                     DELETE FROM receipts WHERE channel = ?1 AND sequence > ?2",
+                )
+                .put(self.channel)
+                .put(confirmed)
+                .put(self.now)
+                .put(self.reason.clone()),
+            )
+            .await?;
         let token = standing.channel.parameters.token;
         for (hash, request, amount) in withdrawn {
             session
-                .write(
-                    sql("DELETE FROM receipts WHERE channel = ?1 AND request = ?2;
-                         DELETE FROM bills WHERE channel = ?1 AND request = ?2")
-                    .put(self.channel)
-                    .put(hash),
-                )
+                .write(sql("DELETE FROM bills WHERE request = ?1").put(hash))
                 .await?;
             let document = request.request.document();
             let (operator, begun_at) = (document.operator, request.begun_at);

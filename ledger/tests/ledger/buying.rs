@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use lloom_ledger::{
     Account, Budget, BudgetLimit, BuyError, Ledger, Observation, ObservedOutcome, Outcome, OwnRequest, Quality,
+    WithdrawnReceipt,
 };
-use lloom_receipts::{ReceiptHead, RequestHash, TokenAmount, UnixSeconds};
+use lloom_receipts::{Receipt, ReceiptHead, RequestHash, TokenAmount, UnixSeconds, Verified};
 
 use crate::world::{Home, NOW, Pair, amount, mine, salt};
 
@@ -292,6 +293,85 @@ async fn a_restored_client_adopts_the_newer_head() {
     ledger.link(third, None).await.unwrap();
     let purchases = ledger.purchases(channel).await.unwrap();
     assert_eq!((purchases.linked, purchases.billed), (amount(210), amount(210)));
+}
+
+#[tokio::test]
+async fn withdrawn_receipts_stay_on_record() {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (home, ledger) = buying(&pair, 50_000).await;
+    let mut head = ReceiptHead::empty(channel);
+    let mut signed = Vec::new();
+    for (nonce, billed) in [(1, 60), (2, 70), (3, 80)] {
+        ledger
+            .begin_request(own(&pair, nonce, Some(u128::from(nonce) * 100), 100))
+            .await
+            .unwrap();
+        let receipt = pair.link(&head, pair.bill(nonce, billed));
+        ledger.link(receipt.clone(), None).await.unwrap();
+        head = ReceiptHead::at(receipt.receipt());
+        signed.push(receipt);
+    }
+    ledger.confirm_receipt(channel, 1).await.unwrap();
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(210));
+    assert!(ledger.withdrawn_receipts(channel).await.unwrap().is_empty());
+
+    let withdraw = async || {
+        let reason = "the executor holds others".to_owned();
+        ledger.withdraw_receipts(channel, reason, NOW).await.unwrap()
+    };
+    assert_eq!(withdraw().await, Outcome::Recorded);
+    assert_eq!(withdraw().await, Outcome::AlreadyKnown);
+    let withdrawn = |receipt: &Receipt<Verified>| WithdrawnReceipt {
+        receipt: receipt.clone(),
+        withdrawn_at: NOW,
+        reason: "the executor holds others".to_owned(),
+    };
+    let mut on_record = vec![withdrawn(&signed[1]), withdrawn(&signed[2])];
+    assert_eq!(ledger.withdrawn_receipts(channel).await.unwrap(), on_record);
+    assert_eq!(ledger.receipts(channel, 0, 10).await.unwrap(), signed[..1]);
+    assert_eq!(
+        ledger.head(channel).await.unwrap(),
+        ReceiptHead::at(signed[0].receipt())
+    );
+    // Both requests may cost their maximum again.
+    assert_eq!(
+        ledger.spent_since(pair.token, NOW).await.unwrap(),
+        amount(60 + 2 * MAXIMUM)
+    );
+    let open = Account {
+        authorized: amount(300),
+        spent: amount(60 + 2 * 100),
+        billed: amount(60),
+        linked: amount(60),
+    };
+    assert_eq!(ledger.purchases(channel).await.unwrap(), open);
+    assert_eq!(ledger.unbilled_requests(channel).await.unwrap().len(), 2);
+
+    // The executor's own continuation is adopted, and the requests are linked behind it, in another order.
+    let theirs = pair.link(&ReceiptHead::at(signed[0].receipt()), pair.bill(9, 50));
+    ledger.adopt_head(theirs.clone()).await.unwrap();
+    let third = pair.link(&ReceiptHead::at(theirs.receipt()), pair.bill(3, 80));
+    ledger.link(third.clone(), None).await.unwrap();
+    let second = pair.link(&ReceiptHead::at(third.receipt()), pair.bill(2, 70));
+    ledger.link(second.clone(), None).await.unwrap();
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(210));
+    let linked = ledger.purchases(channel).await.unwrap();
+    assert_eq!(
+        (linked.spent, linked.billed, linked.linked),
+        (amount(260), amount(260), amount(260))
+    );
+
+    // One request can be withdrawn more than once.
+    assert_eq!(withdraw().await, Outcome::Recorded);
+    on_record.extend([withdrawn(&third), withdrawn(&second)]);
+    ledger.close().await;
+    let ledger = home.open().await;
+    assert_eq!(ledger.withdrawn_receipts(channel).await.unwrap(), on_record);
+    assert_eq!(
+        ledger.receipts(channel, 0, 10).await.unwrap(),
+        vec![signed[0].clone(), theirs]
+    );
 }
 
 #[tokio::test]

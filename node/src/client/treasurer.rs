@@ -13,7 +13,10 @@ use lloom_receipts::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::purse::{Exhausted, Purse};
+use super::{
+    now,
+    purse::{Exhausted, Purse},
+};
 
 /// Orders that wait at most.
 const QUEUE: usize = 256;
@@ -273,7 +276,8 @@ impl Task {
 
     async fn adopt(&mut self, head: Receipt<Verified>, refused: bool) -> Result<(), TreasurerError> {
         if refused {
-            self.ledger.withdraw_receipts(self.channel).await?;
+            let reason = format!("the executor holds receipt {} instead", head.receipt().hash());
+            self.ledger.withdraw_receipts(self.channel, reason, now()).await?;
         }
         self.ledger.adopt_head(head).await?;
         // What the executor holds is told anew by the next frames.
