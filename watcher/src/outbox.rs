@@ -1,11 +1,11 @@
 use std::time::{Duration, SystemTime};
 
 use alloy::primitives::{Address, U256};
-use lloom_ledger::{Finish, Ledger, Purpose};
-use lloom_receipts::{Keypair, UnixSeconds};
+use lloom_ledger::{ApplyError, Finish, Ledger, ObligationPolicy, Purpose};
+use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
 
 use crate::{
-    chain::{Call, CallOutcome, Chain, MinedTransaction},
+    chain::{Call, CallOutcome, Chain, ChainError, MinedTransaction},
     fees::FeePolicy,
     sender::{Heights, Order, SendError, Sender, SentTransaction, find_transaction},
 };
@@ -109,6 +109,7 @@ impl<C: Chain> Outbox<C> {
     /// # Errors
     /// [`SendError`]; then nothing was sent, and nothing will be.
     pub async fn send(&self, call: Call) -> Result<SentTransaction, SendError> {
+        self.check_chain().await?;
         let gas_limit = with_margin(self.gas(&call).await?);
         let order = Order {
             call,
@@ -148,8 +149,9 @@ impl<C: Chain> Outbox<C> {
     /// transaction looks after them too.
     ///
     /// # Errors
-    /// [`SendError`] when the chain or the store fails.
+    /// [`SendError`] when the chain or the store fails, or they don't belong together.
     pub async fn resume(&self) -> Result<(), SendError> {
+        self.check_chain().await?;
         self.sender.rebroadcast_all(now()).await
     }
 
@@ -160,7 +162,44 @@ impl<C: Chain> Outbox<C> {
         }
     }
 
+    /// Refuses a chain that is not the store's. One that began anew under the same id would be sent everything the
+    /// other had confirmed: from its side, all of that is gone.
+    async fn check_chain(&self) -> Result<(), SendError> {
+        let stored = self.ledger.newest_blocks(u32::MAX).await?;
+        let Some(oldest) = stored.last() else {
+            return self.anchor().await;
+        };
+        // The first block, or one deeper than forks reach.
+        match self.chain.block(oldest.number).await? {
+            Some(block) if block.hash == oldest.hash => Ok(()),
+            _ => Err(SendError::OtherChain { block: oldest.number }),
+        }
+    }
+
+    /// Records the chain's first block in a store that knows none, as a watcher's follower does.
+    async fn anchor(&self) -> Result<(), SendError> {
+        // A store may have sent before it recorded blocks.
+        if let Some((hash, block)) = self.sender.newest_mined().await?
+            && self.chain.transaction_receipt(hash).await?.is_none()
+        {
+            return Err(SendError::OtherChain { block });
+        }
+        let first = BlockNumber::new(0);
+        let genesis = self.chain.block(first).await?.ok_or(ChainError::Malformed {
+            operation: "eth_getBlockByNumber",
+            reason: String::from("the first block is missing"),
+        })?;
+        let policy = ObligationPolicy::default();
+        match self.ledger.apply_blocks(vec![genesis], Vec::new(), first, policy).await {
+            Ok(_) => Ok(()),
+            Err(ApplyError::Ledger(error)) => Err(error.into()),
+            // Another process has recorded another first block in the meantime.
+            Err(_) => Err(SendError::OtherChain { block: first }),
+        }
+    }
+
     async fn advance(&self) -> Result<(), SendError> {
+        self.check_chain().await?;
         let head = self.chain.head().await?;
         let depth = head.number.below(self.confirmations);
         let confirmed = match self.chain.block(depth).await? {
@@ -177,3 +216,6 @@ impl<C: Chain> Outbox<C> {
 fn now() -> UnixSeconds {
     UnixSeconds::from(SystemTime::now())
 }
+
+#[cfg(test)]
+mod tests;

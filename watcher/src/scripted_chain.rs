@@ -107,6 +107,10 @@ impl ScriptedChain {
         self.script().receipts.insert(receipt.hash, receipt);
     }
 
+    pub(crate) fn forget_receipts(&self) {
+        self.script().receipts.clear();
+    }
+
     pub(crate) fn set_nonces(&self, pending: u64, at_blocks: &[(B256, u64)]) {
         self.script().nonces = (pending, at_blocks.iter().copied().collect());
     }

@@ -9,7 +9,7 @@ use alloy::primitives::{Address, B256, U256};
 use lloom_ledger::{
     Block, Finish, Ledger, LedgerError, NewTransaction, Purpose, SettleError, TransactionId, TransactionRecord,
 };
-use lloom_receipts::{Keypair, UnixSeconds};
+use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -97,6 +97,12 @@ pub enum SendError {
     /// The store refuses the transaction.
     #[error("the store refuses the transaction")]
     Settle(#[source] SettleError),
+    /// The store was written for another chain of the same id, such as a development chain before it was started anew.
+    #[error("the store was written for another chain: this one does not have what the store knows of block {block}")]
+    OtherChain {
+        /// A block that the store knows, or in which a transaction of the store was final.
+        block: BlockNumber,
+    },
     /// A stored transaction is damaged.
     #[error(transparent)]
     Unreadable(#[from] UnreadableTransaction),
@@ -145,6 +151,17 @@ impl<C: Chain> Sender<C> {
 
     pub(crate) fn account(&self) -> Address {
         self.shared.key.address()
+    }
+
+    /// The newest transaction of this key that is in a final block, and that block.
+    pub(crate) async fn newest_mined(&self) -> Result<Option<(B256, BlockNumber)>, LedgerError> {
+        let recent = self.shared.ledger.transactions(RECENT_TRANSACTIONS).await?;
+        let own = recent.into_iter().filter(|record| record.from == self.account());
+        let mined = own.filter_map(|record| match record.finish {
+            Some(Finish::Mined { block, .. }) => Some((record.hash, block)),
+            _ => None,
+        });
+        Ok(mined.max_by_key(|(_, block)| *block))
     }
 
     /// Signs, stores and broadcasts, in this order. Once this returns, the transaction is sent until its fate is known,

@@ -1,0 +1,131 @@
+use lloom_ledger::StoreDeployment;
+
+use super::*;
+use crate::scripted_chain::ScriptedChain;
+
+const CONFIRMATIONS: u64 = 2;
+
+struct Fixture {
+    chain: ScriptedChain,
+    ledger: Ledger,
+    _directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let deployment = StoreDeployment {
+            chain_id: 31_337,
+            escrow: Address::repeat_byte(1),
+            settlement: Address::repeat_byte(2),
+        };
+        let ledger = Ledger::open(&directory.path().join("lloom.db"), &deployment)
+            .await
+            .unwrap();
+        Self {
+            chain: ScriptedChain::with_blocks(10),
+            ledger,
+            _directory: directory,
+        }
+    }
+
+    fn outbox(&self) -> Outbox<ScriptedChain> {
+        let key = Keypair::from_secret([9; 32]).unwrap();
+        Outbox::new(
+            self.chain.clone(),
+            self.ledger.clone(),
+            key,
+            31_337,
+            FeePolicy::default(),
+            CONFIRMATIONS,
+            Duration::from_millis(1),
+        )
+    }
+
+    /// Sends a transaction and sees it become final, without a look at which chain this is.
+    async fn settle_one(&self) {
+        let sender = self.outbox().sender;
+        let order = Order {
+            call: call(),
+            gas_limit: 21_000,
+            purpose: Purpose::Other,
+            deadline: None,
+        };
+        let sent = sender.submit(order, now()).await.unwrap();
+        let head = self.chain.head().await.unwrap();
+        let confirmed = self.chain.block(BlockNumber::new(8)).await.unwrap().unwrap();
+        self.chain.set_receipt(MinedTransaction {
+            hash: sent.hash,
+            block: confirmed.number,
+            block_hash: confirmed.hash,
+            succeeded: true,
+            gas_used: 21_000,
+            gas_price: 11,
+            logs: Vec::new(),
+        });
+        self.chain.set_nonces(1, &[(confirmed.hash, 1), (head.hash, 1)]);
+        let finished = sender.advance(Heights { head, confirmed }, now(), |_| None).await;
+        assert_eq!(finished.unwrap().len(), 1);
+    }
+
+    /// Starts the chain anew, and lets it grow longer than it was.
+    async fn restart(&self) {
+        self.chain.fork(11);
+        for _ in 0..=20 {
+            self.chain.mine(Vec::new());
+        }
+        self.chain.forget_receipts();
+        self.chain.set_nonces(0, &[]);
+    }
+
+    async fn assert_sends_nothing(&self, block: u64) {
+        let stored = self.ledger.transactions(10).await.unwrap().len();
+        let broadcasts = self.chain.broadcasts().len();
+        let outbox = self.outbox();
+        let expected = BlockNumber::new(block);
+        let resumed = outbox.resume().await;
+        assert!(matches!(resumed, Err(SendError::OtherChain { block }) if block == expected));
+        let sent = outbox.send(call()).await;
+        assert!(matches!(sent, Err(SendError::OtherChain { block }) if block == expected));
+        assert_eq!(self.ledger.transactions(10).await.unwrap().len(), stored);
+        assert_eq!(self.chain.broadcasts().len(), broadcasts);
+    }
+}
+
+fn call() -> Call {
+    Call::transfer(Address::repeat_byte(3), U256::from(1))
+}
+
+#[tokio::test]
+async fn a_chain_that_began_anew_is_sent_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.settle_one().await;
+    let waiting = fixture.outbox().send(call()).await.unwrap();
+    fixture.restart().await;
+    fixture.assert_sends_nothing(0).await;
+    // Nor by a process that was waiting meanwhile.
+    let confirmed = fixture.outbox().confirm(&waiting).await;
+    assert!(matches!(confirmed, Err(SendError::OtherChain { .. })), "{confirmed:?}");
+    assert_eq!(fixture.chain.broadcasts().len(), 2);
+}
+
+#[tokio::test]
+async fn a_store_without_blocks_knows_its_chain_by_its_transactions() {
+    let fixture = Fixture::new().await;
+    fixture.settle_one().await;
+    fixture.restart().await;
+    fixture.assert_sends_nothing(8).await;
+}
+
+#[tokio::test]
+async fn a_reorg_does_not_make_a_chain_another_one() {
+    let fixture = Fixture::new().await;
+    fixture.settle_one().await;
+    fixture.outbox().resume().await.unwrap();
+    fixture.chain.fork(8);
+    for _ in 0..10 {
+        fixture.chain.mine(Vec::new());
+    }
+    fixture.outbox().resume().await.unwrap();
+    fixture.outbox().send(call()).await.unwrap();
+}
