@@ -249,11 +249,18 @@ impl Answer {
     }
 
     /// Lets a held event leave uncovered, if it alone is larger than an increment and the client has paid everything
-    /// before it. Says whether it did.
+    /// before it and the increment that may be asked ahead. Says whether it did.
     pub(super) fn overshoot(&mut self) -> bool {
-        let paid = self.acknowledged.usage.output == self.usage.output && self.sent.usage == self.usage;
+        let before = self.usage.output;
+        let received = self.acknowledged.usage.output == before && self.sent.usage == self.usage;
+        // One increment ahead of what came is all that a client pays. Acknowledging without paying earns nothing.
+        let ahead = before.saturating_add(self.increment).min(self.request.max_output);
+        let paid = received && self.reserved >= ahead;
         let limit = self.reserved.saturating_add(TokenCount::new(MAX_OVERSHOOT));
-        match self.held.take_if(|event| paid && event.output <= limit) {
+        match self
+            .held
+            .take_if(|event| paid && event.output > ahead && event.output <= limit)
+        {
             Some(event) => {
                 self.release(event);
                 true

@@ -300,3 +300,30 @@ async fn a_voucher_on_one_stream_moves_another() {
     }
     assert_eq!(starving.next().await, ExecutorFrame::Recorded { sequence: 1 });
 }
+
+#[tokio::test]
+async fn acknowledging_without_a_voucher_buys_nothing() {
+    let world = World::with(|executor, _, _| executor.voucher_timeout = Duration::from_millis(300)).await;
+    let mut wire = world.dial();
+    let request = world.infer(1, json!({"tokens": 390})).await;
+    wire.send(ClientFrame::Infer(Box::new(request))).await;
+    assert_eq!(wire.next().await, ExecutorFrame::Accepted);
+    let mut received_bytes = 0;
+    let billed = loop {
+        match wire.next().await {
+            ExecutorFrame::Chunk { usage, data } => {
+                received_bytes += data.len() as u64;
+                wire.send(ClientFrame::Voucher {
+                    voucher: None,
+                    received_bytes,
+                    received: usage,
+                })
+                .await;
+            }
+            ExecutorFrame::NeedVoucher { .. } => {}
+            ExecutorFrame::Bill { bill, .. } => break bill.document().usage,
+            other => panic!("unexpected: {other:?}"),
+        }
+    };
+    assert!(billed.output.get() <= INCREMENT, "served {billed:?} on one increment");
+}

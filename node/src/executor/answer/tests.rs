@@ -187,6 +187,23 @@ fn an_event_larger_than_an_increment_leaves_when_all_before_it_is_paid() {
 }
 
 #[test]
+fn acknowledging_without_paying_lets_nothing_leave() {
+    let mut answer = answer();
+    answer.take_event(b"a", count(10)).unwrap();
+    answer.take_event(b"b", count(11)).unwrap();
+    let (data, usage) = chunk(&mut answer);
+    answer.acknowledge(data.len() as u64, usage).unwrap();
+    assert!(!answer.overshoot(), "a small event is no reason");
+
+    let mut answer = self::answer();
+    answer.take_event(b"a", count(10)).unwrap();
+    answer.take_event(b"large", count(30)).unwrap();
+    let (data, usage) = chunk(&mut answer);
+    answer.acknowledge(data.len() as u64, usage).unwrap();
+    assert!(!answer.overshoot(), "the increment ahead is not paid");
+}
+
+#[test]
 fn announces_the_final_usage_in_a_last_chunk() {
     let mut answer = answer();
     answer.take_event(b"a", count(3)).unwrap();
