@@ -16,7 +16,13 @@ mod refuse;
 mod running;
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use alloy::primitives::Address;
 use lloom_ledger::{ExposurePolicy, Ledger, Progress, ServeError};
@@ -75,6 +81,7 @@ struct Shared {
     places: Arc<Semaphore>,
     coverage: Arc<Coverage>,
     draining: CancellationToken,
+    chain_out_of_sight: AtomicBool,
 }
 
 impl Executor {
@@ -100,6 +107,7 @@ impl Executor {
                 places,
                 coverage: Arc::default(),
                 draining: CancellationToken::new(),
+                chain_out_of_sight: AtomicBool::new(false),
             }),
         }
     }
@@ -144,6 +152,17 @@ impl Executor {
     /// their bills. Streams end by themselves then.
     pub fn drain(&self) {
         self.shared.draining.cancel();
+    }
+
+    /// Says whether the chain is being followed. While it isn't, requests are refused: a payer may be closing its
+    /// channel, and what is served on it then might come too late to be claimed.
+    pub fn set_chain_in_sight(&self, in_sight: bool) {
+        let was_out = self.shared.chain_out_of_sight.swap(!in_sight, Ordering::Relaxed);
+        match (was_out, in_sight) {
+            (false, false) => tracing::error!("the chain is out of sight; refusing requests until it is back"),
+            (true, true) => tracing::info!("the chain is back in sight; serving again"),
+            _ => {}
+        }
     }
 
     /// Answers that are running now.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use alloy::primitives::Address;
@@ -14,7 +14,7 @@ use lloom_node::{
     Secret,
     executor::{Executor, ExecutorConfig},
 };
-use lloom_receipts::{Keypair, ModelHash, PricePerMillion, Prices, TokenCount};
+use lloom_receipts::{Keypair, ModelHash, PricePerMillion, Prices, TokenCount, UnixSeconds};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -31,6 +31,12 @@ use crate::{
 
 /// How long running answers may take to end once the node was told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(15);
+
+/// How long the watcher may see nothing of the chain before requests are refused. A close that is asked for meanwhile has
+/// to be seen with most of the grace period left.
+const MAX_CHAIN_SILENCE: Duration = Duration::from_secs(300);
+/// How often that is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Commands of `node`.
 #[derive(Debug, Subcommand)]
@@ -192,12 +198,20 @@ impl Node {
         })
     }
 
+    /// Whether the watcher has finished a look at the chain lately.
+    fn sees_chain(&self) -> bool {
+        let now = UnixSeconds::from(SystemTime::now());
+        let last_progress = self.watching.handle.status().borrow().last_progress;
+        last_progress.is_some_and(|at| now.since(at) <= MAX_CHAIN_SILENCE)
+    }
+
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {
         let mut streams = JoinSet::new();
         let orders = self
             .socket
             .serve(self.watching.handle.clone(), session.network.token.clone());
         tokio::pin!(orders, stop);
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
         let result = loop {
             tokio::select! {
                 biased;
@@ -208,6 +222,7 @@ impl Node {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
                 () = &mut orders => {}
+                _ = look.tick() => self.executor.set_chain_in_sight(self.sees_chain()),
                 Some(_) = streams.join_next() => {}
                 Some(incoming) = self.incoming.next() => {
                     let executor = self.executor.clone();

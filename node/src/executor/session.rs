@@ -1,4 +1,4 @@
-use std::future::pending;
+use std::{future::pending, sync::atomic::Ordering};
 
 use alloy::primitives::Address;
 use futures::FutureExt as _;
@@ -256,6 +256,9 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         }
         if shared.draining.is_cancelled() {
             return Err(Refusal::ShuttingDown);
+        }
+        if shared.chain_out_of_sight.load(Ordering::Relaxed) {
+            return Err(Refusal::ChainOutOfSight);
         }
         let channel = infer.request.document().channel;
         let salt = infer.salt;

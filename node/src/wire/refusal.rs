@@ -252,6 +252,9 @@ pub enum Refusal {
         /// From when on it does.
         until: UnixSeconds,
     },
+    /// This node has lost sight of the chain: it could not know if the channel is closing.
+    #[error("this node can't see the chain at the moment")]
+    ChainOutOfSight,
     /// This node is about to stop.
     #[error("this node is shutting down")]
     ShuttingDown,

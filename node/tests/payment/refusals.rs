@@ -614,3 +614,17 @@ impl ClientEnd {
         self.writer.get_mut().flush().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn nothing_is_served_while_the_chain_is_out_of_sight() {
+    let world = World::new().await;
+    let mut wire = world.dial();
+    world.executor.set_chain_in_sight(false);
+    let blind = world.infer(1, json!({})).await;
+    assert_eq!(refusal(&mut wire, infer(blind)).await, Refusal::ChainOutOfSight);
+
+    world.executor.set_chain_in_sight(true);
+    let again = world.infer(1, json!({})).await;
+    wire.send(infer(again)).await;
+    assert_eq!(wire.next().await, ExecutorFrame::Accepted);
+}
