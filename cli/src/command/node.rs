@@ -198,11 +198,11 @@ impl Node {
         })
     }
 
-    /// Whether the watcher has finished a look at the chain lately.
+    /// Whether the watcher has finished a look at the chain lately. It was in step when serving began.
     fn sees_chain(&self) -> bool {
         let now = UnixSeconds::from(SystemTime::now());
         let last_progress = self.watching.handle.status().borrow().last_progress;
-        last_progress.is_some_and(|at| now.since(at) <= MAX_CHAIN_SILENCE)
+        last_progress.is_none_or(|at| now.since(at) <= MAX_CHAIN_SILENCE)
     }
 
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {
