@@ -9,6 +9,7 @@ mod cli;
 mod command;
 mod config;
 mod control;
+mod date;
 mod deployment_block;
 mod failure;
 mod home;

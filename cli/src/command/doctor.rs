@@ -431,6 +431,7 @@ async fn check_peers(session: &Session, config: &Config, checks: &mut Checks) {
             "no executor can be found",
             "config.toml's `bootstrap` names peers to meet others through; `chat --executor <multiaddress>` needs none",
         ),
+        Ok(executors) if executors.len() == 1 => checks.good("peers", "1 executor found"),
         Ok(executors) => checks.good("peers", format!("{} executors found", executors.len())),
         Err(failure) => checks.bad("peers", &failure),
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::list::ReceiptLine;
 use crate::{
+    date::utc,
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::parse_channel,
     output::{Report, write_pairs},
@@ -55,7 +56,10 @@ impl Report for Shown {
                         line.cumulative_amount_display, line.cumulative_input_tokens, line.cumulative_output_tokens
                     ),
                 ),
-                ("Completed at", line.completed_at.to_string()),
+                (
+                    "Completed at",
+                    format!("{} ({})", utc(line.completed_at), line.completed_at),
+                ),
                 ("Payer's signature", self.payer_signature.clone()),
                 ("Executor's signature", self.bill_signature.clone()),
             ],
