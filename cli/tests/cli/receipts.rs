@@ -64,11 +64,28 @@ fn exported(operator: &Keypair, count: u8) -> Vec<Value> {
 }
 
 fn verify(lines: &[Value]) -> Ended {
+    run_verify(lines, &["--json"])
+}
+
+fn run_verify(lines: &[Value], flags: &[&str]) -> Ended {
     let home = Home::new();
     let path = home.path().join("receipts.jsonl");
     let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
     fs::write(&path, text.join("\n")).unwrap();
-    home.run(&["receipts", "verify", path.to_str().unwrap(), "--json"])
+    home.run(&[&["receipts", "verify", path.to_str().unwrap()], flags].concat())
+}
+
+#[test]
+fn people_are_told_what_was_not_checked() {
+    let good = exported(&key(8), 3);
+    let told = |lines: &[Value]| run_verify(lines, &[]).stdout;
+    assert!(!told(&good).contains("on its word"));
+    let later = told(&good[1..]);
+    assert!(
+        later.contains("begin at 2, not at 1: the 0.001 LDEV before it"),
+        "{later}"
+    );
+    wrong(&[], "holds no receipts");
 }
 
 #[track_caller]
@@ -76,6 +93,7 @@ fn wrong(lines: &[Value], words: &str) {
     let ended = verify(lines);
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.stderr.contains(words), "'{words}' is missing: {ended:?}");
+    assert!(!ended.failure()["hints"].as_array().unwrap().is_empty(), "{ended:?}");
     assert_eq!(ended.stdout, "");
 }
 
@@ -95,7 +113,12 @@ fn receipts_are_verified_without_a_store_or_a_chain() {
         (&1.into(), &3.into(), &"3000".into(), &60.into())
     );
     // An export may begin anywhere.
-    assert_eq!(verify(&good[1..]).json()["channels"][0]["first_sequence"], 2);
+    let later = verify(&good[1..]).json();
+    let channel = &later["channels"][0];
+    assert_eq!(
+        (&channel["first_sequence"], &channel["amount_before"]),
+        (&2.into(), &"1000".into())
+    );
 }
 
 #[test]

@@ -47,6 +47,10 @@ struct CheckedChannel {
     output_tokens: u64,
     amount: TokenAmount,
     amount_display: String,
+    /// What the first receipt says came before it. Zero where the file begins at receipt 1; otherwise it is that
+    /// receipt's word alone.
+    amount_before: TokenAmount,
+    amount_before_display: String,
 }
 
 impl Report for Checked {
@@ -72,11 +76,25 @@ impl Report for Checked {
             ]);
         }
         table.write(out)?;
-        writeln!(
-            out,
-            "\nAll {} receipts are signed by both sides and follow each other.",
-            self.receipts
-        )
+        if self.receipts == 1 {
+            writeln!(out, "\nThe receipt is signed by both sides.")?;
+        } else {
+            writeln!(
+                out,
+                "\nAll {} receipts are signed by both sides and follow each other.",
+                self.receipts
+            )?;
+        }
+        for channel in self.channels.iter().filter(|channel| channel.first_sequence != 1) {
+            writeln!(
+                out,
+                "The receipts of {} begin at {}, not at 1: the {} before it are taken on its word.",
+                shortened(&channel.channel.to_string()),
+                channel.first_sequence,
+                channel.amount_before_display
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -84,8 +102,17 @@ struct Chain {
     payer: Address,
     payee: Address,
     first: u64,
+    before: TokenAmount,
     head: ReceiptHead,
 }
+
+/// Advice for a file that isn't one of ours.
+const WHAT_IT_TAKES: &str = "give a file that `lloomctl receipts export` wrote, or - for standard input";
+/// Advice for a receipt that was tampered with, or never was one.
+const DO_NOT_RELY: &str = "don't rely on this file: ask for another export of the channel";
+/// Advice for receipts that don't fit together.
+const EXPORT_AGAIN: &str =
+    "receipts are missing, repeated or out of order: verify the whole of one `lloomctl receipts export`";
 
 /// Checks them.
 ///
@@ -98,12 +125,15 @@ pub async fn run(session: &Session, arguments: VerifyArgs) -> Result {
     let mut receipts = 0;
     for (number, line) in open(&arguments.file)?.lines().enumerate() {
         let place = || format!("line {} of {}", number + 1, arguments.file.display());
-        let line = line.or_fail(Kind::Failed, || format!("cannot read {}", place()))?;
+        let line = line
+            .or_fail(Kind::Failed, || format!("cannot read {}", place()))
+            .map_err(|failure| failure.hint(WHAT_IT_TAKES))?;
         if line.trim().is_empty() {
             continue;
         }
-        let exported: Exported =
-            serde_json::from_str(&line).or_fail(Kind::Failed, || format!("{} is no exported receipt", place()))?;
+        let exported: Exported = serde_json::from_str(&line)
+            .or_fail(Kind::Failed, || format!("{} is no exported receipt", place()))
+            .map_err(|failure| failure.hint(WHAT_IT_TAKES))?;
         let head = check(session, &verifier, &exported, &mut asked)
             .await
             .map_err(|failure| failure.while_(format!("{} is not a good receipt", place())))?;
@@ -114,24 +144,37 @@ pub async fn run(session: &Session, arguments: VerifyArgs) -> Result {
                 if receipt.sequence == 1 {
                     ReceiptHead::empty(head.channel)
                         .check_extends(receipt)
-                        .or_fail(Kind::Failed, || format!("{} is not a good receipt", place()))?;
+                        .or_fail(Kind::Failed, || format!("{} is not a good receipt", place()))
+                        .map_err(|failure| failure.hint(DO_NOT_RELY))?;
                 }
                 entry.insert(Chain {
                     payer: exported.channel.payer,
                     payee: exported.channel.payee,
                     first: receipt.sequence,
+                    before: receipt.cumulative_amount.saturating_sub(receipt.bill.amount),
                     head,
                 });
             }
             std::collections::btree_map::Entry::Occupied(mut entry) => {
                 let chain = entry.get_mut();
-                chain.head.check_extends(receipt).or_fail(Kind::Failed, || {
-                    format!("{} does not follow the receipt before", place())
-                })?;
+                chain
+                    .head
+                    .check_extends(receipt)
+                    .or_fail(Kind::Failed, || {
+                        format!("{} does not follow the receipt before", place())
+                    })
+                    .map_err(|failure| failure.hint(EXPORT_AGAIN))?;
                 chain.head = head;
             }
         }
         receipts += 1;
+    }
+    if receipts == 0 {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!("{} holds no receipts: nothing was checked", arguments.file.display()),
+        )
+        .hint(WHAT_IT_TAKES));
     }
     session.output.print(&Checked {
         receipts,
@@ -147,6 +190,8 @@ pub async fn run(session: &Session, arguments: VerifyArgs) -> Result {
                 output_tokens: chain.head.output.get(),
                 amount: chain.head.amount,
                 amount_display: session.network.token.show(chain.head.amount),
+                amount_before: chain.before,
+                amount_before_display: session.network.token.show(chain.before),
             })
             .collect(),
     })
@@ -156,7 +201,9 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     if path == Path::new("-") {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }
-    let file = File::open(path).or_fail(Kind::Failed, || format!("cannot read {}", path.display()))?;
+    let file = File::open(path)
+        .or_fail(Kind::Failed, || format!("cannot read {}", path.display()))
+        .map_err(|failure| failure.hint(WHAT_IT_TAKES))?;
     Ok(Box::new(BufReader::new(file)))
 }
 
@@ -177,7 +224,8 @@ async fn check(
                 "it belongs to the channel {}, and the parties named make the channel {id}",
                 receipt.channel
             ),
-        ));
+        )
+        .hint(DO_NOT_RELY));
     }
     let committed = exported
         .operator
@@ -194,7 +242,8 @@ async fn check(
             }
             true
         })
-        .or_fail(Kind::Failed, || "a signature is wrong".to_owned())?;
+        .or_fail(Kind::Failed, || "a signature is wrong".to_owned())
+        .map_err(|failure| failure.hint(DO_NOT_RELY))?;
     if let Some(biller) = stranger {
         let key = (channel.payee, biller);
         let named = match asked.get(&key) {
@@ -212,7 +261,8 @@ async fn check(
                     "the bill is signed by {biller}, whom the payee {} never named",
                     channel.payee
                 ),
-            ));
+            )
+            .hint(DO_NOT_RELY));
         }
     }
     Ok(ReceiptHead::at(receipt))
