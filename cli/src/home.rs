@@ -75,6 +75,45 @@ impl Home {
         self.config().exists()
     }
 
+    /// Makes the directory where it is missing, and keeps others out of one in which nothing lies yet: keys and
+    /// receipts are about to.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn create(&self) -> Result {
+        let failed = || format!("cannot make the home {}", self.root.display());
+        create_private_directory(&self.root).or_fail(Kind::Configuration, failed)?;
+        #[cfg(unix)]
+        if fs::read_dir(&self.root)
+            .or_fail(Kind::Configuration, failed)?
+            .next()
+            .is_none()
+        {
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            fs::set_permissions(&self.root, private).or_fail(Kind::Configuration, failed)?;
+        }
+        Ok(())
+    }
+
+    /// Begins the store's file where it is missing, for the owner's eyes only: SQLite gives the files beside it the
+    /// same permissions.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn begin_store(&self) -> Result {
+        let path = self.store();
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Failure::of(Kind::Store, error).while_(format!("cannot make the store {}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes a file whole or not at all, for the owner's eyes only, and its directory first where it is missing.
     ///
     /// # Errors
@@ -159,6 +198,29 @@ mod tests {
             assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         }
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn homes_and_stores_are_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("home");
+        fs::create_dir(&root).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        let home = Home::resolve(Some(root.clone())).unwrap();
+        home.create().unwrap();
+        assert_eq!(mode(&root), 0o700);
+        home.begin_store().unwrap();
+        assert_eq!(mode(&home.store()), 0o600);
+        fs::write(home.store(), "kept").unwrap();
+        home.begin_store().unwrap();
+        assert_eq!(fs::read(home.store()).unwrap(), b"kept");
+        // A directory that holds something is its owner's to arrange.
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        home.create().unwrap();
+        assert_eq!(mode(&root), 0o755);
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Session {
     /// When it can't be used.
     pub async fn open_store(&self) -> Result<Ledger> {
         self.config()?;
+        self.home.begin_store()?;
         Ledger::open(&self.home.store(), &self.store_deployment())
             .await
             .map_err(store_failure)

@@ -188,6 +188,7 @@ fn make_key(session: &Session, arguments: &InitArgs, path: &Path) -> Result<Addr
         return Err(Failure::new(Kind::Key, format!("{} exists already", path.display()))
             .hint("name the imported key with --key"));
     }
+    session.home.create()?;
     keystore::store(&session.home, session.key_name(), &key, &password, cost)?;
     Ok(key.address())
 }
