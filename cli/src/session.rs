@@ -2,7 +2,7 @@
 
 use alloy::primitives::Address;
 use lloom_ledger::{Ledger, OpenError, StoreDeployment};
-use lloom_receipts::Keypair;
+use lloom_receipts::{ChannelId, Keypair};
 use lloom_watcher::{RpcChain, RpcConfig};
 
 use crate::{
@@ -142,6 +142,9 @@ impl Session {
         .or_fail(Kind::Configuration, || {
             format!("the network '{}' has no usable RPC endpoint", network.name)
         })
+        .map_err(|failure| {
+            failure.hint("give an http:// or https:// URL with --rpc-url, or as config.toml's `rpc_url`")
+        })
     }
 
     /// The contracts, checked to be there.
@@ -189,6 +192,12 @@ impl Session {
             Err(error) => Err(store_failure(error)),
         }
     }
+}
+
+/// A channel that the store has no record of.
+pub fn unknown_channel(channel: ChannelId) -> Failure {
+    Failure::new(Kind::Refused, format!("this home knows no channel {channel}"))
+        .hint("`lloomctl channel list --all` shows those it knows")
 }
 
 /// An open failure with its advice.

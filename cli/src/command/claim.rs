@@ -4,10 +4,10 @@ use lloom_watcher::ClaimFilter;
 
 use crate::{
     control::{Answer, Order, hand_over},
-    failure::{Failure, Kind, Result},
+    failure::{Failure, Kind, OrFail as _, Result},
     onchain::parse_channel,
     progress::Progress,
-    session::Session,
+    session::{Session, unknown_channel},
     settlement::{ClaimAnswer, PlanAnswer},
     watching::{Initiative, Watching, check_operator, payee},
 };
@@ -38,6 +38,7 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
         .map(|text| parse_channel(text))
         .collect::<Result<Vec<ChannelId>>>()?;
     session.config()?;
+    check_known(session, &channels).await?;
     let order = if arguments.dry_run {
         Order::Plan {
             channels: channels.clone(),
@@ -61,6 +62,23 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
         Answer::Planned(plan) => session.output.print(&plan),
         _ => Err(Failure::new(Kind::Failed, "the node answered something else")),
     }
+}
+
+/// Whoever names a channel means one that is there: a typing error isn't a channel that earned nothing.
+async fn check_known(session: &Session, channels: &[ChannelId]) -> Result {
+    let Some(first) = channels.first() else {
+        return Ok(());
+    };
+    let ledger = session.read_store().await?.ok_or_else(|| unknown_channel(*first))?;
+    for channel in channels {
+        ledger
+            .channel(*channel)
+            .await
+            .or_fail(Kind::Store, || format!("cannot read the channel {channel}"))?
+            .ok_or_else(|| unknown_channel(*channel))?;
+    }
+    ledger.close().await;
+    Ok(())
 }
 
 async fn claim_here(session: &Session, channels: Vec<ChannelId>, dry_run: bool) -> Result<Answer> {

@@ -10,9 +10,9 @@ use lloom_ledger::{ChannelFilter, ChannelRecord, Ledger};
 use lloom_receipts::{ChannelId, Receipt, Verified};
 
 use crate::{
-    failure::{Failure, Kind, OrFail as _, Result},
+    failure::{Kind, OrFail as _, Result},
     onchain::parse_channel,
-    session::Session,
+    session::{Session, unknown_channel},
 };
 
 /// Commands of `receipts`.
@@ -52,7 +52,7 @@ pub async fn read(
     let channel = channel.map(parse_channel).transpose()?;
     let Some(ledger) = session.read_store().await? else {
         return match channel {
-            Some(channel) => Err(unknown(channel)),
+            Some(channel) => Err(unknown_channel(channel)),
             None => Ok(()),
         };
     };
@@ -62,7 +62,7 @@ pub async fn read(
                 .channel(channel)
                 .await
                 .or_fail(Kind::Store, || format!("cannot read the channel {channel}"))?
-                .ok_or_else(|| unknown(channel))?,
+                .ok_or_else(|| unknown_channel(channel))?,
         ],
         None => ledger
             .channels(ChannelFilter::default())
@@ -88,9 +88,4 @@ async fn page(ledger: &Ledger, channel: ChannelId, from: u64) -> Result<Vec<Rece
     ledger.receipts(channel, from, PAGE).await.or_fail(Kind::Store, || {
         format!("cannot read the receipts of the channel {channel}")
     })
-}
-
-fn unknown(channel: ChannelId) -> Failure {
-    Failure::new(Kind::Refused, format!("this home knows no channel {channel}"))
-        .hint("`lloomctl channel list --all` shows those it knows")
 }

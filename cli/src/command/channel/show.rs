@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::{ChannelArg, list::ChannelLine, request_close::wait};
 use crate::{
-    failure::{Failure, Kind, OrFail as _, Result},
+    failure::{Kind, OrFail as _, Result},
     onchain::parse_channel,
     output::{Report, write_pairs},
-    session::Session,
+    session::{Session, unknown_channel},
 };
 
 #[derive(Serialize)]
@@ -55,10 +55,7 @@ impl Report for Shown {
 /// When it is unknown here, or the chain doesn't answer.
 pub async fn run(session: &Session, arguments: ChannelArg) -> Result {
     let id = parse_channel(&arguments.channel)?;
-    let unknown = || {
-        Failure::new(Kind::Refused, format!("this home knows no channel {id}"))
-            .hint("`lloomctl channel list --all` shows those it knows")
-    };
+    let unknown = || unknown_channel(id);
     let ledger = session.read_store().await?.ok_or_else(unknown)?;
     let failed = || format!("cannot read the channel {id}");
     let record = ledger
