@@ -169,9 +169,9 @@ impl<'a> Buyer<'a> {
                 .model
                 .as_ref()
                 .map_or_else(String::new, |model| format!(" '{model}'"));
-            Failure::new(Kind::Network, format!("nobody offers{what} within these limits")).hint(
-                "`lloomctl models` shows what there is; config.toml's `bootstrap` names peers to meet others through",
-            )
+            Failure::new(Kind::Network, format!("nobody offers{what} within these limits"))
+                .hint("`lloomctl models` shows what there is")
+                .hint(peers::nobody_hint(&self.session.network))
         }))
     }
 
@@ -458,14 +458,14 @@ fn budget(session: &Session) -> Result<Budget> {
 fn short(session: &Session, free: TokenAmount, needed: TokenAmount) -> Failure {
     let token = &session.network.token;
     Failure::new(
-        Kind::Chain,
+        Kind::Refused,
         format!(
             "a channel takes {}, and the escrow has {} that are free",
             token.show(needed),
             token.show(free)
         ),
     )
-    .hint("`lloomctl deposit` adds to it; config.toml's client.channel_deposit says how much a channel takes")
+    .hint("`lloomctl deposit` adds to what is free there; config.toml's client.channel_deposit says how much a channel takes")
 }
 
 /// A chat's failure with its advice.
@@ -496,7 +496,7 @@ pub fn chat_failure(error: ChatError, session: &Session) -> Failure {
                 token.show(short.needed)
             ),
         )
-        .hint("`lloomctl channel top-up` adds to it"),
+        .hint("`lloomctl channel top-up` adds to it what is free in the escrow, and `lloomctl deposit` to that"),
         ChatError::Treasurer(TreasurerError::Buy(BuyError::OverBudget { limit, required, left })) => Failure::new(
             Kind::Refused,
             format!(

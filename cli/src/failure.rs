@@ -87,7 +87,7 @@ impl Kind {
             Self::Chain => "the chain, or the RPC endpoint it is reached by",
             Self::Store => "the store can't be used: in use, damaged, or newer than this program",
             Self::Network => "the peer-to-peer network, or a peer",
-            Self::Refused => "the other side, or a contract, refused",
+            Self::Refused => "the other side, or a contract, refused, or the money does not suffice",
             Self::Interrupted => "interrupted by Ctrl-C",
         }
     }

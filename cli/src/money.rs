@@ -47,7 +47,8 @@ impl Token {
     pub fn parse_positive(&self, text: &str) -> Result<TokenAmount> {
         let amount = self.parse(text)?;
         if amount.is_zero() {
-            return Err(Failure::new(Kind::Usage, "the amount is zero"));
+            return Err(Failure::new(Kind::Usage, "the amount is zero")
+                .hint(format!("say how many {}, such as 12.5", self.symbol)));
         }
         Ok(amount)
     }
@@ -65,18 +66,16 @@ impl Token {
 
     fn explain(&self, error: ParseAmountError, kind: Kind) -> Failure {
         let hint = match error {
-            ParseAmountError::Malformed { .. } => Some(format!("amounts are in {}, such as 12.5", self.symbol)),
-            ParseAmountError::Negative { .. } => Some("amounts are never negative".to_owned()),
+            ParseAmountError::Malformed { .. } => format!("amounts are in {}, such as 12.5", self.symbol),
+            ParseAmountError::Negative { .. } => "amounts are never negative".to_owned(),
             ParseAmountError::TooPrecise { .. } => {
-                Some(format!("the smallest amount is {}", self.show(TokenAmount::new(1))))
+                format!("the smallest amount is {}", self.show(TokenAmount::new(1)))
             }
-            ParseAmountError::Overflow { .. } => None,
+            ParseAmountError::Overflow { .. } => {
+                format!("the largest amount is {}", self.show(TokenAmount::new(u128::MAX)))
+            }
         };
-        let failure = Failure::of(kind, error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Failure::of(kind, error).hint(hint)
     }
 }
 

@@ -9,7 +9,7 @@ use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use lloom_watcher::{Chain as _, ChainError, RpcChain};
 
 use crate::{
-    failure::{Failure, Kind, OrFail as _, Result},
+    failure::{Failure, Kind, Result},
     money::{Token, saturating},
     network::Network,
 };
@@ -19,9 +19,7 @@ pub fn chain_failure(error: ChainError, operation: impl Into<String>) -> Failure
     let (kind, hint) = match &error {
         ChainError::Unavailable { .. } => (
             Kind::Chain,
-            Some(
-                "is the endpoint up? Another one can be given with --rpc-url; a local chain is started by `lloomctl devnet`",
-            ),
+            Some("is the endpoint up? Another one can be given with --rpc-url"),
         ),
         ChainError::WrongChain { .. } | ChainError::WrongGenesis { .. } => (
             Kind::Chain,
@@ -150,11 +148,14 @@ impl OnChain {
             ("settlement", self.contracts.settlement),
             ("registry", self.contracts.registry),
         ] {
-            if !self
-                .has_code(address)
-                .await
-                .map_err(|failure| failure.while_(operation()))?
-            {
+            if !self.has_code(address).await.map_err(|failure| {
+                let failure = failure.while_(operation());
+                if network.development {
+                    failure.hint("`lloomctl devnet` starts a local chain")
+                } else {
+                    failure
+                }
+            })? {
                 let hint = if network.development {
                     "`lloomctl devnet` starts a chain that has them; `lloomctl deploy` puts them on a running one"
                 } else {
@@ -359,14 +360,27 @@ pub async fn unlocked_accounts(chain: &RpcChain) -> Result<Vec<Address>> {
     }
 }
 
+/// Reads an address of the command line.
+///
+/// # Errors
+/// What an address looks like.
+pub fn parse_address(text: &str) -> std::result::Result<Address, String> {
+    // The parser's own words are about strings of bytes, as with ids.
+    text.parse()
+        .map_err(|_| "an address is 0x and 40 hexadecimal digits".to_owned())
+}
+
 /// Parses a channel id from the command line.
 ///
 /// # Errors
 /// A usage failure.
 pub fn parse_channel(text: &str) -> Result<ChannelId> {
-    text.parse()
-        .or_fail(Kind::Usage, || format!("'{text}' is no channel id"))
-        .map_err(|failure| {
-            failure.hint("an id has 64 hexadecimal digits; `lloomctl channel list --json` shows them in full")
-        })
+    // The parser's own words are about strings of bytes: they'd explain nothing.
+    text.parse().map_err(|_| {
+        Failure::new(
+            Kind::Usage,
+            format!("'{text}' is no channel id: an id is 0x and 64 hexadecimal digits"),
+        )
+        .hint("`lloomctl channel list --json` shows ids in full")
+    })
 }

@@ -151,6 +151,16 @@ pub async fn find(session: &Session, handle: &NetworkHandle, name: &ExecutorName
     Ok((peer, offer))
 }
 
+/// Advice for whoever met nobody.
+pub fn nobody_hint(network: &Network) -> String {
+    let elsewhere = "name peers to meet others through in config.toml's `bootstrap`, or an executor by its multiaddress with --executor";
+    if network.development {
+        format!("on a devnet, `lloomctl node run` in an executor's home is one; {elsewhere}")
+    } else {
+        elsewhere.to_owned()
+    }
+}
+
 /// All executors that can be found, or those that sell `model`, and settle where this network does.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::{
     failure::{Kind, OrFail as _, Result},
     money::show_coins,
+    onchain::parse_address,
     output::{Report, write_pairs},
     session::Session,
 };
@@ -17,7 +18,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct BalanceArgs {
     /// Whose [default: this home's key]
-    #[arg(value_name = "ADDRESS")]
+    #[arg(value_name = "ADDRESS", value_parser = parse_address)]
     pub account: Option<Address>,
 }
 

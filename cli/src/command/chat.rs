@@ -148,6 +148,10 @@ impl Defaults {
         }
         match (messages, prompt) {
             (Some(messages), None) => all.extend(messages),
+            (None, Some(prompt)) if prompt.trim().is_empty() => {
+                return Err(Failure::new(Kind::Usage, "the prompt is empty")
+                    .hint("say what to ask; - reads it from standard input"));
+            }
             (None, Some(prompt)) => all.push(json!({ "role": "user", "content": prompt })),
             _ => {
                 return Err(Failure::new(

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{
     command::faucet,
     failure::{Failure, Kind, Result},
-    onchain::OnChain,
+    onchain::{OnChain, parse_address},
     output::Report,
     session::Session,
     transact::{Done, Step, Transactor, describe},
@@ -36,7 +36,7 @@ pub struct DepositArgs {
     #[arg(allow_hyphen_values = true)]
     pub amount: String,
     /// Whose balance it becomes [default: this key's own]
-    #[arg(long = "for", value_name = "ADDRESS")]
+    #[arg(long = "for", value_name = "ADDRESS", value_parser = parse_address)]
     pub account: Option<Address>,
     /// Don't use a permit: approve, then deposit
     #[arg(long)]
@@ -123,7 +123,7 @@ pub async fn cover(session: &Session, on_chain: &OnChain, address: Address, amou
     }
     if held < amount {
         return Err(Failure::new(
-            Kind::Chain,
+            Kind::Refused,
             format!(
                 "the wallet {address} holds {}, and {} are needed",
                 token.show(held),

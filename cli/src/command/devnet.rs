@@ -15,7 +15,7 @@ use crate::{
     failure::{Failure, Kind, Result},
     keystore::LockedKey,
     network::{self, DEVNET_PORT, Network},
-    onchain::OnChain,
+    onchain::{OnChain, parse_address},
     output::{Report, write_pairs},
     session::Session,
 };
@@ -34,7 +34,7 @@ pub struct DevnetArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     pub block_time: u64,
     /// Another address to give tokens and gas money to; may be repeated
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub fund: Vec<Address>,
 }
 

@@ -12,7 +12,7 @@ use crate::{
     failure::{Failure, Kind, Result},
     money::show_coins,
     network::{DEVNET_CHAIN_ID, Network},
-    onchain::{OnChain, chain_failure, unlocked_accounts},
+    onchain::{OnChain, chain_failure, parse_address, unlocked_accounts},
     output::Report,
     session::Session,
     transact::{Step, Transactor},
@@ -31,7 +31,7 @@ pub struct FaucetArgs {
     #[arg(default_value = "1000", allow_hyphen_values = true)]
     pub amount: String,
     /// Who gets them [default: this home's key]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub to: Option<Address>,
 }
 

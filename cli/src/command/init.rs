@@ -14,6 +14,7 @@ use crate::{
     config::{Config, Publish},
     failure::{Failure, Kind, OrFail as _, Result},
     keystore::{self, KdfCost, LockedKey},
+    onchain::parse_address,
     output::{Report, write_pairs},
     secret::Secret,
     session::Session,
@@ -47,7 +48,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "TOKENS", default_value_t = 8_192)]
     pub max_input_tokens: u32,
     /// Executor: who is paid [default: this home's own key]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub payee: Option<Address>,
     /// Executor: what claims publish on chain
     #[arg(long, value_enum, default_value_t = PublishChoice::Vouchers)]

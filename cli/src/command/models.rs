@@ -30,6 +30,9 @@ struct Models {
     models: Vec<Line>,
     #[serde(skip)]
     symbol: String,
+    /// What to say where there are none.
+    #[serde(skip)]
+    nobody: String,
 }
 
 #[derive(Serialize)]
@@ -55,7 +58,7 @@ struct Line {
 impl Report for Models {
     fn write_human(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.models.is_empty() {
-            return writeln!(out, "Nobody offers that at the moment.");
+            return writeln!(out, "{}", self.nobody);
         }
         let mut table = Table::new(&[
             ("MODEL", Align::Left),
@@ -162,5 +165,20 @@ pub async fn run(session: &Session, arguments: ModelsArgs) -> Result {
     session.output.print(&Models {
         models,
         symbol: token.symbol.clone(),
+        nobody: nobody(session, &arguments),
     })
+}
+
+fn nobody(session: &Session, arguments: &ModelsArgs) -> String {
+    match (&arguments.executor, &arguments.model) {
+        (Some(executor), Some(model)) => {
+            format!("The executor {executor} doesn't offer '{model}'.\nHint: without --model this shows what it offers")
+        }
+        (Some(executor), None) => format!("The executor {executor} offers nothing."),
+        (None, Some(model)) => format!(
+            "No executor found that offers '{model}'.\nHint: without --model this shows all there is; {}",
+            peers::nobody_hint(&session.network)
+        ),
+        (None, None) => format!("No executors found.\nHint: {}", peers::nobody_hint(&session.network)),
+    }
 }

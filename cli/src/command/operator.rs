@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     failure::{Kind, OrFail as _, Result},
-    onchain::OperatorStatus,
+    onchain::{OperatorStatus, parse_address},
     output::{Align, Report, Table},
     session::Session,
     transact::{Done, Step, Transactor, describe},
@@ -32,6 +32,7 @@ pub enum OperatorCommand {
 #[derive(Debug, Args)]
 pub struct ChangeArgs {
     /// The node's address, as `lloomctl init` printed it
+    #[arg(value_parser = parse_address)]
     pub operator: Address,
     /// Don't ask before sending
     #[arg(long, short)]
@@ -42,7 +43,7 @@ pub struct ChangeArgs {
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// Whose [default: config.toml's payee, or this key's own]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub payee: Option<Address>,
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     failure::{Failure, Kind, Result},
+    onchain::parse_address,
     output::Report,
     session::Session,
     transact::{Done, Step, Transactor, describe},
@@ -24,7 +25,7 @@ pub struct WithdrawArgs {
     #[arg(allow_hyphen_values = true)]
     pub amount: String,
     /// Who gets it [default: this key's own wallet]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub to: Option<Address>,
     /// Don't ask before sending
     #[arg(long, short)]

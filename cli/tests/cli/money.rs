@@ -63,7 +63,7 @@ fn a_channel_opens_from_the_balance_and_its_rest_returns_there() {
     home.json(&["deposit", "10"]);
     let open = ["channel", "open", "--executor", OPERATOR, "--payee", PAYEE];
     let short = home.run(&[&open[..], &["10.5", "--json"]].concat());
-    assert_eq!(short.code, 5, "{short:?}");
+    assert_eq!(short.code, 8, "{short:?}");
     assert!(
         short.failure()["hints"][0]
             .as_str()

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     command::deposit,
     failure::{Failure, Kind, OrFail as _, Result},
-    onchain::OnChain,
+    onchain::{OnChain, parse_address},
     output::Report,
     peers::{self, ExecutorName},
     session::Session,
@@ -34,7 +34,7 @@ pub struct OpenArgs {
     #[arg(allow_hyphen_values = true)]
     pub amount: String,
     /// The executor's payee, so that the executor needn't be asked (its operator's address has to be given then)
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub payee: Option<Address>,
     /// Take the money from the wallet instead of the escrow balance
     #[arg(long)]
@@ -182,7 +182,7 @@ pub async fn open(
         let free = on_chain.escrow_balance(payer).await?;
         if free < opening.amount {
             return Err(Failure::new(
-                Kind::Chain,
+                Kind::Refused,
                 format!(
                     "the escrow holds {} for {payer}, and {} are needed",
                     token.show(free),

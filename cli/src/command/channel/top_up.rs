@@ -94,7 +94,7 @@ pub async fn run(session: &Session, arguments: TopUpArgs) -> Result {
         let free = on_chain.escrow_balance(address).await?;
         if free < amount {
             return Err(Failure::new(
-                Kind::Chain,
+                Kind::Refused,
                 format!(
                     "the escrow holds {} for {address}, and {} are needed",
                     token.show(free),
