@@ -107,6 +107,26 @@ impl FeePolicy {
         (fees.max_fee <= limit).then_some(fees)
     }
 
+    /// `fees` lowered to `affordable` wei per gas, if they are above it: near a deadline a claim that the next block
+    /// takes is better than none. `None` when it has to be refused, for it would only wait, or nothing presses.
+    pub fn lower(
+        &self,
+        fees: Fees,
+        affordable: u128,
+        quote: FeeQuote,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Option<Fees> {
+        if fees.max_fee <= affordable {
+            return Some(fees);
+        }
+        let least = quote.base_fee.saturating_add(fees.priority_fee);
+        (self.is_urgent(deadline, now) && affordable >= least).then_some(Fees {
+            max_fee: affordable,
+            ..fees
+        })
+    }
+
     /// How long a transaction may wait for a block before it is replaced.
     pub fn patience(&self, deadline: Option<UnixSeconds>, now: UnixSeconds) -> Duration {
         match deadline {
@@ -211,6 +231,20 @@ mod tests {
                 .offer(quote(300), Some(NOW.minus(Duration::from_secs(5))), NOW)
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn near_a_deadline_what_the_balance_affords_is_enough_if_the_next_block_takes_it() {
+        let fees = Fees {
+            max_fee: 62,
+            priority_fee: 2,
+        };
+        let lower = |affordable, deadline| policy().lower(fees, affordable, quote(30), deadline, NOW);
+        assert_eq!(lower(62, None), Some(fees));
+        assert_eq!(lower(61, in_seconds(601)), None);
+        assert_eq!(lower(61, in_seconds(600)), Some(Fees { max_fee: 61, ..fees }));
+        assert_eq!(lower(32, in_seconds(600)), Some(Fees { max_fee: 32, ..fees }));
+        assert_eq!(lower(31, in_seconds(600)), None);
     }
 
     #[test]

@@ -35,6 +35,8 @@ struct Script {
     broadcasts_fail: bool,
     nonces: (u64, BTreeMap<B256, u64>),
     fees: Option<FeeQuote>,
+    /// Everybody's native coins; no end of them unless the test writes otherwise.
+    balance: Option<U256>,
 }
 
 impl ScriptedChain {
@@ -117,6 +119,10 @@ impl ScriptedChain {
 
     pub(crate) fn set_fees(&self, fees: FeeQuote) {
         self.script().fees = Some(fees);
+    }
+
+    pub(crate) fn set_balance(&self, balance: U256) {
+        self.script().balance = Some(balance);
     }
 
     pub(crate) fn fail_broadcasts(&self, fail: bool) {
@@ -212,7 +218,7 @@ impl Chain for ScriptedChain {
     }
 
     async fn native_balance(&self, _: Address) -> Result<U256, ChainError> {
-        Ok(U256::MAX)
+        Ok(self.answering("native_balance")?.balance.unwrap_or(U256::MAX))
     }
 
     async fn code(&self, _: Address) -> Result<Bytes, ChainError> {

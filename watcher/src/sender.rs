@@ -126,6 +126,13 @@ pub(crate) async fn find_transaction(
     Ok(recent.into_iter().find(|record| record.id == id))
 }
 
+/// The highest fee, wei per gas, that `balance` affords beside `value`, if it affords that.
+fn affordable_fee(balance: U256, value: U256, gas_limit: u64) -> Option<u128> {
+    let left = balance.checked_sub(value)?;
+    let fee = left.checked_div(U256::from(gas_limit)).unwrap_or(U256::MAX);
+    Some(fee.saturating_to())
+}
+
 /// What is to be sent.
 pub(crate) struct Order {
     pub(crate) call: Call,
@@ -169,8 +176,7 @@ impl<C: Chain> Sender<C> {
     pub(crate) async fn submit(&self, order: Order, now: UnixSeconds) -> Result<SentTransaction, SendError> {
         let shared = &self.shared;
         let _nonces = shared.nonces.lock().await;
-        let fees = shared.fees.offer(shared.chain.fees().await?, order.deadline, now)?;
-        self.check_gas_money(&order, fees).await?;
+        let fees = self.affordable_fees(&order, now).await?;
         let envelope = Envelope {
             chain_id: shared.chain_id,
             nonce: self.next_nonce().await?,
@@ -282,18 +288,26 @@ impl<C: Chain> Sender<C> {
         }
     }
 
-    async fn check_gas_money(&self, order: &Order, fees: Fees) -> Result<(), SendError> {
-        let balance = self.shared.chain.native_balance(self.account()).await?;
-        let gas = U256::from(order.gas_limit) * U256::from(fees.max_fee);
-        let needed = gas.saturating_add(order.call.value);
-        if balance < needed {
+    /// What `order` offers: what the policy says, or what the balance affords if the deadline is near.
+    async fn affordable_fees(&self, order: &Order, now: UnixSeconds) -> Result<Fees, SendError> {
+        let shared = &self.shared;
+        let quote = shared.chain.fees().await?;
+        let fees = shared.fees.offer(quote, order.deadline, now)?;
+        let balance = shared.chain.native_balance(self.account()).await?;
+        let affordable = affordable_fee(balance, order.call.value, order.gas_limit);
+        let lowered = affordable.and_then(|most| shared.fees.lower(fees, most, quote, order.deadline, now));
+        let Some(lowered) = lowered else {
+            let gas = U256::from(order.gas_limit) * U256::from(fees.max_fee);
             return Err(SendError::InsufficientGasMoney {
                 account: self.account(),
                 balance,
-                needed,
+                needed: gas.saturating_add(order.call.value),
             });
+        };
+        if lowered != fees {
+            tracing::warn!(account = %self.account(), %balance, max_fee = lowered.max_fee, wanted = fees.max_fee, "little gas money is left; a deadline is near, so offering what it affords");
         }
-        Ok(())
+        Ok(lowered)
     }
 
     async fn store(
@@ -439,15 +453,24 @@ impl<C: Chain> Sender<C> {
                 priority_fee: newest.priority_fee,
             };
             let quote = self.shared.chain.fees().await?;
-            if let Some(raised) = fees.escalate(previous, quote, deadline, now) {
+            if let Some(raised) = fees.escalate(previous, quote, deadline, now)
+                && self.can_afford(newest, raised).await?
+            {
                 return self.replace(newest, raised, deadline, now).await;
             }
-            tracing::debug!(transaction = %newest.hash, "the fee limit is reached; waiting on");
+            tracing::debug!(transaction = %newest.hash, "the limit of fees, or of the balance, is reached; waiting on");
         }
         if newest.broadcast_at.is_none() || now.since(sent_at) >= fees.rebroadcast {
             self.rebroadcast(newest, now).await?;
         }
         Ok(())
+    }
+
+    /// Whether pools would take `record` at these fees. One that they refuse must not take the place of one that waits.
+    async fn can_afford(&self, record: &TransactionRecord, fees: Fees) -> Result<bool, SendError> {
+        let balance = self.shared.chain.native_balance(self.account()).await?;
+        let value = call_of(&record.raw)?.value;
+        Ok(affordable_fee(balance, value, record.gas_limit).is_some_and(|most| fees.max_fee <= most))
     }
 
     async fn replace(

@@ -53,13 +53,17 @@ impl Fixture {
     }
 
     async fn submit(&self, deadline: Option<UnixSeconds>) -> SentTransaction {
+        self.try_submit(deadline).await.unwrap()
+    }
+
+    async fn try_submit(&self, deadline: Option<UnixSeconds>) -> Result<SentTransaction, SendError> {
         let order = Order {
             call: Call::transfer(Address::repeat_byte(3), U256::from(1)),
             gas_limit: 21_000,
             purpose: Purpose::Other,
             deadline,
         };
-        self.sender.submit(order, NOW).await.unwrap()
+        self.sender.submit(order, NOW).await
     }
 
     async fn advance(&self, now: UnixSeconds) -> Vec<(TransactionId, Finish)> {
@@ -218,6 +222,28 @@ async fn escalation_stops_at_the_limit_and_a_near_deadline_lifts_it() {
     let pending = fixture.ledger.pending_transactions().await.unwrap();
     assert_eq!(pending.len(), 2);
     assert!(pending[1].max_fee > 1_000);
+}
+
+#[tokio::test]
+async fn near_a_deadline_little_gas_money_is_no_reason_not_to_claim() {
+    let fixture = Fixture::new().await;
+    // The policy would offer 21: twice the base fee of 10, and the tip of 1. A transfer also sends one wei.
+    fixture.chain.set_balance(U256::from(21_000 * 15 + 1));
+    let relaxed = fixture.try_submit(Some(later(7_200))).await;
+    assert!(matches!(relaxed, Err(SendError::InsufficientGasMoney { .. })));
+    let sent = fixture.submit(Some(later(100))).await;
+    let record = fixture.record(sent.id).await;
+    assert_eq!((record.max_fee, record.priority_fee), (15, 1));
+
+    // It is sent again, but not replaced by one that no pool takes.
+    fixture.advance(later(60)).await;
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 1);
+    assert_eq!(fixture.chain.broadcasts(), [record.raw.clone(), record.raw]);
+
+    // Less than the next block asks for: it would only wait.
+    fixture.chain.set_balance(U256::from(21_000 * 11));
+    let poor = fixture.try_submit(Some(later(100))).await;
+    assert!(matches!(poor, Err(SendError::InsufficientGasMoney { .. })));
 }
 
 #[tokio::test]
