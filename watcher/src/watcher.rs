@@ -85,9 +85,6 @@ pub enum WatcherError {
     /// The store failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The store refuses what the chain says.
-    #[error("the store refuses the chain's blocks")]
-    Apply(#[source] ApplyError),
     /// The store refuses what was settled.
     #[error("the store refuses what was settled")]
     Settle(#[source] SettleError),
@@ -449,12 +446,35 @@ impl Trouble {
             RoundError::Follow(FollowError::Apply(ApplyError::Ledger(error))) => {
                 Self::Fatal(WatcherError::Ledger(error))
             }
-            RoundError::Follow(FollowError::Apply(error)) => Self::Fatal(WatcherError::Apply(error)),
+            // One faulty answer is enough for this. Nothing of it was recorded, and the next may be right.
+            RoundError::Follow(error @ FollowError::Apply(_)) => Self::Passing(error.to_string()),
             RoundError::Settle(error) | RoundError::Send(SendError::Settle(error)) => {
                 Self::Fatal(WatcherError::Settle(error))
             }
             RoundError::Send(error @ SendError::Unreadable(_)) => Self::Fatal(WatcherError::Send(error)),
             RoundError::Send(error) => Self::Passing(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_the_store_refuses_stop_no_watcher() {
+        let block = BlockNumber::new(7);
+        for error in [
+            ApplyError::Unordered,
+            ApplyError::DoesNotConnect { block },
+            ApplyError::StrayEvent { block, log_index: 1 },
+            ApplyError::WrongChannelId {
+                channel: lloom_receipts::ChannelId::new(alloy::primitives::B256::ZERO),
+            },
+        ] {
+            let told = error.to_string();
+            let trouble = Trouble::sort(FollowError::Apply(error).into());
+            assert!(matches!(trouble, Trouble::Passing(reason) if reason == told));
         }
     }
 }
