@@ -56,8 +56,9 @@ async fn compare(pace: Option<Duration>) -> Result<Vec<Figure>> {
     for streams in STREAMS {
         // The first answers open connections and channels, on both sides.
         run(streams, || direct.stream()).await?;
-        run(streams, || paid.stream()).await?;
+        let first = run(streams, || paid.stream()).await?;
         let mut measured = Measured::default();
+        measured.refusals.push(f64::from(first.refusals));
         for _ in 0..RUNS {
             // In turn, so that both meet the same machine.
             let without = run(streams, || direct.stream()).await?;
