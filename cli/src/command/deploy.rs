@@ -93,6 +93,9 @@ fn step(label: &str, data: Bytes, usual_gas: u64) -> Step {
     }
 }
 
+/// How often a transaction from an account that others use too is tried.
+const MAX_TRIES: u32 = 16;
+
 /// Sends the steps from an unlocked account of a development chain, which needs no key.
 ///
 /// # Errors
@@ -100,10 +103,16 @@ fn step(label: &str, data: Bytes, usual_gas: u64) -> Step {
 pub async fn send_unlocked(chain: &RpcChain, from: Address, step: &Step) -> Result {
     let transaction = serde_json::json!({ "from": from, "to": step.call.to, "data": step.call.data });
     let failed = |error| crate::onchain::chain_failure(error, format!("cannot {}", step.label));
-    let hash: B256 = chain
-        .request("eth_sendTransaction", (transaction,))
-        .await
-        .map_err(failed)?;
+    let mut tries = 0;
+    let hash: B256 = loop {
+        tries += 1;
+        match chain.request("eth_sendTransaction", (&transaction,)).await {
+            // The account is everybody's, and the chain gave its nonce to somebody else meanwhile. Nodes tell that in
+            // words only.
+            Err(error) if tries < MAX_TRIES && error.to_string().contains("nonce too low") => {}
+            sent => break sent.map_err(failed)?,
+        }
+    };
     loop {
         let receipt: Option<serde_json::Value> = chain
             .request("eth_getTransactionReceipt", (hash,))
