@@ -14,7 +14,7 @@ use crate::{
 /// Callers at a time, each with a channel of its own.
 const CALLERS: u32 = 64;
 /// Receipts of each caller in a run.
-const RECEIPTS_A_CALLER: usize = 256;
+const RECEIPTS_A_CALLER: usize = 128;
 
 /// What a client sends at the end of a request.
 type Delivery<S = Verified> = (Receipt<S>, Signed<Voucher, S>);

@@ -3,9 +3,9 @@ mod paid;
 
 use std::time::{Duration, Instant};
 
-use eyre::{Result, WrapErr, ensure};
+use eyre::{Result, WrapErr, bail, ensure};
 use futures::future::try_join_all;
-use lloom_e2e::{Process, beside_this_program};
+use lloom_e2e::{Process, beside_this_program, interruption};
 use serde_json::{Map, Value, json};
 
 use self::{direct::Direct, paid::Paid};
@@ -41,10 +41,16 @@ struct Run {
 /// Added time to the first token and lost throughput of paid streaming against the same backend called directly.
 pub fn measure() -> Result<Vec<Figure>> {
     let runtime = tokio::runtime::Runtime::new().wrap_err("starting a runtime")?;
-    runtime.block_on(async {
+    let measuring = async {
         let mut figures = compare(Some(PACE)).await?;
         figures.extend(compare(None).await?);
         Ok(figures)
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            figures = Box::pin(measuring) => figures,
+            interrupted = interruption() => interrupted.and_then(|()| bail!("interrupted")),
+        }
     })
 }
 

@@ -8,6 +8,7 @@
 mod anvil;
 mod cluster;
 mod home;
+mod interruption;
 mod lloomctl;
 mod money;
 mod process;
@@ -20,6 +21,7 @@ pub mod wait;
 pub use anvil::{Anvil, Mining};
 pub use cluster::{Buyer, Chain, Node, Seller};
 pub use home::{Failure, Home};
+pub use interruption::interruption;
 pub use lloomctl::{Lloomctl, beside_this_program};
 pub use money::{Money, Published, Settling, SettlingCall};
 pub use process::{Finished, Process};

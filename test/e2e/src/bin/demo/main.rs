@@ -12,8 +12,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::Parser;
 use eyre::{Result, WrapErr};
-use lloom_e2e::{Chain, Mining};
-use tokio::signal::unix::{SignalKind, signal};
+use lloom_e2e::{Chain, Mining, interruption};
 
 use crate::{audit::Audit, backend::Backend, market::Market, summary::Summary};
 
@@ -40,18 +39,6 @@ async fn main() -> ExitCode {
         eprintln!("Error: {error:#}");
         ExitCode::FAILURE
     })
-}
-
-async fn interruption() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
-    }
-    Ok(())
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
