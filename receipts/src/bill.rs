@@ -1,10 +1,10 @@
-use alloy::{primitives::B256, sol_types::SolStruct};
+use alloy::primitives::B256;
 use lloom_bindings::eip712;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     BillHash, ChannelId, ContentHash, Document, Domain, InferenceRequest, PriceOverflow, RequestHash, TokenAmount,
-    UnixSeconds, Usage,
+    UnixSeconds, Usage, struct_hash::TypeHash,
 };
 
 /// What one inference used and costs. Signed by the operator or the payee, exactly once for a request.
@@ -91,7 +91,8 @@ impl UsageBill {
 
 impl Document for UsageBill {
     fn struct_hash(&self) -> B256 {
-        self.to_sol().eip712_hash_struct()
+        static TYPE: TypeHash = TypeHash::new();
+        TYPE.hash(&self.to_sol())
     }
 
     fn separator(domain: &Domain) -> B256 {

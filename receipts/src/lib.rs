@@ -45,6 +45,7 @@ mod receipt;
 mod request;
 mod signature;
 mod signed;
+mod struct_hash;
 mod time;
 mod tokens;
 mod verifier;

@@ -2,14 +2,14 @@ use std::marker::PhantomData;
 
 use alloy::{
     primitives::{Address, B256},
-    sol_types::SolStruct,
+    sol_types::SolValue,
 };
 use lloom_bindings::eip712;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     ChannelId, Document, Domain, ReceiptHash, Signature, Signed, TokenAmount, TokenTotal, Unverified, UsageBill,
-    Verified, Verifier, VerifyError,
+    Verified, Verifier, VerifyError, struct_hash::TypeHash,
 };
 
 /// A bill linked to the receipt before it. Signed by the payer side.
@@ -40,16 +40,19 @@ impl UsageReceipt {
 
 impl Document for UsageReceipt {
     fn struct_hash(&self) -> B256 {
-        eip712::UsageReceipt {
-            channelId: self.channel.hash(),
-            sequence: self.sequence,
-            cumulativeInputTokens: self.cumulative_input.get(),
-            cumulativeOutputTokens: self.cumulative_output.get(),
-            cumulativeAmount: self.cumulative_amount.base_units(),
-            previousReceipt: self.previous.hash(),
-            bill: self.bill.to_sol(),
-        }
-        .eip712_hash_struct()
+        static TYPE: TypeHash = TypeHash::new();
+        // A struct inside a struct is encoded as its hash.
+        let data = (
+            self.channel.hash(),
+            self.sequence,
+            self.cumulative_input.get(),
+            self.cumulative_output.get(),
+            self.cumulative_amount.base_units(),
+            self.previous.hash(),
+            self.bill.struct_hash(),
+        )
+            .abi_encode();
+        TYPE.hash_encoded::<eip712::UsageReceipt>(&data)
     }
 
     fn separator(domain: &Domain) -> B256 {
@@ -236,6 +239,8 @@ pub enum ReceiptError {
 
 #[cfg(test)]
 mod tests {
+    use alloy::sol_types::SolStruct as _;
+
     use super::*;
     use crate::{ContentHash, Keypair, ReceiptHead, RequestHash, TokenCount, UnixSeconds, Usage};
 
@@ -274,6 +279,23 @@ mod tests {
             .payer
             .sign(&parties.domain, head.link(*bill.document()).unwrap());
         Receipt::join(receipt, &bill).unwrap()
+    }
+
+    #[test]
+    fn hashes_the_bill_as_a_struct_in_the_receipt() {
+        let receipt = *dual_signed(&parties()).receipt();
+        let expected = eip712::UsageReceipt {
+            channelId: receipt.channel.hash(),
+            sequence: receipt.sequence,
+            cumulativeInputTokens: receipt.cumulative_input.get(),
+            cumulativeOutputTokens: receipt.cumulative_output.get(),
+            cumulativeAmount: receipt.cumulative_amount.base_units(),
+            previousReceipt: receipt.previous.hash(),
+            bill: receipt.bill.to_sol(),
+        };
+        assert_eq!(receipt.struct_hash(), expected.eip712_hash_struct());
+        // The second time, the type's hash is remembered.
+        assert_eq!(receipt.struct_hash(), expected.eip712_hash_struct());
     }
 
     #[test]

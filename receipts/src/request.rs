@@ -1,15 +1,12 @@
 use std::time::Duration;
 
-use alloy::{
-    primitives::{Address, B256},
-    sol_types::SolStruct,
-};
+use alloy::primitives::{Address, B256};
 use lloom_bindings::eip712;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ChannelId, ContentHash, Document, Domain, ModelHash, PriceOverflow, Prices, RequestHash, RequestNonce, TokenAmount,
-    TokenCount, UnixSeconds, Usage,
+    TokenCount, UnixSeconds, Usage, struct_hash::TypeHash,
 };
 
 /// How far ahead a request's deadline may lie (design, section 3.2).
@@ -79,7 +76,8 @@ impl InferenceRequest {
 
 impl Document for InferenceRequest {
     fn struct_hash(&self) -> B256 {
-        eip712::InferenceRequest {
+        static TYPE: TypeHash = TypeHash::new();
+        TYPE.hash(&eip712::InferenceRequest {
             channelId: self.channel.hash(),
             operator: self.operator,
             nonce: self.nonce.get(),
@@ -90,8 +88,7 @@ impl Document for InferenceRequest {
             inputPrice: self.prices.input.amount().base_units(),
             outputPrice: self.prices.output.amount().base_units(),
             deadline: self.deadline.get(),
-        }
-        .eip712_hash_struct()
+        })
     }
 
     fn separator(domain: &Domain) -> B256 {

@@ -1,8 +1,8 @@
-use alloy::{primitives::B256, sol_types::SolStruct};
+use alloy::primitives::B256;
 use lloom_bindings::eip712;
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelId, Document, Domain, TokenAmount};
+use crate::{ChannelId, Document, Domain, TokenAmount, struct_hash::TypeHash};
 
 /// The payer side's promise over a channel's cumulative amount (draft, "Voucher Signing Format").
 ///
@@ -17,11 +17,11 @@ pub struct Voucher {
 
 impl Document for Voucher {
     fn struct_hash(&self) -> B256 {
-        eip712::Voucher {
+        static TYPE: TypeHash = TypeHash::new();
+        TYPE.hash(&eip712::Voucher {
             channelId: self.channel.hash(),
             cumulativeAmount: self.amount.base_units(),
-        }
-        .eip712_hash_struct()
+        })
     }
 
     fn separator(domain: &Domain) -> B256 {
