@@ -88,7 +88,8 @@ contract ChannelEscrow is Tokens {
         _checkVoucher(channel, terms, channelId, cumulativeAmount, signature);
 
         // Effect:
-        uint128 paid = _advance(channel, channelId, funds, cumulativeAmount);
+        uint128 paid = _advance(channel, funds, cumulativeAmount);
+        emit ChannelSettled(channelId, cumulativeAmount);
 
         // Interaction:
         _pay(_tokenAt(terms.tokenIndex()), msg.sender, paid);
@@ -171,7 +172,10 @@ contract ChannelEscrow is Tokens {
             }
 
             // Effect:
-            paid += _advance(channel, channelId, funds, amount);
+            unchecked {
+                paid += _advance(channel, funds, amount); // sums of uint128 don't reach 2^256
+            }
+            emit ChannelSettled(channelId, amount);
         }
 
         // Interaction:
@@ -200,7 +204,9 @@ contract ChannelEscrow is Tokens {
             }
 
             // Effect:
-            paid += _advance(channel, channelId, funds, amount);
+            unchecked {
+                paid += _advance(channel, funds, amount); // sums of uint128 don't reach 2^256
+            }
             settledRows[i / 256] |= uint256(1) << (i % 256);
         }
 
@@ -313,8 +319,8 @@ contract ChannelEscrow is Tokens {
         token = _tokenAt(terms.tokenIndex());
     }
 
-    /// @dev Raises `settled` to `amount`, which the caller has checked. The caller pays.
-    function _advance(ChannelRecord storage channel, bytes32 channelId, ChannelFunds funds, uint128 amount)
+    /// @dev Raises `settled` to `amount`, which the caller has checked. The caller announces it and pays.
+    function _advance(ChannelRecord storage channel, ChannelFunds funds, uint128 amount)
         private
         returns (uint128 delta)
     {
@@ -322,7 +328,6 @@ contract ChannelEscrow is Tokens {
             delta = amount - funds.lower();
         }
         channel.funds = funds.withLower(amount);
-        emit ChannelSettled(channelId, amount);
     }
 
     /// @dev Settles up to `amount` where that is more than is settled, finalizes, and pays both sides.
@@ -337,7 +342,8 @@ contract ChannelEscrow is Tokens {
         // Effect:
         uint128 paid;
         if (amount > funds.lower()) {
-            paid = _advance(channel, channelId, funds, amount);
+            paid = _advance(channel, funds, amount);
+            emit ChannelSettled(channelId, amount);
             funds = funds.withLower(amount);
         }
         uint128 refunded = _finalize(channel, channelId, terms, funds);

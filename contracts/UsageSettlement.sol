@@ -42,7 +42,7 @@ contract UsageSettlement is IUsageSettlement {
         bytes32 separator = domainSeparator();
         IChannelEscrow.Advance[] memory advances = new IChannelEscrow.Advance[](rows.length);
         address known; // the executor side's signer found good last: most batches have one
-        for (uint256 i = 0; i < rows.length; ++i) {
+        for (uint256 i = 0; i < advances.length; ++i) {
             ReceiptRow calldata row = rows[i];
             (bytes32 channelId, address billSigner) = _verify(separator, payee, token, row, known);
             if (billSigner == address(0)) {
@@ -57,7 +57,7 @@ contract UsageSettlement is IUsageSettlement {
 
         // Interaction:
         uint256[] memory settledRows = IChannelEscrow(ESCROW).advanceChannels(payee, token, advances);
-        for (uint256 i = 0; i < advances.length; ++i) {
+        for (uint256 i = 0; i < rows.length; ++i) {
             if (settledRows[i / 256] & (uint256(1) << (i % 256)) != 0) _publish(advances[i].channelId, payee, rows[i]);
         }
     }
@@ -149,16 +149,18 @@ contract UsageSettlement is IUsageSettlement {
         if (_operatorStatus(payee, billSigner) == IExecutorRegistry.OperatorStatus.None) billSigner = address(0);
     }
 
+    /// @dev Emits `UsageSettled`. Its data, from `sequence` to `cumulativeAmount`, lies in call data as the event has it and
+    /// is copied as it is, which saves 300 gas a row. Reverts where a number is too large for its type: nobody could
+    /// decode the event.
     function _publish(bytes32 channelId, address payee, ReceiptRow calldata row) private {
-        emit UsageSettled(
-            channelId,
-            row.payer,
-            payee,
-            row.sequence,
-            row.cumulativeInputTokens,
-            row.cumulativeOutputTokens,
-            row.cumulativeAmount
-        );
+        (bytes32 topic, address payer) = (UsageSettled.selector, row.payer);
+        assembly ("memory-safe") {
+            let data := mload(0x40)
+            calldatacopy(data, add(row, 0x60), 0x80)
+            let tokens := or(mload(add(data, 0x20)), mload(add(data, 0x40)))
+            if or(shr(64, or(mload(data), tokens)), shr(128, mload(add(data, 0x60)))) { revert(0, 0) }
+            log4(data, 0x80, topic, channelId, payer, payee)
+        }
     }
 
     function _operatorStatus(address payee, address operator) private view returns (IExecutorRegistry.OperatorStatus) {

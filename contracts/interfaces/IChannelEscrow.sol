@@ -71,7 +71,8 @@ interface IChannelEscrow {
     );
     /// @notice `deposit` is the channel's new total. A pending close is cancelled when `closeCancelled`.
     event ChannelToppedUp(bytes32 indexed channelId, uint128 deposit, bool closeCancelled);
-    /// @notice `settled` is the channel's new cumulative amount.
+    /// @notice `settled` is the channel's new cumulative amount. A channel advanced by usage receipts has the settlement's
+    /// `UsageSettled` instead, over the same amount: see `advanceChannels`.
     event ChannelSettled(bytes32 indexed channelId, uint128 settled);
     /// @notice The payer may withdraw `CLOSE_GRACE_PERIOD` seconds after `requestedAt`.
     event CloseRequested(bytes32 indexed channelId, uint64 requestedAt);
@@ -207,6 +208,8 @@ interface IChannelEscrow {
     // --- The settlement's narrow entry ---
 
     /// @notice `claimVouchers` without vouchers, for the settlement, which has verified receipts instead.
+    /// @dev No `ChannelSettled` of the rows that advance: the settlement publishes each as `UsageSettled`, whose cumulative
+    /// amount is what the channel has settled, and a second event would cost 1,400 gas a row.
     /// @dev Warning: trusts its caller entirely, whose code is fixed: that each row was authorized by the payer side, and
     /// that its channel is one of `payee` in `token`.
     /// @param rows A row with channel id zero is a gap, passed over in silence, so that the others keep their index.

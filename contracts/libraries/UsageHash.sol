@@ -37,7 +37,7 @@ library UsageHash {
 
     /// @dev The same, of a row: from `sequence` to `billHash` its six words lie in call data as EIP-712 encodes them, and
     /// are copied as they are, which saves 400 gas a row. A number too large for its type is not caught here: it makes
-    /// a hash that is no receipt's, and the caller reverts when it reads the number to publish it.
+    /// a hash that is no receipt's, and the caller reverts when it publishes the number.
     function hashReceipt(bytes32 channelId, IUsageSettlement.ReceiptRow calldata row)
         internal
         pure

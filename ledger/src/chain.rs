@@ -219,6 +219,8 @@ impl ChannelState {
                 }
             }
             ChainEventKind::Settled { settled, .. } => state.settled = settled,
+            // Of a claim by receipts the escrow says nothing else. A closing one may publish less than is settled.
+            ChainEventKind::UsageSettled { amount, .. } => state.settled = state.settled.max(amount),
             ChainEventKind::CloseRequested { requested_at, .. } => state.close_requested_at = Some(requested_at),
             ChainEventKind::Closed { settled, .. } => {
                 state.settled = settled;

@@ -102,16 +102,14 @@ contract ClaimReceiptsTest is Fixture {
         settlement.claimReceipts(payee.addr, address(token), rows);
 
         Vm.Log[] memory logs = vm.getRecordedLogs();
-        assertEq(logs.length, 7);
+        assertEq(logs.length, 5);
         assertEq(logs[0].emitter, address(settlement));
         assertEq(logs[0].data, abi.encode(1, IChannelEscrow.SkipReason.InvalidSignature));
-        assertEq(logs[1].topics[0], IChannelEscrow.ChannelSettled.selector);
-        assertEq(logs[2].emitter, address(escrow));
-        assertEq(logs[2].data, abi.encode(2, IChannelEscrow.SkipReason.AmountNotIncreasing));
-        assertEq(logs[3].topics[0], IChannelEscrow.ChannelSettled.selector);
-        assertEq(logs[4].emitter, address(token));
-        assertEq(logs[5].topics[0], IUsageSettlement.UsageSettled.selector);
-        assertEq(logs[6].topics[1], second);
+        assertEq(logs[1].emitter, address(escrow));
+        assertEq(logs[1].data, abi.encode(2, IChannelEscrow.SkipReason.AmountNotIncreasing));
+        assertEq(logs[2].emitter, address(token));
+        assertEq(logs[3].topics[0], IUsageSettlement.UsageSettled.selector);
+        assertEq(logs[4].topics[1], second);
         assertEq(token.balanceOf(payee.addr), 50e6);
     }
 
@@ -212,6 +210,30 @@ contract ClaimReceiptsTest is Fixture {
         (bool success,) = address(settlement).call(call);
         assertEq(settledOf(id), 0);
         if (success) assertEq(vm.getRecordedLogs()[0].topics[0], IUsageSettlement.RowSkipped.selector);
+    }
+
+    /// @dev Also when both sides signed such a number: no event that nobody can decode, and nothing settled.
+    function testFuzz_RevertWhen_ASignedNumberOverflowsItsType(uint256 field, uint256 bit) public {
+        bytes32 id = openChannel();
+        field = bound(field, 0, 3);
+        bit = bound(bit, field == 3 ? 128 : 64, 255);
+        IUsageSettlement.ReceiptRow memory row = receiptRow(40e6);
+        uint256[4] memory numbers =
+            [uint256(row.sequence), row.cumulativeInputTokens, row.cumulativeOutputTokens, row.cumulativeAmount];
+        numbers[field] |= uint256(1) << bit;
+        bytes32 structHash = keccak256(
+            abi.encode(
+                keccak256(abi.encodePacked(RECEIPT_TYPE, BILL_TYPE)), id, numbers, row.previousReceipt, row.billHash
+            )
+        );
+        (row.payerR, row.payerVs) = vm.signCompact(payer.key, typedDigest(settlementDomain(), structHash));
+        bytes memory call = abi.encodeCall(IUsageSettlement.claimReceipts, (payee.addr, address(token), rowsOf(row)));
+        call[4 + (4 + 3 + field) * 32 + 31 - bit / 8] |= bytes1(uint8(1 << (bit % 8)));
+
+        vm.prank(operator.addr);
+        (bool success,) = address(settlement).call(call);
+        assertFalse(success);
+        assertEq(settledOf(id), 0);
     }
 
     // --- Callers ---

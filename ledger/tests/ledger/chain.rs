@@ -200,7 +200,7 @@ async fn operators_and_published_usage_are_what_was_said_last() {
         sequence,
         input: TokenTotal::new(total),
         output: TokenTotal::new(u64::MAX),
-        amount: amount(u128::MAX),
+        amount: amount(u128::from(total)),
     };
     assert_eq!(ledger.published_usage(channel).await.unwrap(), None);
     mine(

@@ -178,23 +178,40 @@ impl Money {
         Ok(published)
     }
 
-    /// How often each `ChannelSettled` total was reached, by channel: what was settled twice would stand here twice.
+    /// The totals that settling brought the channel to, in order: what was settled twice would stand here twice.
     ///
     /// # Errors
     /// When the chain doesn't answer.
     pub async fn settlements(&self, channel: ChannelId) -> Result<Vec<TokenAmount>> {
         let filter = Filter::new()
-            .address(self.contracts.escrow)
-            .event_signature(ChannelEscrow::ChannelSettled::SIGNATURE_HASH)
+            .address(vec![self.contracts.escrow, self.contracts.settlement])
+            .event_signature(vec![
+                ChannelEscrow::ChannelSettled::SIGNATURE_HASH,
+                ChannelEscrow::ChannelClosed::SIGNATURE_HASH,
+                UsageSettlement::UsageSettled::SIGNATURE_HASH,
+            ])
             .topic1(channel.hash())
             .from_block(0);
         let logs = self.provider.get_logs(&filter).await?;
-        logs.iter()
-            .map(|log| {
-                let event = ChannelEscrow::ChannelSettled::decode_log(&log.inner).wrap_err("a ChannelSettled event")?;
-                Ok(TokenAmount::new(event.settled))
-            })
-            .collect()
+        // The escrow itself says what closing settles; the receipt published with it may be an older one.
+        let closed = logs
+            .iter()
+            .find(|log| log.topic0() == Some(&ChannelEscrow::ChannelClosed::SIGNATURE_HASH))
+            .and_then(|log| log.transaction_hash);
+        let mut totals = Vec::new();
+        for log in &logs {
+            let settled = match log.topic0() {
+                Some(&ChannelEscrow::ChannelSettled::SIGNATURE_HASH) => {
+                    ChannelEscrow::ChannelSettled::decode_log(&log.inner)?.settled
+                }
+                Some(&UsageSettlement::UsageSettled::SIGNATURE_HASH) if log.transaction_hash != closed => {
+                    UsageSettlement::UsageSettled::decode_log(&log.inner)?.cumulativeAmount
+                }
+                _ => continue,
+            };
+            totals.push(TokenAmount::new(settled));
+        }
+        Ok(totals)
     }
 
     /// All mined transactions that settle or close, in their order.
@@ -216,6 +233,7 @@ impl Money {
                 let logs = receipt.logs().iter().filter(|log| {
                     let signature = log.topic0().copied();
                     signature == Some(ChannelEscrow::ChannelSettled::SIGNATURE_HASH)
+                        || signature == Some(UsageSettlement::UsageSettled::SIGNATURE_HASH)
                         || signature == Some(ChannelEscrow::ChannelClosed::SIGNATURE_HASH)
                 });
                 let mut channels: Vec<_> = logs.filter_map(|log| log.topics().get(1).copied()).collect();
