@@ -296,7 +296,7 @@ impl Operation for Waive {
 
 /// What a voucher is to a channel.
 pub(crate) enum Admission {
-    /// Above all that are held: to be stored. The standing counts it already.
+    /// Above all that are held: to be stored, and it authorizes its amount.
     New,
     /// Held.
     Known,
@@ -333,20 +333,26 @@ pub(crate) async fn admit(
         },
         None => HeldVouchers::default(),
     };
-    judge(standing, voucher, held)
+    let deposit = standing.channel.confirmed.map(|state| state.deposit);
+    let admission = judge(standing.channel.id, deposit, voucher, held)?;
+    if matches!(admission, Admission::New) {
+        standing.account.authorized = standing.account.authorized.max(voucher.document().amount);
+    }
+    Ok(admission)
 }
 
-/// [`admit`] by what was read already.
+/// Judges a voucher for `of`, which has this much deposited and confirmed, by what is held of its vouchers.
 pub(crate) fn judge(
-    standing: &mut Standing,
+    of: ChannelId,
+    deposit: Option<TokenAmount>,
     voucher: &Signed<Voucher, Verified>,
     held: HeldVouchers,
 ) -> Result<Admission, ServeError> {
     let Voucher { channel, amount } = *voucher.document();
-    if channel != standing.channel.id {
+    if channel != of {
         return Err(ServeError::OtherChannel { channel });
     }
-    let deposit = standing.channel.confirmed.ok_or(ServeError::Unconfirmed)?.deposit;
+    let deposit = deposit.ok_or(ServeError::Unconfirmed)?;
     if amount > deposit {
         return Err(ServeError::VoucherOverDeposit { deposit });
     }
@@ -355,10 +361,7 @@ pub(crate) fn judge(
         Some(true) => Ok(Admission::Known),
         Some(false) => Ok(Admission::Stale { best }),
         None if amount <= best => Ok(Admission::Stale { best }),
-        None => {
-            standing.account.authorized = standing.account.authorized.max(amount);
-            Ok(Admission::New)
-        }
+        None => Ok(Admission::New),
     }
 }
 

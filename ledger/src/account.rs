@@ -7,7 +7,6 @@ use crate::{
     Account, ChannelRecord, LedgerError,
     channel::{channel_columns, read_channel},
     column::{Column, Put as _, Read as _, sql},
-    packed::{Packed, packed_rows},
     session::Session,
 };
 
@@ -68,14 +67,7 @@ pub(crate) fn read_standing(row: &SqliteRow) -> Result<Standing, LedgerError> {
     let channel = read_channel(row)?;
     let side: Option<Side> = row.read_optional("side")?;
     let (account, head, confirmed_sequence) = if side.is_some() {
-        let head = ReceiptHead {
-            channel: channel.id,
-            sequence: row.read("head_sequence")?,
-            input: row.read("head_input")?,
-            output: row.read("head_output")?,
-            amount: row.read("head_amount")?,
-            hash: row.read("head_hash")?,
-        };
+        let head = read_head(row, channel.id)?;
         let account = Account {
             authorized: row.read("authorized")?,
             spent: row.read("spent")?,
@@ -94,6 +86,18 @@ pub(crate) fn read_standing(row: &SqliteRow) -> Result<Standing, LedgerError> {
         head,
         confirmed_sequence,
         voucher: row.read_optional("voucher")?.unwrap_or(TokenAmount::ZERO),
+    })
+}
+
+/// The head of `channel`, of the table `accounts`.
+pub(crate) fn read_head(row: &SqliteRow, channel: ChannelId) -> Result<ReceiptHead, LedgerError> {
+    Ok(ReceiptHead {
+        channel,
+        sequence: row.read("head_sequence")?,
+        input: row.read("head_input")?,
+        output: row.read("head_output")?,
+        amount: row.read("head_amount")?,
+        hash: row.read("head_hash")?,
     })
 }
 
@@ -150,25 +154,6 @@ pub(crate) async fn find_standing(session: &mut Session, channel: ChannelId) -> 
     ))
     .put(channel);
     session.row(statement).await?.as_ref().map(read_standing).transpose()
-}
-
-/// The standings of several channels; those of which nothing is known are missing.
-pub(crate) async fn find_standings(
-    session: &mut Session,
-    channels: impl IntoIterator<Item = ChannelId>,
-) -> Result<Vec<Standing>, LedgerError> {
-    let mut asked = Packed::default();
-    for channel in channels {
-        asked.push(channel);
-    }
-    let statement = sql(concat!(
-        packed_rows!("?1", "32"),
-        "SELECT ",
-        standing_columns!(),
-        " FROM packed JOIN channels c ON c.id = substr(?1, at, 32) LEFT JOIN accounts a ON a.channel = c.id"
-    ))
-    .put(asked.into_bytes());
-    session.rows(statement).await?.iter().map(read_standing).collect()
 }
 
 /// `total + more`, or an error where a sound store can't come to.

@@ -29,6 +29,13 @@ const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept on a connection; this crate has fewer.
 const STATEMENT_CACHE: usize = 256;
+/// Rows that SQLite's thread may read ahead for the writer: as many as a batch reads, so that it never waits in between.
+const ROWS_AHEAD: usize = 1_024;
+/// What the writer keeps of the store in memory, in pages, or in KiB where it is negative: enough that the newest part of
+/// each open channel is read once.
+const CACHE_SIZE: &str = "-65536";
+/// Pages that the write-ahead log gathers before they go into the store itself (32 MiB): many commits touch the same.
+const CHECKPOINT_AFTER: &str = "8192";
 /// A store up to this size, in bytes, has all its pages checked when it is opened (about a second for the largest);
 /// beyond it, a start would take too long and damage shows when the page is read.
 const CHECKED_SIZE: u64 = 256 << 20;
@@ -123,6 +130,11 @@ impl Ledger {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(STATEMENT_CACHE)
+            .row_buffer_size(ROWS_AHEAD)
+            .pragma("cache_size", CACHE_SIZE)
+            .pragma("wal_autocheckpoint", CHECKPOINT_AFTER)
+            // Statements over many rows keep a journal of their own, which needs no disk.
+            .pragma("temp_store", "MEMORY")
             .disable_statement_logging();
         let mut connection = options.connect().await.map_err(|source| failed(path, source))?;
         migration::run(&mut connection)
@@ -142,12 +154,7 @@ impl Ledger {
 
         let readers = open_readers(path).await?;
         let (queue, orders) = mpsc::channel(QUEUE_LIMIT);
-        Writer::new(session, orders, lock)
-            .start()
-            .map_err(|source| OpenError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+        tokio::spawn(Writer::new(session, orders, lock).run());
         Ok(Self::new(readers, Some(queue), *deployment))
     }
 

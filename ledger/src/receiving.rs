@@ -8,11 +8,12 @@ use std::collections::{HashMap, HashSet};
 use lloom_receipts::{
     BillHash, ChannelId, Receipt, ReceiptHash, ReceiptHead, RequestHash, Signed, TokenAmount, Verified, Voucher,
 };
+use sqlx::sqlite::SqliteRow;
 
 use crate::{
     Ledger, LedgerError, Outcome, ServeError,
     acceptance::{Admission, HeldVouchers, judge},
-    account::{Side, Standing, find_standings},
+    account::{Side, read_head},
     column::{Put as _, Read as _, sql},
     document::newest_receipt,
     group::{Answers, Grouped},
@@ -32,12 +33,12 @@ impl Ledger {
         voucher: Option<Signed<Voucher, Verified>>,
     ) -> Result<Outcome, ServeError> {
         // Hashed here, where callers run side by side, and not by the one writer.
-        let hash = receipt.receipt().hash();
+        let head = ReceiptHead::at(receipt.receipt());
         let bill_hash = receipt.receipt().bill.hash();
         self.submit_grouped(AcceptReceipt {
             receipt,
             voucher,
-            hash,
+            head,
             bill_hash,
         })
         .await
@@ -47,7 +48,8 @@ impl Ledger {
 struct AcceptReceipt {
     receipt: Receipt<Verified>,
     voucher: Option<Signed<Voucher, Verified>>,
-    hash: ReceiptHash,
+    /// The channel's head once the receipt is taken in.
+    head: ReceiptHead,
     bill_hash: BillHash,
 }
 
@@ -57,8 +59,14 @@ impl Grouped for AcceptReceipt {
     type Error = ServeError;
 
     async fn run(operations: &[Self], session: &mut Session) -> Answers<Self> {
-        let mut pages = find_pages(session, operations).await?;
-        let found = find_stored(session, operations).await?;
+        let mut pages = HashMap::new();
+        let mut found = Vec::with_capacity(operations.len());
+        for (page, stored) in find(session, operations).await? {
+            if let Some(page) = page {
+                pages.entry(page.head.channel).or_insert(page);
+            }
+            found.push(stored);
+        }
         let mut news = News::default();
         let mut answers = Vec::with_capacity(operations.len());
         for (operation, stored) in operations.iter().zip(found) {
@@ -72,14 +80,18 @@ impl Grouped for AcceptReceipt {
             }
         }
         let changed = pages.into_values().filter(|page| page.changed);
-        news.store(session, changed.map(|page| page.standing)).await?;
+        news.store(session, changed).await?;
         Ok(answers)
     }
 }
 
 /// A channel as its receipts are judged by it: as stored, and what the receipts before have changed.
 struct Page<'a> {
-    standing: Standing,
+    side: Option<Side>,
+    /// What is deposited and confirmed.
+    deposit: Option<TokenAmount>,
+    authorized: TokenAmount,
+    head: ReceiptHead,
     changed: bool,
     /// Receipts to be stored.
     receipts: HashMap<u64, &'a AcceptReceipt>,
@@ -89,7 +101,7 @@ struct Page<'a> {
     vouchers: Vec<TokenAmount>,
 }
 
-/// What is stored that a receipt and its voucher are judged by, beside the channel's [`Standing`].
+/// What is stored that a receipt and its voucher are judged by, beside the channel's [`Page`].
 struct Stored {
     same_sequence: Option<ReceiptHash>,
     bill: Option<BillHash>,
@@ -113,13 +125,16 @@ impl AcceptReceipt {
         stored: Stored,
         news: &mut News<'a>,
     ) -> Result<Outcome, ServeError> {
-        page.standing.check_side(Side::Serving)?;
         let receipt = self.receipt.receipt();
-        let just_taken = page.receipts.get(&receipt.sequence).map(|taken| taken.hash);
-        let known = stored.same_sequence.or(just_taken) == Some(self.hash);
+        if page.side.is_some_and(|side| side != Side::Serving) {
+            let channel = receipt.channel;
+            return Err(LedgerError::OtherSide { channel }.into());
+        }
+        let just_taken = page.receipts.get(&receipt.sequence).map(|taken| taken.head.hash);
+        let known = stored.same_sequence.or(just_taken) == Some(self.head.hash);
         if !known {
-            if page.standing.head.check_extends(receipt).is_err() {
-                let head = match page.receipts.get(&page.standing.head.sequence) {
+            if page.head.check_extends(receipt).is_err() {
+                let head = match page.receipts.get(&page.head.sequence) {
                     Some(taken) => Some(taken.receipt.clone()),
                     None => newest_receipt(session, receipt.channel).await?,
                 };
@@ -141,7 +156,8 @@ impl AcceptReceipt {
                 best: stored.held.best.max(page.vouchers.last().copied()),
             };
             // The last thing that can be refused: from here on the page changes.
-            if matches!(judge(&mut page.standing, voucher, held)?, Admission::New) {
+            if matches!(judge(receipt.channel, page.deposit, voucher, held)?, Admission::New) {
+                page.authorized = page.authorized.max(amount);
                 page.vouchers.push(amount);
                 page.changed = true;
                 news.vouchers.push(voucher);
@@ -150,11 +166,10 @@ impl AcceptReceipt {
         if known {
             return Ok(Outcome::AlreadyKnown);
         }
-        let standing = &mut page.standing;
-        if receipt.cumulative_amount <= standing.deposit() {
-            standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
+        if receipt.cumulative_amount <= page.deposit.unwrap_or_default() {
+            page.authorized = page.authorized.max(receipt.cumulative_amount);
         }
-        standing.head = ReceiptHead::at(receipt);
+        page.head = self.head;
         page.receipts.insert(receipt.sequence, self);
         page.linked.insert(receipt.bill.request);
         page.changed = true;
@@ -163,30 +178,12 @@ impl AcceptReceipt {
     }
 }
 
-async fn find_pages<'a>(
+/// What each of `operations` is judged by, in order: its channel's page, if anything is known of the channel, and what is
+/// stored. One read for all, of no more columns than that takes: the driver hands every value from its thread to this one.
+async fn find<'a>(
     session: &mut Session,
     operations: &[AcceptReceipt],
-) -> Result<HashMap<ChannelId, Page<'a>>, LedgerError> {
-    let channels: HashSet<ChannelId> = operations
-        .iter()
-        .map(|operation| operation.receipt.receipt().channel)
-        .collect();
-    let standings = find_standings(session, channels).await?;
-    let pages = standings.into_iter().map(|standing| {
-        let page = Page {
-            standing,
-            changed: false,
-            receipts: HashMap::new(),
-            linked: HashSet::new(),
-            vouchers: Vec::new(),
-        };
-        (page.standing.channel.id, page)
-    });
-    Ok(pages.collect())
-}
-
-/// What is stored for each of `operations`, in order.
-async fn find_stored(session: &mut Session, operations: &[AcceptReceipt]) -> Result<Vec<Stored>, LedgerError> {
+) -> Result<Vec<(Option<Page<'a>>, Stored)>, LedgerError> {
     let mut asked = Packed::default();
     for operation in operations {
         let receipt = operation.receipt.receipt();
@@ -203,15 +200,17 @@ async fn find_stored(session: &mut Session, operations: &[AcceptReceipt]) -> Res
         ", asked AS (SELECT at, substr(?1, at, 32) AS channel, substr(?1, at + 32, 8) AS sequence,
                             substr(?1, at + 40, 32) AS request, substr(?1, at + 72, 16) AS voucher FROM packed)
          SELECT
+             c.id IS NOT NULL AS channel_known, c.confirmed_deposit AS deposit,
+             a.side, a.authorized, a.head_sequence, a.head_input, a.head_output, a.head_amount, a.head_hash,
              (SELECT hash FROM receipts WHERE channel = q.channel AND sequence = q.sequence) AS same_sequence,
              (SELECT hash FROM bills WHERE channel = q.channel AND request = q.request) AS bill,
              EXISTS (SELECT 1 FROM receipts WHERE channel = q.channel AND request = q.request) AS linked,
              (SELECT unusable IS NULL FROM vouchers WHERE channel = q.channel AND amount = q.voucher) AS known_voucher,
              (SELECT amount FROM vouchers
-              WHERE channel = q.channel AND unusable IS NULL
-                AND amount <= (SELECT confirmed_deposit FROM channels WHERE id = q.channel)
+              WHERE channel = q.channel AND unusable IS NULL AND amount <= c.confirmed_deposit
               ORDER BY amount DESC LIMIT 1) AS best_voucher
-         FROM asked q ORDER BY q.at"
+         FROM asked q LEFT JOIN channels c ON c.id = q.channel LEFT JOIN accounts a ON a.channel = q.channel
+         ORDER BY q.at"
     ))
     .put(asked.into_bytes());
     let rows = session.rows(statement).await?;
@@ -220,19 +219,45 @@ async fn find_stored(session: &mut Session, operations: &[AcceptReceipt]) -> Res
             what: "it answers for other receipts than it was asked for",
         });
     }
+    let channels = operations.iter().map(|operation| operation.receipt.receipt().channel);
     rows.iter()
-        .map(|row| {
-            Ok(Stored {
-                same_sequence: row.read_optional("same_sequence")?,
-                bill: row.read_optional("bill")?,
-                linked: row.read("linked")?,
-                held: HeldVouchers {
-                    known: row.read_optional("known_voucher")?,
-                    best: row.read_optional("best_voucher")?,
-                },
-            })
-        })
+        .zip(channels)
+        .map(|(row, channel)| Ok((read_page(row, channel)?, read_stored(row)?)))
         .collect()
+}
+
+fn read_page<'a>(row: &SqliteRow, channel: ChannelId) -> Result<Option<Page<'a>>, LedgerError> {
+    let known: bool = row.read("channel_known")?;
+    if !known {
+        return Ok(None);
+    }
+    let side = row.read_optional("side")?;
+    let (authorized, head) = match side {
+        None => (TokenAmount::ZERO, ReceiptHead::empty(channel)),
+        Some(_) => (row.read("authorized")?, read_head(row, channel)?),
+    };
+    Ok(Some(Page {
+        side,
+        deposit: row.read_optional("deposit")?,
+        authorized,
+        head,
+        changed: false,
+        receipts: HashMap::new(),
+        linked: HashSet::new(),
+        vouchers: Vec::new(),
+    }))
+}
+
+fn read_stored(row: &SqliteRow) -> Result<Stored, LedgerError> {
+    Ok(Stored {
+        same_sequence: row.read_optional("same_sequence")?,
+        bill: row.read_optional("bill")?,
+        linked: row.read("linked")?,
+        held: HeldVouchers {
+            known: row.read_optional("known_voucher")?,
+            best: row.read_optional("best_voucher")?,
+        },
+    })
 }
 
 impl News<'_> {
@@ -240,21 +265,21 @@ impl News<'_> {
     async fn store(
         self,
         session: &mut Session,
-        standings: impl Iterator<Item = Standing> + Send,
+        pages: impl Iterator<Item = Page<'_>> + Send,
     ) -> Result<(), LedgerError> {
         if self.receipts.is_empty() && self.vouchers.is_empty() {
             return Ok(());
         }
         let (mut accounts, mut vouchers, mut receipts) = (Packed::default(), Packed::default(), Packed::default());
-        for standing in standings {
+        for Page { authorized, head, .. } in pages {
             accounts
-                .push(standing.channel.id)
-                .push(standing.account.authorized)
-                .push(standing.head.sequence)
-                .push(standing.head.input)
-                .push(standing.head.output)
-                .push(standing.head.amount)
-                .push(standing.head.hash);
+                .push(head.channel)
+                .push(authorized)
+                .push(head.sequence)
+                .push(head.input)
+                .push(head.output)
+                .push(head.amount)
+                .push(head.hash);
         }
         for voucher in self.vouchers {
             vouchers
@@ -262,12 +287,12 @@ impl News<'_> {
                 .push(voucher.document().amount)
                 .push(*voucher.signature());
         }
-        for AcceptReceipt { receipt, hash, .. } in self.receipts {
+        for AcceptReceipt { receipt, head, .. } in self.receipts {
             let document = receipt.receipt();
             receipts
                 .push(document.channel)
                 .push(document.sequence)
-                .push(*hash)
+                .push(head.hash)
                 .push(document.previous)
                 .push(document.cumulative_input)
                 .push(document.cumulative_output)

@@ -4,13 +4,10 @@
 //! for all of them. An operation decides by reading before it writes, so one that is refused leaves nothing behind and
 //! does not disturb the others. If SQLite itself fails, the whole batch is rolled back and each operation runs alone.
 
-use std::{any::Any, io, thread};
+use std::any::Any;
 
 use futures::future::BoxFuture;
-use tokio::{
-    runtime,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     LedgerError,
@@ -130,21 +127,10 @@ impl Writer {
     }
 
     /// Works until it is told to close or the last handle is gone.
-    ///
-    /// On a thread of its own: it sleeps and wakes with every statement, which takes less there than among the callers'
-    /// tasks, and does not wait for them.
-    pub(crate) fn start(self) -> io::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().build()?;
-        let thread = thread::Builder::new().name("lloom-ledger".to_owned());
-        thread.spawn(move || runtime.block_on(self.run()))?;
-        Ok(())
-    }
-
-    async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut closing = None;
         let mut orders = Vec::new();
         while closing.is_none() && self.queue.recv_many(&mut orders, BATCH_LIMIT).await > 0 {
-            self.take_latecomers(&mut orders);
             let mut jobs: Vec<Box<dyn Job>> = Vec::with_capacity(orders.len());
             for order in orders.drain(..) {
                 match order {
@@ -175,22 +161,6 @@ impl Writer {
         self.lock.release();
         if let Some(done) = closing {
             let _ = done.send(());
-        }
-    }
-
-    /// Takes along what comes in while this thread lets others run, for as long as more comes each time. Callers who
-    /// were just answered are about to ask again, and a commit takes far longer than they do: without this, the first
-    /// of them has one for itself, and all others wait for it.
-    fn take_latecomers(&mut self, orders: &mut Vec<Order>) {
-        let mut before = 0;
-        while orders.len() > before && orders.len() < BATCH_LIMIT {
-            before = orders.len();
-            thread::yield_now();
-            while orders.len() < BATCH_LIMIT
-                && let Ok(order) = self.queue.try_recv()
-            {
-                orders.push(order);
-            }
         }
     }
 
