@@ -148,6 +148,14 @@ impl ChainEventKind {
         }
     }
 
+    /// The channel it ends or begins to end.
+    pub(crate) const fn closes(&self) -> Option<ChannelId> {
+        match self {
+            Self::CloseRequested { channel, .. } | Self::Closed { channel, .. } => Some(*channel),
+            _ => None,
+        }
+    }
+
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::ChannelOpened { .. } => "channel_opened",

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use alloy::primitives::{Address, B256};
 use lloom_receipts::{BlockNumber, ChannelId, Domain};
 use sqlx::sqlite::SqliteRow;
+use tokio::sync::broadcast;
 
 use crate::{
     Block, ChainEvent, ChainEventKind, ChannelState, Ledger, LedgerError, Outcome,
@@ -81,14 +82,27 @@ impl Ledger {
         policy: ObligationPolicy,
     ) -> Result<Outcome, ApplyError> {
         let domain = *self.domain();
-        self.submit(ApplyBlocks {
-            blocks,
-            events,
-            confirmed,
-            policy,
-            domain,
-        })
-        .await
+        let closing: Vec<ChannelId> = events.iter().filter_map(|event| event.kind.closes()).collect();
+        let outcome = self
+            .submit(ApplyBlocks {
+                blocks,
+                events,
+                confirmed,
+                policy,
+                domain,
+            })
+            .await?;
+        for channel in closing {
+            // Nobody has to be listening.
+            let _ = self.inner.closing.send(channel);
+        }
+        Ok(outcome)
+    }
+
+    /// Tells of each channel whose close was requested, or which is over, as soon as the event is recorded: streams on it
+    /// stop then (design, section 4, "Follower"). What was recorded before is not told again.
+    pub fn closing_channels(&self) -> broadcast::Receiver<ChannelId> {
+        self.inner.closing.subscribe()
     }
 }
 

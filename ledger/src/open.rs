@@ -6,12 +6,12 @@ use std::{
 };
 
 use alloy::primitives::Address;
-use lloom_receipts::{Domain, UnixSeconds};
+use lloom_receipts::{ChannelId, Domain, UnixSeconds};
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     LedgerError,
@@ -36,6 +36,8 @@ const ROWS_AHEAD: usize = 1_024;
 const CACHE_SIZE: &str = "-65536";
 /// Pages that the write-ahead log gathers before they go into the store itself (32 MiB): many commits touch the same.
 const CHECKPOINT_AFTER: &str = "8192";
+/// Closings that a listener may be behind before it loses some.
+const CLOSINGS_KEPT: usize = 1_024;
 /// A store up to this size, in bytes, has all its pages checked when it is opened (about a second for the largest);
 /// beyond it, a start would take too long and damage shows when the page is read.
 const CHECKED_SIZE: u64 = 256 << 20;
@@ -74,15 +76,16 @@ impl From<&Domain> for StoreDeployment {
 /// recorded; asking again says [`Outcome::AlreadyKnown`](crate::Outcome::AlreadyKnown) then.
 #[derive(Clone)]
 pub struct Ledger {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     readers: SqlitePool,
     /// `None` when open for reading only.
     queue: Option<mpsc::Sender<Order>>,
     deployment: StoreDeployment,
     domain: Domain,
+    pub(crate) closing: broadcast::Sender<ChannelId>,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -205,6 +208,7 @@ impl Ledger {
                 queue,
                 deployment,
                 domain,
+                closing: broadcast::Sender::new(CLOSINGS_KEPT),
             }),
         }
     }

@@ -86,6 +86,9 @@ struct Shared {
 
 impl Executor {
     /// Sells what `offer` says, answered by `backend`, in the name of `keypair`, which is the offer's operator.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     pub fn new(
         config: ExecutorConfig,
         ledger: Ledger,
@@ -95,6 +98,8 @@ impl Executor {
         offer: Offer,
     ) -> Self {
         let places = Arc::new(Semaphore::new(offer.capacity as usize));
+        let coverage = Arc::new(Coverage::default());
+        tokio::spawn(Arc::clone(&coverage).follow(ledger.closing_channels()));
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -105,7 +110,7 @@ impl Executor {
                 offer,
                 verifier: Verifier::default(),
                 places,
-                coverage: Arc::default(),
+                coverage,
                 draining: CancellationToken::new(),
                 chain_out_of_sight: AtomicBool::new(false),
             }),

@@ -1,38 +1,72 @@
 use std::{
     collections::HashMap,
+    future::pending,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use lloom_receipts::ChannelId;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
-/// Tells the streams of one channel that what covers them has changed: they share one voucher, which may arrive on any
-/// of them.
+/// Tells the streams of one channel what happens to it: that what covers them has changed, because they share one
+/// voucher, which may arrive on any of them; and that it is closing.
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
     // One entry a channel that is being served, removed with its last stream.
-    channels: Mutex<HashMap<ChannelId, watch::Sender<u64>>>,
+    channels: Mutex<HashMap<ChannelId, Channel>>,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    changes: watch::Sender<u64>,
+    closing: CancellationToken,
 }
 
 impl Coverage {
     /// Follows a channel.
     pub(super) fn watch(self: &Arc<Self>, channel: ChannelId) -> CoverageWatch {
-        let changes = self.channels().entry(channel).or_default().subscribe();
+        let mut channels = self.channels();
+        let entry = channels.entry(channel).or_default();
+        if entry.closing.is_cancelled() {
+            // A top-up may have cancelled the close since; the ledger knows, and refuses the request if not.
+            entry.closing = CancellationToken::new();
+        }
         CoverageWatch {
             coverage: Arc::clone(self),
             channel,
-            changes: Some(changes),
+            changes: Some(entry.changes.subscribe()),
+            closing: Some(entry.closing.clone()),
+        }
+    }
+
+    /// Ends the streams of each channel that `closing` names, until nothing can come any more.
+    pub(super) async fn follow(self: Arc<Self>, mut closing: broadcast::Receiver<ChannelId>) {
+        loop {
+            match closing.recv().await {
+                Ok(channel) => {
+                    if let Some(entry) = self.channels().get(&channel) {
+                        entry.closing.cancel();
+                    }
+                }
+                // Each stream still asks the ledger before it serves the next increment.
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "channels close faster than their streams are told");
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
         }
     }
 
     /// A voucher or receipt was recorded, or a reservation was given back.
     pub(super) fn changed(&self, channel: ChannelId) {
-        if let Some(sender) = self.channels().get(&channel) {
-            sender.send_modify(|generation| *generation = generation.wrapping_add(1));
+        if let Some(entry) = self.channels().get(&channel) {
+            entry
+                .changes
+                .send_modify(|generation| *generation = generation.wrapping_add(1));
         }
     }
 
-    fn channels(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, watch::Sender<u64>>> {
+    fn channels(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, Channel>> {
         // Every change is one insertion, removal or increment: a panic elsewhere leaves nothing half done.
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,6 +78,16 @@ pub(super) struct CoverageWatch {
     coverage: Arc<Coverage>,
     channel: ChannelId,
     changes: Option<watch::Receiver<u64>>,
+    closing: Option<CancellationToken>,
+}
+
+/// What a stream has to know of its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChannelNews {
+    /// What covers it has changed.
+    Covered,
+    /// Its close was requested, or it is over.
+    Closing,
 }
 
 impl CoverageWatch {
@@ -54,15 +98,34 @@ impl CoverageWatch {
         }
     }
 
-    /// Waits for the next change. Cancel safe.
-    pub(super) async fn changed(&mut self) {
-        let ended = match &mut self.changes {
-            Some(changes) => changes.changed().await.is_err(),
-            None => true,
+    /// Waits until the channel closes, which is told once, or, for a stream that `wants_coverage`, until what covers the
+    /// channel changes. Cancel safe.
+    pub(super) async fn next(&mut self, wants_coverage: bool) -> ChannelNews {
+        let news = tokio::select! {
+            () = cancelled(self.closing.as_ref()) => ChannelNews::Closing,
+            () = changed(self.changes.as_mut()), if wants_coverage => ChannelNews::Covered,
         };
-        if ended {
-            std::future::pending::<()>().await;
+        if news == ChannelNews::Closing {
+            self.closing = None;
         }
+        news
+    }
+}
+
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => pending().await,
+    }
+}
+
+async fn changed(changes: Option<&mut watch::Receiver<u64>>) {
+    let ended = match changes {
+        Some(changes) => changes.changed().await.is_err(),
+        None => true,
+    };
+    if ended {
+        pending::<()>().await;
     }
 }
 
@@ -72,7 +135,7 @@ impl Drop for CoverageWatch {
         let mut channels = self.coverage.channels();
         if channels
             .get(&self.channel)
-            .is_some_and(|sender| sender.receiver_count() == 0)
+            .is_some_and(|entry| entry.changes.receiver_count() == 0)
         {
             channels.remove(&self.channel);
         }
@@ -94,18 +157,35 @@ mod tests {
         let mut second = coverage.watch(one);
         let mut elsewhere = coverage.watch(other);
         coverage.changed(one);
-        assert!(first.changed().now_or_never().is_some());
-        assert!(second.changed().now_or_never().is_some());
-        assert!(second.changed().now_or_never().is_none());
-        assert!(elsewhere.changed().now_or_never().is_none());
+        assert!(first.next(true).now_or_never().is_some());
+        assert!(second.next(true).now_or_never().is_some());
+        assert!(second.next(true).now_or_never().is_none());
+        assert!(elsewhere.next(true).now_or_never().is_none());
         coverage.changed(one);
         first.mark_seen();
-        assert!(first.changed().now_or_never().is_none());
+        assert!(first.next(true).now_or_never().is_none());
         drop(first);
         assert_eq!(coverage.channels().len(), 2);
         drop(second);
         drop(elsewhere);
         assert!(coverage.channels().is_empty());
         coverage.changed(one);
+    }
+
+    #[tokio::test]
+    async fn ends_the_streams_of_a_closing_channel_and_no_later_ones() {
+        let coverage = Arc::new(Coverage::default());
+        let [one, other] = [1, 2].map(|byte| ChannelId::new(B256::repeat_byte(byte)));
+        let (sender, closing) = broadcast::channel(4);
+        let streams = [one, one, other].map(|channel| coverage.watch(channel));
+        sender.send(one).unwrap();
+        drop(sender);
+        Arc::clone(&coverage).follow(closing).await;
+        let news = |mut watch: CoverageWatch| watch.next(true).now_or_never();
+        assert_eq!(
+            streams.map(news),
+            [Some(ChannelNews::Closing), Some(ChannelNews::Closing), None]
+        );
+        assert_eq!(news(coverage.watch(one)), None);
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, Reservation},
-    coverage::CoverageWatch,
+    coverage::{ChannelNews, CoverageWatch},
     now,
     refuse::refusal,
 };
@@ -48,8 +48,8 @@ pub(super) enum Step {
     Backend(Option<Result<BackendEvent, BackendError>>),
     /// The ledger is done with its task.
     Ledger(Done),
-    /// What covers the channel has changed.
-    CoverageChanged,
+    /// Something happened to the channel.
+    Channel(ChannelNews),
 }
 
 /// What the ledger did.
@@ -128,7 +128,7 @@ impl Running {
         tokio::select! {
             event = next_event(events), if takes_events => Step::Backend(event),
             done = finished(job) => Step::Ledger(done),
-            () = coverage.changed(), if *uncovered => Step::CoverageChanged,
+            news = coverage.next(*uncovered) => Step::Channel(news),
         }
     }
 
@@ -157,9 +157,12 @@ impl Running {
         self.uncovered = false;
     }
 
-    /// What covers the channel has changed.
-    pub(super) fn coverage_changed(&mut self) {
-        self.uncovered = false;
+    /// Takes what happened to the channel.
+    pub(super) fn take_news(&mut self, news: ChannelNews) {
+        match news {
+            ChannelNews::Covered => self.uncovered = false,
+            ChannelNews::Closing => self.cut(Ending::ChannelClosing),
+        }
     }
 
     /// Gives the ledger its next task, if there is one: the acknowledgement and the reservation it allows in one go, so

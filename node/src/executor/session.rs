@@ -202,7 +202,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         };
         match step {
             Step::Backend(event) => running.take_event(event),
-            Step::CoverageChanged => running.coverage_changed(),
+            Step::Channel(news) => running.take_news(news),
             Step::Ledger(done) => {
                 let (frame, grew) = running.take_job(done);
                 if grew {
@@ -281,6 +281,8 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         let request = *admitted.request.document();
         let increment = shared.offer.increment;
         let reservation = Answer::first_reservation(&request, increment).map_err(|_| Refusal::AmountOverflow)?;
+        // Before the ledger looks at the channel: of a close after that look, the watch tells.
+        let coverage = shared.coverage.watch(channel);
         let brought_voucher = admitted.voucher.is_some();
         let outcome = shared
             .ledger
@@ -306,7 +308,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             record.parameters.payer_side(),
             Answer::new(request, salt, increment, admitted.input_estimate),
             events,
-            shared.coverage.watch(channel),
+            coverage,
             place,
         ));
         Ok(ExecutorFrame::Accepted)
