@@ -221,23 +221,43 @@ impl Answer {
         Ok(Some(self.acknowledged))
     }
 
-    /// What to reserve next, if anything: one increment ahead of what is acknowledged, and where an event is held back
-    /// by that, another increment (which the payer's exposure limit may allow).
+    /// What to reserve next, if anything: one increment ahead of what is acknowledged. That is what the client has
+    /// promised for this answer; what else its voucher covers, it counts on for its other requests.
+    ///
+    /// Only an event that is larger than an increment is reserved whole, once everything before it is acknowledged.
     pub(super) fn wanted(&self) -> Option<Reservation> {
         if self.over && self.held.is_none() {
             return None;
         }
-        let ahead = self.acknowledged.usage.output.saturating_add(self.increment);
+        let ahead = self.ahead();
         let next = match &self.held {
             _ if ahead > self.reserved => ahead,
-            Some(event) => event.output.max(self.reserved.saturating_add(self.increment)),
-            None => return None,
+            Some(event) if self.is_acknowledged() && event.output > ahead => event.output,
+            _ => return None,
         };
-        let output = next.min(self.request.max_output);
         // The first reservation succeeded with the same prices; a request's maximum fits.
-        (output > self.reserved)
-            .then(|| reservation(&self.request, output).ok())
+        (next > self.reserved)
+            .then(|| reservation(&self.request, next).ok())
             .flatten()
+    }
+
+    /// What the event that may not leave yet costs beyond what is reserved.
+    pub(super) fn lacking(&self) -> TokenAmount {
+        let total =
+            |output| reservation(&self.request, output).map_or(TokenAmount::ZERO, |reservation| reservation.total);
+        let held = self.held.as_ref().map_or(self.reserved, |event| event.output);
+        total(held).saturating_sub(total(self.reserved))
+    }
+
+    /// How far the client pays: one increment ahead of what it acknowledged.
+    fn ahead(&self) -> TokenCount {
+        let ahead = self.acknowledged.usage.output.saturating_add(self.increment);
+        ahead.min(self.request.max_output)
+    }
+
+    /// Whether the client has acknowledged everything that may leave.
+    fn is_acknowledged(&self) -> bool {
+        self.acknowledged.usage.output == self.usage.output && self.sent.usage == self.usage
     }
 
     /// `reservation` is durable: what it covers may leave.
@@ -251,11 +271,9 @@ impl Answer {
     /// Lets a held event leave uncovered, if it alone is larger than an increment and the client has paid everything
     /// before it and the increment that may be asked ahead. Says whether it did.
     pub(super) fn overshoot(&mut self) -> bool {
-        let before = self.usage.output;
-        let received = self.acknowledged.usage.output == before && self.sent.usage == self.usage;
         // One increment ahead of what came is all that a client pays. Acknowledging without paying earns nothing.
-        let ahead = before.saturating_add(self.increment).min(self.request.max_output);
-        let paid = received && self.reserved >= ahead;
+        let ahead = self.ahead();
+        let paid = self.is_acknowledged() && self.reserved >= ahead;
         let limit = self.reserved.saturating_add(TokenCount::new(MAX_OVERSHOOT));
         match self
             .held

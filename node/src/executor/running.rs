@@ -2,8 +2,8 @@ use std::future::pending;
 
 use alloy::primitives::Address;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
-use lloom_ledger::{ExposurePolicy, Ledger, Outcome, Progress, ServeError};
-use lloom_receipts::{InferenceRequest, RequestHash, Signed, UsageBill, Verified, Voucher};
+use lloom_ledger::{Account, ExposurePolicy, Ledger, LedgerError, Outcome, Progress, ServeError};
+use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, Signed, TokenAmount, UsageBill, Verified, Voucher};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Duration, Instant},
@@ -36,6 +36,8 @@ pub(super) struct Running {
     job: Option<BoxFuture<'static, Done>>,
     /// The last reservation was refused, and nothing has changed since.
     uncovered: bool,
+    /// The client was asked for a voucher, and has said nothing since.
+    asked: bool,
     /// Since when an event waits for a voucher.
     starving_since: Option<Instant>,
     ending: Option<Ending>,
@@ -56,6 +58,13 @@ pub(super) enum Step {
 pub(super) struct Done {
     acknowledged: Option<Result<Outcome, ServeError>>,
     reserved: Option<(Reservation, Result<(), ServeError>)>,
+    looked: Option<Result<Coverage, LedgerError>>,
+}
+
+/// What a channel has, to be told to a client that has to pay more.
+struct Coverage {
+    account: Account,
+    deposit: TokenAmount,
 }
 
 impl Running {
@@ -77,6 +86,7 @@ impl Running {
             acknowledgement: None,
             job: None,
             uncovered: false,
+            asked: false,
             starving_since: None,
             ending: None,
             _place: place,
@@ -155,6 +165,7 @@ impl Running {
         };
         self.acknowledgement = Some(best);
         self.uncovered = false;
+        self.asked = false;
     }
 
     /// Takes what happened to the channel.
@@ -180,12 +191,15 @@ impl Running {
             };
             (progress, voucher)
         });
-        let reservation = self.answer.wanted().filter(|_| !self.uncovered);
-        if acknowledgement.is_none() && reservation.is_none() {
+        let wanted = self.answer.wanted();
+        // Nothing to reserve, and yet something waits: the client has not acknowledged what came before it.
+        let looks = wanted.is_none() && acknowledgement.is_none() && self.answer.is_stalled() && !self.asked;
+        let reservation = wanted.filter(|_| !self.uncovered);
+        if acknowledgement.is_none() && reservation.is_none() && !looks {
             return;
         }
         self.coverage.mark_seen();
-        let (ledger, request) = (ledger.clone(), self.hash);
+        let (ledger, request, channel) = (ledger.clone(), self.hash, self.request.channel);
         self.job = Some(Box::pin(async move {
             let acknowledging = async {
                 let (progress, voucher) = acknowledgement?;
@@ -197,7 +211,15 @@ impl Running {
             };
             // In this order: both queue at the one writer, the voucher first.
             let (acknowledged, reserved) = futures::join!(acknowledging, reserving);
-            Done { acknowledged, reserved }
+            let looked = match looks {
+                true => Some(look(&ledger, channel).await),
+                false => None,
+            };
+            Done {
+                acknowledged,
+                reserved,
+                looked,
+            }
         }));
     }
 
@@ -237,19 +259,42 @@ impl Running {
                 }),
             )) => {
                 self.uncovered = true;
-                let waits = self.acknowledgement.is_none() && self.answer.is_stalled() && !self.answer.overshoot();
-                if waits {
-                    self.starving_since.get_or_insert_with(Instant::now);
-                    frame = Some(ExecutorFrame::NeedVoucher {
-                        required,
-                        authorized,
-                        deposit,
-                    });
-                }
+                frame = self.need_voucher(required, authorized, deposit).or(frame);
             }
             Some((_, Err(error))) => frame = self.refused(error).or(frame),
         }
+        match done.looked {
+            None => {}
+            Some(Ok(Coverage { account, deposit })) => {
+                let required = account.spent.saturating_add(self.answer.lacking());
+                frame = self.need_voucher(required, account.authorized, deposit).or(frame);
+            }
+            Some(Err(error)) => frame = self.refused(error.into()).or(frame),
+        }
         (frame, grew)
+    }
+
+    /// What to tell the client when an event waits for it, and nothing of it is under way.
+    fn need_voucher(
+        &mut self,
+        required: TokenAmount,
+        authorized: TokenAmount,
+        deposit: TokenAmount,
+    ) -> Option<ExecutorFrame> {
+        if self.acknowledgement.is_some() || !self.answer.is_stalled() {
+            return None;
+        }
+        if self.answer.overshoot() {
+            self.starving_since = None;
+            return None;
+        }
+        self.starving_since.get_or_insert_with(Instant::now);
+        self.asked = true;
+        Some(ExecutorFrame::NeedVoucher {
+            required,
+            authorized,
+            deposit,
+        })
     }
 
     /// A refusal by the ledger ends the answer, unless it is only about a voucher.
@@ -301,6 +346,15 @@ async fn finished(job: &mut Option<BoxFuture<'static, Done>>) -> Done {
     };
     *job = None;
     done
+}
+
+async fn look(ledger: &Ledger, channel: ChannelId) -> Result<Coverage, LedgerError> {
+    let account = ledger.account(channel).await?;
+    let confirmed = ledger.channel(channel).await?.and_then(|record| record.confirmed);
+    Ok(Coverage {
+        account,
+        deposit: confirmed.map_or(TokenAmount::ZERO, |state| state.deposit),
+    })
 }
 
 /// Records what the client received, also when the voucher that came with it can't be. One that another stream's has

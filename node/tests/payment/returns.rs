@@ -246,7 +246,7 @@ async fn a_stream_without_its_voucher_ends_and_is_billed() {
             ExecutorFrame::NeedVoucher { required, .. } => {
                 asked = true;
                 assert!(last.output <= count(INCREMENT));
-                assert_eq!(required, TokenAmount::new(500 + 2 * 2 * u128::from(INCREMENT)));
+                assert_eq!(required, TokenAmount::new(500 + 2 * (u128::from(INCREMENT) + 1)));
             }
             ExecutorFrame::Bill { bill, ending } => {
                 assert!(asked);
@@ -275,16 +275,36 @@ async fn a_voucher_on_one_stream_moves_another() {
     let mut paying = world.dial();
     let request = world.infer(1, json!({"tokens": 10})).await;
     starving.send(ClientFrame::Infer(Box::new(request))).await;
+    assert_eq!(starving.next().await, ExecutorFrame::Accepted);
+    let (mut received_bytes, mut received) = (0, Usage::default());
     loop {
-        if let ExecutorFrame::NeedVoucher { required, .. } = starving.next().await {
-            paying
-                .send(ClientFrame::Voucher {
-                    voucher: Some(world.voucher(required.base_units()).into_unverified()),
-                    received_bytes: 0,
-                    received: Usage::default(),
-                })
-                .await;
-            break;
+        match starving.next().await {
+            ExecutorFrame::Chunk { data, usage } => {
+                received_bytes += data.len() as u64;
+                received = usage;
+            }
+            // What came is acknowledged here, and the voucher that pays for more goes out elsewhere.
+            ExecutorFrame::NeedVoucher { required, .. } if received_bytes > 0 => {
+                let acknowledged = |voucher| ClientFrame::Voucher {
+                    voucher,
+                    received_bytes,
+                    received,
+                };
+                starving.send(acknowledged(None)).await;
+                paying
+                    .send(ClientFrame::Voucher {
+                        voucher: Some(
+                            world
+                                .voucher(required.base_units() + 2 * u128::from(INCREMENT))
+                                .into_unverified(),
+                        ),
+                        received_bytes: 0,
+                        received: Usage::default(),
+                    })
+                    .await;
+                break;
+            }
+            other => panic!("unexpected: {other:?}"),
         }
     }
     loop {
@@ -299,6 +319,31 @@ async fn a_voucher_on_one_stream_moves_another() {
         }
     }
     assert_eq!(starving.next().await, ExecutorFrame::Recorded { sequence: 1 });
+}
+
+#[tokio::test]
+async fn a_stalled_stream_takes_nothing_of_what_covers_the_next_request() {
+    let world = World::new().await;
+    let (mut stalled, mut next) = (world.dial(), world.dial());
+    let request = world.infer(1, json!({"tokens": 50})).await;
+    stalled.send(ClientFrame::Infer(Box::new(request))).await;
+    loop {
+        if let ExecutorFrame::NeedVoucher { .. } = stalled.next().await {
+            break;
+        }
+    }
+    // One more request fits this voucher, while nothing of the first is acknowledged.
+    let first = 500 + 2 * u128::from(INCREMENT);
+    next.send(ClientFrame::Voucher {
+        voucher: Some(world.voucher(2 * first).into_unverified()),
+        received_bytes: 0,
+        received: Usage::default(),
+    })
+    .await;
+    let mut request = world.infer(2, json!({"tokens": 5})).await;
+    request.voucher = None;
+    next.send(ClientFrame::Infer(Box::new(request))).await;
+    assert_eq!(next.next().await, ExecutorFrame::Accepted);
 }
 
 #[tokio::test]

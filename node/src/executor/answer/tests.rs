@@ -88,9 +88,9 @@ fn holds_what_is_not_reserved_until_it_is() {
     let (data, _) = chunk(&mut answer);
     assert_eq!(data, b"data: a\n\n");
 
-    // Nothing is acknowledged, so another increment is asked for, which only an exposure limit can cover.
-    let wanted = answer.wanted().unwrap();
-    assert_eq!((wanted.output, wanted.total), (count(20), TokenAmount::new(120)));
+    // Nothing is acknowledged, so nothing more is reserved: it could be what covers the client's next request.
+    assert_eq!(answer.wanted(), None);
+    assert_eq!(answer.lacking(), TokenAmount::new(1));
     assert!(
         !answer.overshoot(),
         "the client can pay for more once it has acknowledged"
@@ -100,7 +100,7 @@ fn holds_what_is_not_reserved_until_it_is() {
     assert_eq!(mark, answer.acknowledged());
     assert_eq!(mark.hash, answer.delivered().hash);
     let wanted = answer.wanted().unwrap();
-    assert_eq!(wanted.output, count(20));
+    assert_eq!((wanted.output, wanted.total), (count(20), TokenAmount::new(120)));
     answer.reserve(wanted);
     assert!(!answer.is_stalled());
     assert_eq!(chunk(&mut answer), (b"data: b\n\n".to_vec(), output(11)));
