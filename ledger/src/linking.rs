@@ -4,7 +4,7 @@ use lloom_receipts::{ChannelId, Receipt, ReceiptHash, ReceiptHead, Signed, Token
 
 use crate::{
     BuyError, Ledger, LedgerError, Outcome,
-    account::{Side, minus, plus},
+    account::{Side, Standing, minus, plus},
     budget::{release, spend},
     column::{Put as _, Read as _, sql},
     document::{
@@ -58,12 +58,19 @@ impl Ledger {
         rows.iter().map(read_receipt).collect()
     }
 
-    /// Takes over a newer head that bears the own signature: after a restore, the executor knows more than this store.
+    /// Takes over receipts that bear the own signature and go on from the own head: after a restore, or beside another
+    /// copy of this client, the executor knows more than this store. All of them in between are needed, not the newest
+    /// alone: only so is it known which bills are linked, and none is linked twice. The executor has them.
     ///
     /// # Errors
-    /// [`BuyError::DoesNotExtend`] carries the own head, when the receipt is not newer than it.
-    pub async fn adopt_head(&self, receipt: Receipt<Verified>) -> Result<Outcome, BuyError> {
-        self.submit(AdoptHead { receipt }).await
+    /// [`BuyError::DoesNotExtend`] carries the own head, when one does not go on from what is before it; then none is
+    /// taken over. [`BuyError::AlreadyLinked`] when one holds a bill that another receipt holds.
+    pub async fn adopt_receipts(
+        &self,
+        channel: ChannelId,
+        receipts: Vec<Receipt<Verified>>,
+    ) -> Result<Outcome, BuyError> {
+        self.submit(AdoptReceipts { channel, receipts }).await
     }
 }
 
@@ -155,59 +162,68 @@ impl Operation for ConfirmReceipt {
     }
 }
 
-struct AdoptHead {
-    receipt: Receipt<Verified>,
+struct AdoptReceipts {
+    channel: ChannelId,
+    receipts: Vec<Receipt<Verified>>,
 }
 
-impl Operation for AdoptHead {
-    const NAME: &'static str = "adopt a newer head";
+impl Operation for AdoptReceipts {
+    const NAME: &'static str = "adopt receipts";
     type Output = Outcome;
     type Error = BuyError;
 
     async fn run(&self, session: &mut Session) -> Result<Outcome, BuyError> {
-        let receipt = self.receipt.receipt();
-        let hash = receipt.hash();
-        let mut standing = find_buying(session, receipt.channel).await?;
-        if receipt_hash_at(session, receipt.channel, receipt.sequence).await? == Some(hash) {
-            return Ok(Outcome::AlreadyKnown);
-        }
-        let newer = receipt.sequence > standing.head.sequence && receipt.cumulative_amount >= standing.head.amount;
-        if !newer {
-            let head = newest_receipt(session, receipt.channel).await?.map(Box::new);
-            return Err(BuyError::DoesNotExtend { head });
-        }
-        // Its request may be one that this store knows and holds budget for.
-        let request = find_request(session, receipt.bill.request).await?;
-        if request.as_ref().is_some_and(|request| request.billed.is_some()) {
-            return Err(BuyError::AlreadyLinked);
-        }
-        let grown = minus(receipt.cumulative_amount, standing.head.amount)?;
-        let held = request.as_ref().map_or(TokenAmount::ZERO, |request| request.reserved);
-        standing.account.spent = plus(minus(standing.account.spent, held)?, grown)?;
-        standing.account.billed = plus(standing.account.billed, grown)?;
-        standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
-        standing.head = ReceiptHead::at(receipt);
-        standing.confirmed_sequence = receipt.sequence;
-        standing.store(session, Side::Buying).await?;
-        insert_bill(session, &receipt.bill).await?;
-        append_receipt(session, &self.receipt, hash, standing.account.authorized, None).await?;
-        if let Some(request) = request {
-            let document = request.request.document();
-            let token = standing.channel.parameters.token;
-            if request.dropped.is_none() {
-                release(
-                    session,
-                    token,
-                    document.operator,
-                    request.begun_at,
-                    maximum_of(document)?,
-                )
-                .await?;
+        let mut standing = find_buying(session, self.channel).await?;
+        let mut outcome = Outcome::AlreadyKnown;
+        for receipt in &self.receipts {
+            let document = receipt.receipt();
+            if receipt_hash_at(session, self.channel, document.sequence).await? == Some(document.hash()) {
+                continue;
             }
-            spend(session, token, document.operator, request.begun_at, receipt.bill.amount).await?;
+            adopt(session, &mut standing, receipt).await?;
+            outcome = Outcome::Recorded;
         }
-        Ok(Outcome::Recorded)
+        Ok(outcome)
     }
+}
+
+async fn adopt(session: &mut Session, standing: &mut Standing, adopted: &Receipt<Verified>) -> Result<(), BuyError> {
+    let receipt = adopted.receipt();
+    if standing.head.check_extends(receipt).is_err() {
+        let head = newest_receipt(session, standing.channel.id).await?.map(Box::new);
+        return Err(BuyError::DoesNotExtend { head });
+    }
+    // Its request may be one that this store knows and holds budget for, or one that it never heard of.
+    let request = find_request(session, receipt.bill.request).await?;
+    if request.as_ref().is_some_and(|request| request.billed.is_some()) {
+        return Err(BuyError::AlreadyLinked);
+    }
+    let amount = receipt.bill.amount;
+    let held = request.as_ref().map_or(TokenAmount::ZERO, |request| request.reserved);
+    standing.account.spent = plus(minus(standing.account.spent, held)?, amount)?;
+    standing.account.billed = plus(standing.account.billed, amount)?;
+    standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
+    standing.head = ReceiptHead::at(receipt);
+    standing.confirmed_sequence = receipt.sequence;
+    standing.store(session, Side::Buying).await?;
+    insert_bill(session, &receipt.bill).await?;
+    append_receipt(session, adopted, standing.head.hash, standing.account.authorized, None).await?;
+    if let Some(request) = request {
+        let document = request.request.document();
+        let token = standing.channel.parameters.token;
+        if request.dropped.is_none() {
+            release(
+                session,
+                token,
+                document.operator,
+                request.begun_at,
+                maximum_of(document)?,
+            )
+            .await?;
+        }
+        spend(session, token, document.operator, request.begun_at, amount).await?;
+    }
+    Ok(())
 }
 
 async fn receipt_hash_at(

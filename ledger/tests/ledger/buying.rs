@@ -272,7 +272,7 @@ async fn ten_requests_at_once_do_not_overrun_the_budget() {
 }
 
 #[tokio::test]
-async fn a_restored_client_adopts_the_newer_head() {
+async fn a_restored_client_adopts_the_receipts_it_lacks() {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
     let (_home, ledger) = buying(&pair, 50_000).await;
@@ -281,9 +281,19 @@ async fn a_restored_client_adopts_the_newer_head() {
     // The executor holds two receipts; this store knows of none, and never heard of request 2.
     let first = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 60));
     let second = pair.link(&ReceiptHead::at(first.receipt()), pair.bill(2, 70));
-    assert_eq!(ledger.adopt_head(second.clone()).await.unwrap(), Outcome::Recorded);
-    assert_eq!(ledger.adopt_head(second.clone()).await.unwrap(), Outcome::AlreadyKnown);
-    let BuyError::DoesNotExtend { head: Some(head) } = ledger.adopt_head(first).await.unwrap_err() else {
+    let adopt = async |receipts: &[&Receipt<Verified>]| {
+        let receipts = receipts.iter().map(|&receipt| receipt.clone()).collect();
+        ledger.adopt_receipts(channel, receipts).await
+    };
+    assert!(
+        matches!(adopt(&[&second]).await, Err(BuyError::DoesNotExtend { head: None })),
+        "without the one before it"
+    );
+    assert_eq!(adopt(&[&first, &second]).await.unwrap(), Outcome::Recorded);
+    assert_eq!(adopt(&[&first, &second]).await.unwrap(), Outcome::AlreadyKnown);
+    assert_eq!(adopt(&[]).await.unwrap(), Outcome::AlreadyKnown);
+    let other = pair.link(&ReceiptHead::at(first.receipt()), pair.bill(3, 1));
+    let BuyError::DoesNotExtend { head: Some(head) } = adopt(&[&other]).await.unwrap_err() else {
         panic!("went back");
     };
     assert_eq!(*head, second);
@@ -291,6 +301,10 @@ async fn a_restored_client_adopts_the_newer_head() {
     assert!(ledger.unconfirmed_receipts(channel).await.unwrap().is_empty());
     let third = pair.link(&ReceiptHead::at(second.receipt()), pair.bill(3, 80));
     ledger.link(third, None).await.unwrap();
+    // The first request is paid, and is not paid again.
+    let head = ledger.head(channel).await.unwrap();
+    let again = ledger.link(pair.link(&head, pair.bill(1, 60)), None).await;
+    assert!(matches!(again, Err(BuyError::AlreadyLinked)));
     let purchases = ledger.purchases(channel).await.unwrap();
     assert_eq!((purchases.linked, purchases.billed), (amount(210), amount(210)));
 }
@@ -350,7 +364,7 @@ async fn withdrawn_receipts_stay_on_record() {
 
     // The executor's own continuation is adopted, and the requests are linked behind it, in another order.
     let theirs = pair.link(&ReceiptHead::at(signed[0].receipt()), pair.bill(9, 50));
-    ledger.adopt_head(theirs.clone()).await.unwrap();
+    ledger.adopt_receipts(channel, vec![theirs.clone()]).await.unwrap();
     let third = pair.link(&ReceiptHead::at(theirs.receipt()), pair.bill(3, 80));
     ledger.link(third.clone(), None).await.unwrap();
     let second = pair.link(&ReceiptHead::at(third.receipt()), pair.bill(2, 70));

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{ChatError, Duplex, Shared, treasurer::Treasurer};
+use super::{ChatError, Duplex, Shared, sync, treasurer::Treasurer};
 use crate::wire::{ClientFrame, ExecutorFrame, FrameReader, FrameWriter, Refusal};
 
 /// How often a bill is linked anew to another head before the client gives up.
@@ -198,23 +198,18 @@ impl Shared {
                     return Ok((receipt, true));
                 }
                 Err(ChatError::Refused(Refusal::DoesNotExtend { head })) => {
-                    let head = head.map(|head| self.believe(desk, *head)).transpose()?;
-                    let head = match head {
-                        Some(head) if head.receipt().sequence >= receipt.receipt().sequence => head,
-                        behind => {
-                            // It lacks receipts before this one, which were sent to a process that is gone.
-                            let sequence = behind.map_or(0, |head| head.receipt().sequence);
-                            let resent = self.resend(desk, line, sequence).await;
-                            turn.needs_sync = resent.is_err();
-                            return Ok((receipt, resent.is_ok()));
-                        }
-                    };
-                    tracing::warn!(channel = %desk.channel, sequence = head.receipt().sequence, "the executor holds a newer head with our signature, going on from it");
+                    let theirs = head.map_or(0, |head| head.receipt().sequence);
+                    if theirs < receipt.receipt().sequence {
+                        // It lacks receipts before this one, which were sent to a process that is gone.
+                        let resent = self.resend(desk, line, theirs).await;
+                        turn.needs_sync = resent.is_err();
+                        return Ok((receipt, resent.is_ok()));
+                    }
                     // What the executor did record must not be taken back.
                     if let Some(confirming) = turn.confirming.take() {
                         confirming.await.ok();
                     }
-                    desk.treasurer.adopt(head, true).await?;
+                    sync::agree(self, desk, line).await?;
                 }
                 Err(error) => {
                     tracing::warn!(channel = %desk.channel, error = &error as &dyn std::error::Error, "the receipt is not recorded yet");

@@ -1,5 +1,5 @@
 use lloom_ledger::{ObservedOutcome, OwnRequestRecord};
-use lloom_receipts::{RequestHash, Signed, TokenAmount, UsageBill, Verified};
+use lloom_receipts::{ChannelId, RequestHash, Signed, TokenAmount, UsageBill, Verified};
 
 use super::{
     ChatError, Shared,
@@ -38,19 +38,14 @@ pub(super) async fn run(
     line: &mut Line,
 ) -> Result<SyncReport, ChatError> {
     let channel = desk.channel;
-    line.send(&ClientFrame::Sync { channel }).await?;
-    let state = line
-        .reply("state", |frame| match frame {
-            ExecutorFrame::State(state) if state.channel == channel => Some(state),
-            _ => None,
-        })
-        .await?;
+    let (state, agreed) = agree(shared, desk, line).await?;
     let mut report = SyncReport {
+        resent: agreed.resent,
+        adopted: agreed.adopted,
         spent: state.spent,
         authorized: state.authorized,
         ..SyncReport::default()
     };
-    (report.adopted, report.resent) = agree_on_head(shared, desk, line, &state).await?;
     desk.treasurer.held(state.authorized).await;
     turn.needs_sync = false;
     for bill in state.unlinked {
@@ -71,54 +66,77 @@ pub(super) async fn run(
     Ok(report)
 }
 
-/// Makes both heads the same: resends what the executor lacks, or adopts what this client lacks.
-async fn agree_on_head(
-    shared: &Shared,
-    desk: &Desk,
-    line: &mut Line,
-    state: &State,
-) -> Result<(bool, usize), ChatError> {
+/// What it took to agree.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Agreed {
+    pub(super) adopted: bool,
+    pub(super) resent: usize,
+}
+
+/// Makes both chains of receipts the same: adopts what this client lacks, and sends what the executor lacks. Gives what
+/// the executor said last.
+pub(super) async fn agree(shared: &Shared, desk: &Desk, line: &mut Line) -> Result<(Box<State>, Agreed), ChatError> {
     let channel = desk.channel;
-    let own = shared.ledger.head(channel).await?;
-    let theirs = state.head.clone().map(|head| shared.believe(desk, head)).transpose()?;
-    let sequence = theirs.as_ref().map_or(0, |head| head.receipt().sequence);
-    if sequence > own.sequence {
-        if let Some(head) = theirs {
-            tracing::warn!(%channel, sequence, own = own.sequence, "the executor holds a newer head with our signature, going on from it");
-            desk.treasurer.adopt(head, false).await?;
-            shared
-                .ledger
-                .confirm_receipt(channel, sequence)
-                .await
-                .map_err(TreasurerError::from)?;
-        }
-        return Ok((true, 0));
-    }
-    if sequence > 0 {
-        let known = shared.ledger.receipts(channel, sequence, 1).await?;
-        let same = match (known.first(), &theirs) {
-            (Some(known), Some(theirs)) if known.receipt().sequence == sequence => known.receipt() == theirs.receipt(),
-            // Adopted heads come without what was before them.
-            _ => true,
+    let mut agreed = Agreed::default();
+    loop {
+        let unconfirmed = shared.ledger.unconfirmed_receipts(channel).await?;
+        let own = shared.ledger.head(channel).await?.sequence;
+        let after = unconfirmed.first().map_or(own, |first| first.receipt().sequence - 1);
+        let state = ask(line, channel, after).await?;
+        let Some(head) = state.head.clone().map(|head| shared.believe(desk, head)).transpose()? else {
+            agreed.resent = shared.resend(desk, line, 0).await?;
+            return Ok((state, agreed));
         };
-        if !same {
-            // It bears the own signature, so another copy of this client linked it. Only receipts that the executor
-            // never confirmed can give way.
-            let unconfirmed = shared.ledger.unconfirmed_receipts(channel).await?;
-            let gives_way = unconfirmed
-                .first()
-                .is_some_and(|first| first.receipt().sequence <= sequence);
-            let head = theirs.filter(|_| gives_way).ok_or(ChatError::FalseHead { channel })?;
-            desk.treasurer.adopt(head, true).await?;
-            return Ok((true, 0));
+        let theirs = head.receipt().sequence;
+        if theirs <= after {
+            // It lost some that it had, or has no more than it is known to have.
+            let known = shared.ledger.receipts(channel, theirs, 1).await?;
+            if known.first().is_none_or(|known| known.receipt() != head.receipt()) {
+                return Err(ChatError::FalseHead { channel });
+            }
+            agreed.resent = shared.resend(desk, line, theirs).await?;
+            return Ok((state, agreed));
         }
-        shared
-            .ledger
-            .confirm_receipt(channel, sequence)
-            .await
-            .map_err(TreasurerError::from)?;
+        let mut listed = Vec::with_capacity(state.receipts.len());
+        for receipt in &state.receipts {
+            listed.push(shared.believe(desk, receipt.clone())?);
+        }
+        let same = listed
+            .iter()
+            .zip(&unconfirmed)
+            .take_while(|(theirs, own)| theirs.receipt() == own.receipt())
+            .count();
+        if same > 0 {
+            confirm(shared, channel, after + same as u64).await?;
+        }
+        let news = listed.split_off(same);
+        if !news.is_empty() {
+            tracing::warn!(%channel, theirs, own, "the executor holds other receipts with our signature, going on from them");
+            desk.treasurer.adopt(news).await?;
+            agreed.adopted = true;
+        } else if same == 0 {
+            // It names a head and doesn't show what leads to it.
+            return Err(ChatError::FalseHead { channel });
+        }
+        if after + state.receipts.len() as u64 >= theirs {
+            agreed.resent = shared.resend(desk, line, theirs).await?;
+            return Ok((state, agreed));
+        }
     }
-    Ok((false, shared.resend(desk, line, sequence).await?))
+}
+
+async fn ask(line: &mut Line, channel: ChannelId, after: u64) -> Result<Box<State>, ChatError> {
+    line.send(&ClientFrame::Sync { channel, after }).await?;
+    line.reply("state", |frame| match frame {
+        ExecutorFrame::State(state) if state.channel == channel => Some(state),
+        _ => None,
+    })
+    .await
+}
+
+async fn confirm(shared: &Shared, channel: ChannelId, sequence: u64) -> Result<(), ChatError> {
+    let confirmed = shared.ledger.confirm_receipt(channel, sequence).await;
+    confirmed.map(drop).map_err(|error| TreasurerError::from(error).into())
 }
 
 enum Justified {

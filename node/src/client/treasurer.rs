@@ -47,8 +47,7 @@ enum Order {
         reply: Reply<(Receipt<Verified>, News)>,
     },
     Adopt {
-        head: Receipt<Verified>,
-        refused: bool,
+        receipts: Vec<Receipt<Verified>>,
         reply: Reply<()>,
     },
     Abandon {
@@ -139,10 +138,10 @@ impl Treasurer {
         self.order(|reply| Order::Link { bill, reply }).await
     }
 
-    /// Goes on from a newer head that bears the own signature. `refused` says that the executor has it in the place of
-    /// own receipts that it did not record.
-    pub(super) async fn adopt(&self, head: Receipt<Verified>, refused: bool) -> Result<(), TreasurerError> {
-        self.order(|reply| Order::Adopt { head, refused, reply }).await
+    /// Goes on from receipts that bear the own signature and that the executor has after the last one it is known to
+    /// have. Own receipts in their place, which it does not have, give way.
+    pub(super) async fn adopt(&self, receipts: Vec<Receipt<Verified>>) -> Result<(), TreasurerError> {
+        self.order(|reply| Order::Adopt { receipts, reply }).await
     }
 
     /// Gives up a request that will not be billed, or whose bill will not be paid.
@@ -173,7 +172,7 @@ impl Task {
                     order @ (Order::Begin { .. } | Order::Authorize { .. }) => payments.push(order),
                     // Whoever asked may have left; what was done stays done.
                     Order::Link { bill, reply } => drop(reply.send(self.link(bill).await)),
-                    Order::Adopt { head, refused, reply } => drop(reply.send(self.adopt(head, refused).await)),
+                    Order::Adopt { receipts, reply } => drop(reply.send(self.adopt(receipts).await)),
                     Order::Abandon { request, reason, reply } => {
                         drop(reply.send(self.abandon(request, reason).await));
                     }
@@ -274,12 +273,12 @@ impl Task {
         Ok((receipt, news))
     }
 
-    async fn adopt(&mut self, head: Receipt<Verified>, refused: bool) -> Result<(), TreasurerError> {
-        if refused {
-            let reason = format!("the executor holds receipt {} instead", head.receipt().hash());
+    async fn adopt(&mut self, receipts: Vec<Receipt<Verified>>) -> Result<(), TreasurerError> {
+        if let Some(last) = receipts.last() {
+            let reason = format!("the executor holds receipt {} instead", last.receipt().hash());
             self.ledger.withdraw_receipts(self.channel, reason, now()).await?;
         }
-        self.ledger.adopt_head(head).await?;
+        self.ledger.adopt_receipts(self.channel, receipts).await?;
         // What the executor holds is told anew by the next frames.
         self.purse = load(&self.ledger, self.channel).await?;
         Ok(())

@@ -14,8 +14,11 @@ use crate::wire::{Document, ExecutorFrame, Refusal, State};
 /// Bills that one `State` lists at most, so that it fits a frame. Who has more to link asks again.
 const MAX_LISTED_BILLS: usize = 512;
 
+/// Receipts that one `State` lists at most, likewise.
+const MAX_LISTED_RECEIPTS: u32 = 512;
+
 impl Shared {
-    pub(super) async fn state(&self, channel: ChannelId, peer: Address) -> Result<ExecutorFrame, Refusal> {
+    pub(super) async fn state(&self, channel: ChannelId, after: u64, peer: Address) -> Result<ExecutorFrame, Refusal> {
         let ledger = &self.ledger;
         let record = ledger.channel(channel).await.map_err(failed)?;
         let record = record.ok_or(Refusal::ChannelUnknown)?;
@@ -23,6 +26,10 @@ impl Shared {
             return Err(Refusal::NotThePayer);
         }
         let head = ledger.head_receipt(channel).await.map_err(failed)?;
+        let receipts = ledger
+            .receipts(channel, after.saturating_add(1), MAX_LISTED_RECEIPTS)
+            .await;
+        let receipts = receipts.map_err(failed)?;
         let account = ledger.account(channel).await.map_err(failed)?;
         let unlinked = ledger.unlinked_bills(channel).await.map_err(failed)?;
         // Signing is deterministic: the same committed bill gets the same signature again.
@@ -30,6 +37,7 @@ impl Shared {
         Ok(ExecutorFrame::State(Box::new(State {
             channel,
             head: head.map(Receipt::into_unverified),
+            receipts: receipts.into_iter().map(Receipt::into_unverified).collect(),
             unlinked: unlinked.into_iter().take(MAX_LISTED_BILLS).map(sign).collect(),
             authorized: account.authorized,
             spent: account.spent,

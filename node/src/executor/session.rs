@@ -224,7 +224,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
     async fn take_frame(&mut self, frame: ClientFrame) -> Result<(), WireError> {
         let answered = match frame {
             ClientFrame::Infer(infer) => self.accept(*infer).await.map(Some),
-            ClientFrame::Sync { channel } => self.shared.state(channel, self.peer).await.map(Some),
+            ClientFrame::Sync { channel, after } => self.shared.state(channel, after, self.peer).await.map(Some),
             ClientFrame::Receipt { receipt, voucher } => self.shared.link(*receipt, voucher).await.map(Some),
             ClientFrame::Voucher {
                 voucher,

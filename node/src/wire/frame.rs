@@ -33,6 +33,8 @@ pub enum ClientFrame {
     Sync {
         /// The channel.
         channel: ChannelId,
+        /// The client wants the receipts after this sequence: all before, both sides are known to have.
+        after: u64,
     },
     /// Acknowledges what was received of the running answer and pays one increment ahead of it.
     Voucher {
@@ -61,6 +63,8 @@ pub struct State {
     pub channel: ChannelId,
     /// The newest receipt the executor has recorded.
     pub head: Option<Receipt<Unverified>>,
+    /// The receipts after the one the client named, in order. As many as fit a frame: who needs more asks again.
+    pub receipts: Vec<Receipt<Unverified>>,
     /// Bills that no recorded receipt holds.
     pub unlinked: Vec<Signed<UsageBill, Unverified>>,
     /// The highest amount a voucher or receipt authorizes, base units.

@@ -70,7 +70,7 @@ fn client_frames() -> Vec<ClientFrame> {
             body: br#"{"model":"m"}"#.to_vec(),
             voucher: Some(voucher.clone()),
         })),
-        ClientFrame::Sync { channel },
+        ClientFrame::Sync { channel, after: 3 },
         ClientFrame::Voucher {
             voucher: Some(voucher),
             received_bytes: 12,
@@ -112,7 +112,8 @@ fn executor_frames() -> Vec<ExecutorFrame> {
         ExecutorFrame::Recorded { sequence: u64::MAX },
         ExecutorFrame::State(Box::new(State {
             channel: bill.document().channel,
-            head: Some(receipt),
+            head: Some(receipt.clone()),
+            receipts: vec![receipt],
             unlinked: vec![bill],
             authorized: TokenAmount::new(1),
             spent: TokenAmount::new(2),

@@ -25,10 +25,11 @@ fn usage(input: u32, output: u32) -> Usage {
 async fn taken(wire: &mut ExecutorEnd) -> Option<Infer> {
     loop {
         match wire.next().await? {
-            ClientFrame::Sync { channel } => {
+            ClientFrame::Sync { channel, .. } => {
                 wire.send(ExecutorFrame::State(Box::new(State {
                     channel,
                     head: None,
+                    receipts: Vec::new(),
                     unlinked: Vec::new(),
                     authorized: TokenAmount::ZERO,
                     spent: TokenAmount::ZERO,
@@ -178,10 +179,13 @@ async fn a_second_bill_for_a_paid_request_is_not_paid() {
         let (head, second) = (head.clone(), second.clone());
         async move {
             while let Some(frame) = wire.next().await {
-                let ClientFrame::Sync { channel } = frame else { continue };
+                let ClientFrame::Sync { channel, .. } = frame else {
+                    continue;
+                };
                 wire.send(ExecutorFrame::State(Box::new(State {
                     channel,
                     head: Some(head.clone()),
+                    receipts: Vec::new(),
                     unlinked: vec![second.clone()],
                     authorized: DEPOSIT,
                     spent: DEPOSIT,
@@ -210,10 +214,13 @@ async fn a_head_that_this_client_never_signed_is_not_believed() {
         let forged = forged.clone();
         async move {
             while let Some(frame) = wire.next().await {
-                let ClientFrame::Sync { channel } = frame else { continue };
+                let ClientFrame::Sync { channel, .. } = frame else {
+                    continue;
+                };
                 wire.send(ExecutorFrame::State(Box::new(State {
                     channel,
                     head: Some(forged.clone()),
+                    receipts: vec![forged.clone()],
                     unlinked: Vec::new(),
                     authorized: DEPOSIT,
                     spent: DEPOSIT,

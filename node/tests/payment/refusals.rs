@@ -58,7 +58,7 @@ fn receipt(world: &World, head: ReceiptHead, bill: Signed<UsageBill>) -> Receipt
 }
 
 async fn state(wire: &mut ClientEnd, channel: ChannelId) -> State {
-    wire.send(ClientFrame::Sync { channel }).await;
+    wire.send(ClientFrame::Sync { channel, after: 0 }).await;
     match wire.next().await {
         ExecutorFrame::State(state) => *state,
         other => panic!("no state: {other:?}"),
@@ -478,12 +478,19 @@ async fn a_channel_s_state_is_its_payer_s_affair() {
     let mut wire = world.dial_as(Address::repeat_byte(0x44));
     let channel = world.channel;
     assert_eq!(
-        refusal(&mut wire, ClientFrame::Sync { channel }).await,
+        refusal(&mut wire, ClientFrame::Sync { channel, after: 0 }).await,
         Refusal::NotThePayer
     );
     let unknown = ChannelId::new(B256::ZERO);
     assert_eq!(
-        refusal(&mut wire, ClientFrame::Sync { channel: unknown }).await,
+        refusal(
+            &mut wire,
+            ClientFrame::Sync {
+                channel: unknown,
+                after: 0
+            }
+        )
+        .await,
         Refusal::ChannelUnknown
     );
     let mut own = world.dial();

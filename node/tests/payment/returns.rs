@@ -5,12 +5,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use lloom_node::{
     client::{Chat, ChatError, ChatEvent},
-    wire::{ClientFrame, Ending, ExecutorFrame, Refusal},
+    wire::{ClientFrame, Ending, ExecutorFrame, Refusal, State},
 };
 use lloom_receipts::{Receipt, ReceiptHead, TokenAmount, TokenCount, Usage};
 use serde_json::json;
 
-use crate::world::{INCREMENT, World, count, eventually, finish};
+use crate::world::{DEPOSIT, INCREMENT, World, count, eventually, finish};
 
 /// Reads until `tokens` have come.
 async fn read_until(chat: &mut Chat, tokens: TokenCount) {
@@ -44,7 +44,11 @@ async fn a_client_that_vanishes_is_billed_and_pays_when_it_returns() {
     assert_eq!(bill.usage.output, count(6));
 
     // A stranger learns nothing of it, the payer everything.
-    wire.send(ClientFrame::Sync { channel: world.channel }).await;
+    wire.send(ClientFrame::Sync {
+        channel: world.channel,
+        after: 0,
+    })
+    .await;
     let ExecutorFrame::State(state) = wire.next().await else {
         panic!("no state");
     };
@@ -178,22 +182,13 @@ async fn a_client_restored_from_a_backup_adopts_the_newer_head() {
     world.chat(json!({"tokens": 3})).await.unwrap();
     // The copy knows one receipt.
     world.stop_client().await;
-    let files = ["client.db", "client.db-wal"].map(|name| world.directory.path().join(name));
-    let backup = files.clone().map(|path| std::fs::read(path).ok());
+    let backup = world.back_up_client();
     world.start_client().await;
     for tokens in [4, 5] {
         world.chat(json!({"tokens": tokens})).await.unwrap();
     }
     let spent = world.assert_settled(3).await;
-    world.stop_client().await;
-    let _ = std::fs::remove_file(world.directory.path().join("client.db-shm"));
-    for (path, content) in files.iter().zip(backup) {
-        match content {
-            Some(content) => std::fs::write(path, content).unwrap(),
-            None => drop(std::fs::remove_file(path)),
-        }
-    }
-    world.start_client().await;
+    world.restore_client(backup).await;
     assert_eq!(world.client_ledger.head(world.channel).await.unwrap().sequence, 1);
 
     let done = world.chat(json!({"tokens": 6})).await.unwrap();
@@ -203,6 +198,87 @@ async fn a_client_restored_from_a_backup_adopts_the_newer_head() {
         total.base_units(),
         spent.base_units() + done.completion.amount().base_units()
     );
+}
+
+/// A copy made while a request was under way doesn't know that its bill was linked since. An executor that offers that
+/// bill again, behind the true head, must not be paid twice: also not by leaving out what lies between the heads.
+#[tokio::test]
+async fn a_restored_client_links_no_bill_twice() {
+    let mut world = World::new().await;
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    let (paid, backup) = futures::join!(world.chat(json!({"tokens": 6, "gated": true})), async {
+        eventually("the request is taken on", || async { world.executor.running() == 1 }).await;
+        let backup = world.back_up_client();
+        world.server.gate.add_permits(6);
+        backup
+    });
+    let paid = paid.unwrap().completion.receipt;
+    world.chat(json!({"tokens": 4})).await.unwrap();
+    let spent = world.assert_settled(3).await;
+    world.restore_client(backup).await;
+    let unbilled = world.client_ledger.unbilled_requests(world.channel).await.unwrap();
+    assert_eq!(unbilled[0].request.document().hash(), paid.receipt().bill.request);
+
+    let chain = world.executor_ledger.receipts(world.channel, 2, 10).await.unwrap();
+    let chain: Vec<Receipt> = chain.into_iter().map(Receipt::into_unverified).collect();
+    let again = world
+        .operator
+        .sign(&world.domain, paid.receipt().bill)
+        .into_unverified();
+    for shown in [&chain[2..], &chain[1..], &chain[..]] {
+        let (channel, head, receipts) = (world.channel, chain.last().cloned(), shown.to_vec());
+        let again = again.clone();
+        world.cable.impersonate(move |mut wire| {
+            let state = State {
+                channel,
+                head: head.clone(),
+                receipts: receipts.clone(),
+                unlinked: vec![again.clone()],
+                authorized: spent,
+                spent,
+                deposit: DEPOSIT,
+            };
+            async move {
+                while let Some(frame) = wire.next().await {
+                    if let ClientFrame::Sync { .. } = frame {
+                        wire.send(ExecutorFrame::State(Box::new(state.clone()))).await;
+                    }
+                }
+            }
+        });
+        let synced = world.client.sync(world.channel, world.peer()).await;
+        let head = world.client_ledger.head(world.channel).await.unwrap();
+        if shown.len() == chain.len() {
+            let report = synced.unwrap();
+            assert_eq!((report.adopted, report.linked, report.unjustified), (true, 0, 1));
+            assert_eq!((head.sequence, head.amount), (3, spent));
+        } else {
+            assert!(synced.is_err(), "{synced:?}");
+            assert_eq!(head.sequence, 1);
+        }
+    }
+}
+
+/// The files of a client's store, as they are found.
+type Backup = [(&'static str, Option<Vec<u8>>); 2];
+
+impl World {
+    fn back_up_client(&self) -> Backup {
+        ["client.db", "client.db-wal"].map(|name| (name, std::fs::read(self.directory.path().join(name)).ok()))
+    }
+
+    async fn restore_client(&mut self, backup: Backup) {
+        self.stop_client().await;
+        let directory = self.directory.path();
+        let _ = std::fs::remove_file(directory.join("client.db-shm"));
+        for (name, content) in backup {
+            match content {
+                Some(content) => std::fs::write(directory.join(name), content).unwrap(),
+                None => drop(std::fs::remove_file(directory.join(name))),
+            }
+        }
+        self.start_client().await;
+    }
 }
 
 #[tokio::test]
