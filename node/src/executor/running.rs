@@ -49,7 +49,7 @@ pub(super) enum Step {
     /// The backend's next event; `None` is an end that it did not announce.
     Backend(Option<Result<BackendEvent, BackendError>>),
     /// The ledger is done with its task.
-    Ledger(Done),
+    Ledger(Box<Done>),
     /// Something happened to the channel.
     Channel(ChannelNews),
 }
@@ -137,7 +137,7 @@ impl Running {
         } = self;
         tokio::select! {
             event = next_event(events), if takes_events => Step::Backend(event),
-            done = finished(job) => Step::Ledger(done),
+            done = finished(job) => Step::Ledger(Box::new(done)),
             news = coverage.next(*uncovered) => Step::Channel(news),
         }
     }

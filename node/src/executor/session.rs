@@ -204,7 +204,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             Step::Backend(event) => running.take_event(event),
             Step::Channel(news) => running.take_news(news),
             Step::Ledger(done) => {
-                let (frame, grew) = running.take_job(done);
+                let (frame, grew) = running.take_job(*done);
                 if grew {
                     self.shared.coverage.changed(running.request.channel);
                 }
