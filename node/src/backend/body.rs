@@ -31,7 +31,7 @@ impl ChatBody {
         }
         check_choices(&fields)?;
         fields.insert("stream".to_owned(), Value::Bool(true));
-        let mut options = match fields.remove("stream_options") {
+        let mut options = match fields.shift_remove("stream_options") {
             Some(Value::Object(options)) => options,
             None | Some(Value::Null) => Map::new(),
             Some(_) => return Err(BackendError::Request("'stream_options' is no object")),

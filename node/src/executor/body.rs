@@ -117,6 +117,14 @@ mod tests {
     }
 
     #[test]
+    fn keeps_the_order_of_keys_which_the_model_reads() {
+        let asked = r#"{"tools":[{"zeta":1,"alpha":{"y":2,"b":3}}],"model":"m","messages":[]"#;
+        let body = ChatBody::parse(format!("{asked}}}").as_bytes()).unwrap();
+        let prepared = body.prepare(TokenCount::new(7)).unwrap();
+        assert_eq!(prepared.to_string(), format!(r#"{asked},"max_tokens":7}}"#));
+    }
+
+    #[test]
     fn estimates_a_prompt_by_its_text() {
         let body = parse(&json!({"model": "m", "messages": [
             {"role": "user", "content": "12345"},
