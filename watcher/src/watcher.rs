@@ -198,8 +198,8 @@ impl<C: Chain> Watcher<C> {
             payees: config.payees.iter().map(|(payee, _)| *payee).collect(),
             grace,
         };
-        self.sender.rebroadcast_all(now_at(None)).await?;
         Ok(Rounds {
+            resumed: false,
             follower: Follower::new(
                 self.chain.clone(),
                 self.ledger.clone(),
@@ -229,6 +229,8 @@ impl<C: Chain> Watcher<C> {
 
 /// What lives from round to round. All of it could be lost: the ledger has what counts.
 struct Rounds<C> {
+    /// What an earlier process sent is sent again.
+    resumed: bool,
     config: WatcherConfig,
     follower: Follower<C>,
     settler: Settler<C>,
@@ -253,6 +255,11 @@ impl<C: Chain> Rounds<C> {
         };
         let now = now_at(Some(cursor));
 
+        if !self.resumed {
+            // Not before the blocks were compared: another chain of the same id would execute it.
+            self.settler.sender.rebroadcast_all(now).await?;
+            self.resumed = true;
+        }
         let books = self.books().await?;
         let finished = self
             .settler

@@ -8,7 +8,7 @@ use std::{
 
 use lloom_ledger::Finish;
 use lloom_receipts::TokenAmount;
-use lloom_watcher::{Chain as _, ClaimFilter};
+use lloom_watcher::{Chain as _, ClaimFilter, WatcherError};
 use serde_json::json;
 
 use crate::{devnet::until, executor::Executor, faulty_chain::FaultyChain};
@@ -85,6 +85,33 @@ async fn a_crash_between_broadcast_and_receipt_settles_nothing_twice() {
     assert_eq!(executor.payee_balance().await, 200);
     assert_eq!(executor.operator_nonce().await, sent as u64);
     assert_eq!(executor.ledger.transactions(10).await.unwrap().len(), sent);
+}
+
+#[tokio::test]
+async fn a_chain_that_began_anew_is_sent_nothing() {
+    let mut executor = Executor::new().await;
+    let running = executor.start(executor.config());
+    let channels = executor.open_channels(&running, 1..=1).await;
+    executor.serve(&channels[0], 100, 0).await;
+    executor.devnet.set_automine(false).await;
+    let handle = running.handle.clone();
+    let ordered = tokio::spawn(async move { handle.claim_now(ClaimFilter::default()).await });
+    until("the claim is sent", || async {
+        let pending = executor.ledger.pending_transactions().await.unwrap();
+        pending.len() == 1 && pending[0].broadcast_at.is_some()
+    })
+    .await;
+    executor.crash(running).await;
+    assert!(ordered.await.unwrap().is_err());
+
+    // The same id and the same contracts, and an operator that could pay for the gas.
+    let anew = Executor::new().await;
+    anew.devnet.mine(100).await;
+    let running = executor.start_on(executor.config(), anew.devnet.chain.clone());
+    let stopped = running.task.await.unwrap();
+    assert!(matches!(stopped, Err(WatcherError::ForeignChain { .. })), "{stopped:?}");
+    assert_eq!(anew.operator_nonce().await, 0);
+    assert_eq!(executor.ledger.pending_transactions().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
