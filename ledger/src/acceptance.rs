@@ -1,33 +1,17 @@
-//! Taking on requests and vouchers, and setting aside what is delivered.
+//! Setting aside what is delivered, and taking in what pays for it.
 
-use lloom_receipts::{BillError, ChannelId, MAX_DEADLINE_AHEAD, RequestHash, Signed, TokenAmount, Verified, Voucher};
+use lloom_receipts::{BillError, ChannelId, RequestHash, Signed, TokenAmount, Verified, Voucher};
 
 use crate::{
-    AcceptRequest, ChannelRecord, ExposurePolicy, Ledger, LedgerError, Outcome, Progress, ServeError,
+    ChannelRecord, ExposurePolicy, Ledger, LedgerError, Outcome, Progress, ServeError,
     account::{Side, Standing, find_standing, minus, plus},
     column::{Put as _, Read as _, sql},
-    document::{StoredRequest, find_request, insert_request, insert_voucher, request_with_nonce},
+    document::{StoredRequest, find_request, insert_voucher},
     session::Session,
-    transaction::is_being_closed,
     writer::Operation,
 };
 
 impl Ledger {
-    /// Takes a request on: records it with its voucher and sets `reserve` aside, or refuses and records nothing.
-    ///
-    /// [`Outcome::AlreadyKnown`] means that this very request was taken on before: it must not be served again. A
-    /// voucher that adds nothing is passed over where the request is covered without it, because the vouchers of
-    /// concurrent requests overtake each other.
-    ///
-    /// The caller has checked everything that can be told without the store: signer, operator, prices, deadline.
-    ///
-    /// # Errors
-    /// [`ServeError`] says which rule is broken.
-    pub async fn accept_request(&self, request: AcceptRequest) -> Result<Outcome, ServeError> {
-        let hash = request.request.document().hash();
-        self.submit(Accept { hash, request }).await
-    }
-
     /// Sets aside what the request costs up to a point, **before** it is delivered up to there. `total` is the cost of
     /// this request alone; a total at or below what is set aside already changes nothing.
     ///
@@ -75,75 +59,6 @@ impl Ledger {
     /// [`ServeError::UnknownRequest`], [`ServeError::AlreadyBilled`].
     pub async fn waive(&self, request: RequestHash, reason: String) -> Result<Outcome, ServeError> {
         self.submit(Waive { request, reason }).await
-    }
-}
-
-struct Accept {
-    hash: RequestHash,
-    request: AcceptRequest,
-}
-
-impl Operation for Accept {
-    const NAME: &'static str = "accept a request";
-    type Output = Outcome;
-    type Error = ServeError;
-
-    async fn run(&self, session: &mut Session) -> Result<Outcome, ServeError> {
-        let document = self.request.request.document();
-        match request_with_nonce(session, document).await? {
-            Some(known) if known == self.hash => return Ok(Outcome::AlreadyKnown),
-            Some(_) => return Err(ServeError::NonceUsed),
-            None => {}
-        }
-        let restored_at = match session.row(sql("SELECT restored_at FROM store")).await? {
-            Some(row) => row.read_optional::<lloom_receipts::UnixSeconds>("restored_at")?,
-            None => None,
-        };
-        if let Some(until) = restored_at.map(|at| at.plus(MAX_DEADLINE_AHEAD))
-            && document.deadline <= until
-        {
-            return Err(ServeError::RestoredTooRecently { until });
-        }
-        let mut standing = find_standing(session, document.channel)
-            .await?
-            .ok_or(ServeError::UnknownChannel)?;
-        standing.check_side(Side::Serving)?;
-        check_serving(&standing.channel)?;
-        // Our own close forfeits what is billed after it.
-        if is_being_closed(session, document.channel).await? {
-            return Err(ServeError::ChannelClosing);
-        }
-
-        let (voucher, stale) = match &self.request.voucher {
-            None => (None, None),
-            Some(voucher) => match admit(session, &mut standing, voucher).await? {
-                Admission::New => (Some(voucher), None),
-                Admission::Known => (None, None),
-                Admission::Stale { best } => (None, Some(best)),
-            },
-        };
-        standing.account.spent = plus(standing.account.spent, self.request.reserve)?;
-        match (cover(session, &standing, self.request.exposure).await, stale) {
-            (Err(ServeError::Uncovered { .. }), Some(best)) => {
-                return Err(ServeError::VoucherNotIncreasing { best });
-            }
-            (covered, _) => covered?,
-        }
-
-        standing.store(session, Side::Serving).await?;
-        if let Some(voucher) = voucher {
-            insert_voucher(session, voucher).await?;
-        }
-        insert_request(
-            session,
-            self.hash,
-            &self.request.request,
-            self.request.content_salt,
-            self.request.reserve,
-            self.request.now,
-        )
-        .await?;
-        Ok(Outcome::Recorded)
     }
 }
 
@@ -367,7 +282,11 @@ pub(crate) fn judge(
 
 /// Whether what `standing` says is spent is covered: by the channel's authorizations, or, within the payer's limit over
 /// all its channels, by trust. Never beyond the deposit, which nothing could ever claim.
-async fn cover(session: &mut Session, standing: &Standing, exposure: ExposurePolicy) -> Result<(), ServeError> {
+pub(crate) async fn cover(
+    session: &mut Session,
+    standing: &Standing,
+    exposure: ExposurePolicy,
+) -> Result<(), ServeError> {
     let (spent, authorized) = (standing.account.spent, standing.account.authorized);
     if spent <= authorized {
         return Ok(());
@@ -433,7 +352,7 @@ pub(crate) async fn settled_volume(
 }
 
 /// Whether anything may be delivered on the channel: it is confirmed, and not closing even at the newest block.
-fn check_serving(channel: &ChannelRecord) -> Result<(), ServeError> {
+pub(crate) fn check_serving(channel: &ChannelRecord) -> Result<(), ServeError> {
     let states = [channel.confirmed, channel.latest];
     if states.iter().flatten().any(|state| state.finalized) {
         return Err(ServeError::ChannelFinalized);

@@ -1,5 +1,7 @@
 //! A channel's totals as one side keeps count.
 
+use std::collections::{HashMap, HashSet};
+
 use lloom_receipts::{ChannelId, ReceiptHead, TokenAmount};
 use sqlx::sqlite::SqliteRow;
 
@@ -7,6 +9,7 @@ use crate::{
     Account, ChannelRecord, LedgerError,
     channel::{channel_columns, read_channel},
     column::{Column, Put as _, Read as _, sql},
+    packed::{Packed, packed_rows},
     session::Session,
 };
 
@@ -155,6 +158,61 @@ pub(crate) async fn find_standing(session: &mut Session, channel: ChannelId) -> 
     .put(channel);
     session.row(statement).await?.as_ref().map(read_standing).transpose()
 }
+
+/// The standings of several channels; those of which nothing is known are missing.
+pub(crate) async fn find_standings(
+    session: &mut Session,
+    channels: impl IntoIterator<Item = ChannelId>,
+) -> Result<HashMap<ChannelId, Standing>, LedgerError> {
+    let mut asked = Packed::default();
+    for channel in channels.into_iter().collect::<HashSet<_>>() {
+        asked.push(channel);
+    }
+    let statement = sql(concat!(
+        packed_rows!("?1", "32"),
+        "SELECT ",
+        standing_columns!(),
+        " FROM packed JOIN channels c ON c.id = substr(?1, at, 32) LEFT JOIN accounts a ON a.channel = c.id"
+    ))
+    .put(asked.into_bytes());
+    let rows = session.rows(statement).await?;
+    let standings = rows
+        .iter()
+        .map(|row| read_standing(row).map(|standing| (standing.channel.id, standing)));
+    standings.collect()
+}
+
+/// What an account becomes with new requests, as [`upsert_accounts!`] takes it.
+pub(crate) fn pack_account(standing: &Standing, rows: &mut Packed) {
+    rows.push(standing.channel.id)
+        .push(standing.account.authorized)
+        .push(standing.account.spent);
+}
+
+/// A statement that stores what packed accounts have authorized and spent, and the side at first use.
+macro_rules! upsert_accounts {
+    ($rows:literal, $side:literal) => {
+        concat!(
+            packed_rows!($rows, "64"),
+            "INSERT INTO accounts (channel, side, authorized, spent, billed, head_sequence, head_input, head_output,
+                                   head_amount, head_hash, confirmed_sequence)
+             SELECT substr(",
+            $rows,
+            ", at, 32), '",
+            $side,
+            "', substr(",
+            $rows,
+            ", at + 32, 16),
+                    substr(",
+            $rows,
+            ", at + 48, 16), zeroblob(16), zeroblob(8), zeroblob(8), zeroblob(8),
+                    zeroblob(16), zeroblob(32), zeroblob(8)
+             FROM packed WHERE true
+             ON CONFLICT (channel) DO UPDATE SET authorized = excluded.authorized, spent = excluded.spent; "
+        )
+    };
+}
+pub(crate) use upsert_accounts;
 
 /// `total + more`, or an error where a sound store can't come to.
 pub(crate) fn plus(total: TokenAmount, more: TokenAmount) -> Result<TokenAmount, LedgerError> {

@@ -30,7 +30,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn head(&self, channel: ChannelId) -> Result<ReceiptHead, LedgerError> {
-        let standing = find_standing(&mut self.snapshot("read a head").await?, channel).await?;
+        let standing = find_standing(&mut self.reader("read a head").await?, channel).await?;
         Ok(standing.map_or_else(|| ReceiptHead::empty(channel), |standing| standing.head))
     }
 
@@ -39,7 +39,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn head_receipt(&self, channel: ChannelId) -> Result<Option<Receipt<Verified>>, LedgerError> {
-        newest_receipt(&mut self.snapshot("read the newest receipt").await?, channel).await
+        newest_receipt(&mut self.reader("read the newest receipt").await?, channel).await
     }
 
     /// The channel's bills that no receipt links yet, oldest first.
@@ -56,7 +56,7 @@ impl Ledger {
               ORDER BY b.completed_at, b.request"
         ))
         .put(channel);
-        let rows = self.snapshot("list unlinked bills").await?.rows(statement).await?;
+        let rows = self.reader("list unlinked bills").await?.rows(statement).await?;
         rows.iter()
             .map(|row| Ok(CommittedBill { bill: read_bill(row)? }))
             .collect()
@@ -67,7 +67,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn account(&self, channel: ChannelId) -> Result<Account, LedgerError> {
-        let standing = find_standing(&mut self.snapshot("read an account").await?, channel).await?;
+        let standing = find_standing(&mut self.reader("read an account").await?, channel).await?;
         Ok(standing.map_or_else(Account::default, |standing| standing.account))
     }
 
@@ -107,7 +107,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn settled_volume(&self, payer: Address, token: Address) -> Result<TokenAmount, LedgerError> {
-        settled_volume(&mut self.snapshot("sum up what was settled").await?, payer, token).await
+        settled_volume(&mut self.reader("sum up what was settled").await?, payer, token).await
     }
 
     /// The channel's receipts from `from_sequence` on, in order, at most `limit`.
@@ -129,7 +129,7 @@ impl Ledger {
         .put(channel)
         .put(from_sequence)
         .put(i64::from(limit));
-        let rows = self.snapshot("list receipts").await?.rows(statement).await?;
+        let rows = self.reader("list receipts").await?.rows(statement).await?;
         rows.iter().map(read_receipt).collect()
     }
 }

@@ -118,7 +118,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, LedgerError> {
-        find_channel(&mut self.snapshot("read a channel").await?, channel).await
+        find_channel(&mut self.reader("read a channel").await?, channel).await
     }
 
     /// The channels that `filter` matches, in the order they were opened.
@@ -139,7 +139,7 @@ impl Ledger {
         .put_optional(filter.payee)
         .put_optional(filter.operator)
         .put(filter.open_only);
-        let rows = self.snapshot("list channels").await?.rows(statement).await?;
+        let rows = self.reader("list channels").await?.rows(statement).await?;
         rows.iter().map(read_channel).collect()
     }
 
@@ -153,7 +153,7 @@ impl Ledger {
              ORDER BY block, log_index",
         )
         .put(payee);
-        let rows = self.snapshot("list operators").await?.rows(statement).await?;
+        let rows = self.reader("list operators").await?.rows(statement).await?;
         let mut operators: Vec<(Address, bool)> = Vec::new();
         for row in &rows {
             let (operator, active) = match read_event_kind(row)? {
@@ -177,7 +177,7 @@ impl Ledger {
         let statement = sql("SELECT data FROM events WHERE channel = ?1 AND name = 'usage_settled'
              ORDER BY block DESC, log_index DESC LIMIT 1")
         .put(channel);
-        let row = self.snapshot("read published usage").await?.row(statement).await?;
+        let row = self.reader("read published usage").await?.row(statement).await?;
         Ok(match row.as_ref().map(read_event_kind).transpose()? {
             Some(ChainEventKind::UsageSettled {
                 sequence,

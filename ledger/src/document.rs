@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::{
     LedgerError, Progress,
     column::{Put as _, Read as _, sql},
+    packed::{Packed, packed_rows},
     session::Session,
 };
 
@@ -92,53 +93,132 @@ pub(crate) async fn find_request(
     session.row(statement).await?.as_ref().map(read_request).transpose()
 }
 
-/// Stores a request. Its channel's account is stored before.
-pub(crate) async fn insert_request(
-    session: &mut Session,
-    hash: RequestHash,
-    request: &Signed<InferenceRequest, Verified>,
-    content_salt: ContentSalt,
-    reserved: TokenAmount,
-    begun_at: UnixSeconds,
-) -> Result<(), LedgerError> {
-    let document = request.document();
-    session
-        .write(
-            sql(
-                "INSERT INTO requests (hash, channel, nonce, operator, model, prompt_hash, max_input, max_output,
-                     input_price, output_price, deadline, signature, content_salt, begun_at, reserved)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-            )
-            .put(hash)
-            .put(document.channel)
-            .put(document.nonce)
-            .put(document.operator)
-            .put(document.model)
-            .put(document.prompt_hash)
-            .put(document.max_input)
-            .put(document.max_output)
-            .put(document.prices.input)
-            .put(document.prices.output)
-            .put(document.deadline)
-            .put(*request.signature())
-            .put(content_salt)
-            .put(begun_at)
-            .put(reserved),
-        )
-        .await?;
-    Ok(())
+/// A request to be stored.
+pub(crate) struct NewRequest<'a> {
+    pub(crate) hash: RequestHash,
+    pub(crate) request: &'a Signed<InferenceRequest, Verified>,
+    pub(crate) content_salt: ContentSalt,
+    pub(crate) reserved: TokenAmount,
+    pub(crate) begun_at: UnixSeconds,
 }
 
-/// Whether a request of the channel uses the nonce, and which.
-pub(crate) async fn request_with_nonce(
-    session: &mut Session,
-    document: &InferenceRequest,
-) -> Result<Option<RequestHash>, LedgerError> {
-    let statement = sql("SELECT hash FROM requests WHERE channel = ?1 AND nonce = ?2")
-        .put(document.channel)
-        .put(document.nonce);
-    session.row(statement).await?.map(|row| row.read("hash")).transpose()
+impl NewRequest<'_> {
+    /// Appends it to the rows that [`insert_requests!`] takes.
+    pub(crate) fn pack(&self, rows: &mut Packed) {
+        let document = self.request.document();
+        rows.push(self.hash)
+            .push(document.channel)
+            .push(document.nonce)
+            .push(document.operator)
+            .push(document.model)
+            .push(document.prompt_hash)
+            .push_count(document.max_input)
+            .push_count(document.max_output)
+            .push(document.prices.input)
+            .push(document.prices.output)
+            .push(document.deadline)
+            .push(*self.request.signature())
+            .push(self.content_salt)
+            .push(self.begun_at)
+            .push(self.reserved);
+    }
 }
+
+/// A statement that stores packed requests. Their channels' accounts are stored before.
+macro_rules! insert_requests {
+    ($rows:literal) => {
+        concat!(
+            packed_rows!($rows, "361"),
+            "INSERT INTO requests (hash, channel, nonce, operator, model, prompt_hash, max_input, max_output,
+                 input_price, output_price, deadline, signature, content_salt, begun_at, reserved)
+             SELECT substr(",
+            $rows,
+            ", at, 32), substr(",
+            $rows,
+            ", at + 32, 32), substr(",
+            $rows,
+            ", at + 64, 32),
+                 substr(",
+            $rows,
+            ", at + 96, 20), substr(",
+            $rows,
+            ", at + 116, 32), substr(",
+            $rows,
+            ", at + 148, 32),
+                 CAST(CAST(substr(",
+            $rows,
+            ", at + 180, 10) AS TEXT) AS INTEGER),
+                 CAST(CAST(substr(",
+            $rows,
+            ", at + 190, 10) AS TEXT) AS INTEGER),
+                 substr(",
+            $rows,
+            ", at + 200, 16), substr(",
+            $rows,
+            ", at + 216, 16), substr(",
+            $rows,
+            ", at + 232, 8),
+                 substr(",
+            $rows,
+            ", at + 240, 65), substr(",
+            $rows,
+            ", at + 305, 32), substr(",
+            $rows,
+            ", at + 337, 8),
+                 substr(",
+            $rows,
+            ", at + 345, 16)
+             FROM packed; "
+        )
+    };
+}
+pub(crate) use insert_requests;
+
+/// The requests that already use the nonces of `documents`, where one does, in order.
+pub(crate) async fn requests_with_nonces(
+    session: &mut Session,
+    documents: impl Iterator<Item = &InferenceRequest>,
+) -> Result<Vec<Option<RequestHash>>, LedgerError> {
+    let mut asked = Packed::default();
+    for document in documents {
+        asked.push(document.channel).push(document.nonce);
+    }
+    let statement = sql(concat!(
+        packed_rows!("?1", "64"),
+        "SELECT (SELECT hash FROM requests
+                 WHERE channel = substr(?1, at, 32) AND nonce = substr(?1, at + 32, 32)) AS hash
+         FROM packed ORDER BY at"
+    ))
+    .put(asked.into_bytes());
+    let rows = session.rows(statement).await?;
+    rows.iter().map(|row| row.read_optional("hash")).collect()
+}
+
+/// A voucher as [`insert_vouchers!`] takes it.
+pub(crate) fn pack_voucher(voucher: &Signed<Voucher, Verified>, rows: &mut Packed) {
+    rows.push(voucher.document().channel)
+        .push(voucher.document().amount)
+        .push(*voucher.signature());
+}
+
+/// A statement that stores packed vouchers. Their channels' accounts are stored before.
+macro_rules! insert_vouchers {
+    ($rows:literal) => {
+        concat!(
+            packed_rows!($rows, "113"),
+            "INSERT INTO vouchers (channel, amount, signature)
+             SELECT substr(",
+            $rows,
+            ", at, 32), substr(",
+            $rows,
+            ", at + 32, 16), substr(",
+            $rows,
+            ", at + 48, 65)
+             FROM packed; "
+        )
+    };
+}
+pub(crate) use insert_vouchers;
 
 /// The columns [`read_bill`] needs, of the table `bills` under the name `b`.
 macro_rules! bill_columns {

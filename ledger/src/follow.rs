@@ -35,7 +35,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn cursor(&self) -> Result<Option<Block>, LedgerError> {
-        newest_block(&mut self.snapshot("read the cursor").await?).await
+        newest_block(&mut self.reader("read the cursor").await?).await
     }
 
     /// The block recorded at `number`, if one is. Blocks without events may be skipped, and old ones are forgotten.
@@ -43,7 +43,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn block(&self, number: BlockNumber) -> Result<Option<Block>, LedgerError> {
-        block_at(&mut self.snapshot("read a block").await?, number).await
+        block_at(&mut self.reader("read a block").await?, number).await
     }
 
     /// The newest recorded blocks, newest first: where to look for the fork.
@@ -53,7 +53,7 @@ impl Ledger {
     pub async fn newest_blocks(&self, limit: u32) -> Result<Vec<Block>, LedgerError> {
         let statement = sql("SELECT number, hash, parent, timestamp FROM blocks ORDER BY number DESC LIMIT ?1")
             .put(i64::from(limit));
-        let rows = self.snapshot("list blocks").await?.rows(statement).await?;
+        let rows = self.reader("list blocks").await?.rows(statement).await?;
         rows.iter().map(read_block).collect()
     }
 
@@ -62,7 +62,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn confirmed_block(&self) -> Result<Option<BlockNumber>, LedgerError> {
-        confirmed_block(&mut self.snapshot("read the confirmed block").await?).await
+        confirmed_block(&mut self.reader("read the confirmed block").await?).await
     }
 
     /// Records blocks and their events, moves the cursor to the last of them and the confirmed block to `confirmed`

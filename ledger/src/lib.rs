@@ -93,6 +93,7 @@
 
 mod acceptance;
 mod account;
+mod asking;
 mod billing;
 mod budget;
 mod buying;
@@ -117,6 +118,7 @@ mod reorg;
 mod serving;
 mod session;
 mod settling;
+mod taking;
 mod transaction;
 mod withdrawal;
 mod writer;

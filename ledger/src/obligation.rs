@@ -30,7 +30,7 @@ impl Ledger {
     pub async fn obligations(&self) -> Result<Vec<Obligation>, LedgerError> {
         let statement = sql("SELECT id, channel, requested_at, deadline, resolution FROM obligations
              WHERE resolution IS NULL ORDER BY deadline, id");
-        let rows = self.snapshot("list obligations").await?.rows(statement).await?;
+        let rows = self.reader("list obligations").await?.rows(statement).await?;
         rows.iter().map(read_obligation).collect()
     }
 

@@ -236,7 +236,16 @@ impl Ledger {
         queue.send(Order::Run(job)).await.map_err(|_| LedgerError::Closed)
     }
 
-    /// A session that reads what was committed when it began.
+    /// A session for one statement, which sees what was committed when it ran.
+    pub(crate) async fn reader(&self, operation: &'static str) -> Result<Session, LedgerError> {
+        match self.inner.readers.acquire().await {
+            Ok(connection) => Ok(Session::reader(connection, operation)),
+            Err(sqlx::Error::PoolClosed) => Err(LedgerError::Closed),
+            Err(source) => Err(LedgerError::Sql { operation, source }),
+        }
+    }
+
+    /// A session for several statements, which all see what was committed when it began.
     pub(crate) async fn snapshot(&self, operation: &'static str) -> Result<Session, LedgerError> {
         match self.inner.readers.begin().await {
             Ok(transaction) => Ok(Session::snapshot(transaction, operation)),
@@ -255,6 +264,8 @@ async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
         .disable_statement_logging();
     SqlitePoolOptions::new()
         .max_connections(READERS)
+        // A file does not hang up.
+        .test_before_acquire(false)
         .connect_with(options)
         .await
         .map_err(|source| failed(path, source))

@@ -4,6 +4,8 @@
 //! of the other, and a statement takes them apart again. It stays the same statement for any number of rows (prepared
 //! once, one parameter, no limit to keep to), where a list of parameters would be another for each length.
 
+use lloom_receipts::TokenCount;
+
 use crate::column::Column;
 
 /// Rows of columns with fixed widths, as a parameter.
@@ -16,6 +18,12 @@ impl Packed {
     /// Appends a column of the row at the end. The statement that takes it apart states the same widths.
     pub(crate) fn push<T: Column<Form = Vec<u8>>>(&mut self, value: T) -> &mut Self {
         self.bytes.extend_from_slice(&value.store());
+        self
+    }
+
+    /// Appends a column that is an integer, in ten decimal digits: SQL makes numbers of text, and not of blobs.
+    pub(crate) fn push_count(&mut self, count: TokenCount) -> &mut Self {
+        self.bytes.extend_from_slice(format!("{:010}", count.get()).as_bytes());
         self
     }
 

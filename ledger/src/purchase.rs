@@ -4,13 +4,11 @@ use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, Signed, TokenAmount, UnixSeconds, Verified, Voucher};
 
 use crate::{
-    Account, BuyError, Ledger, LedgerError, NewChannel, Outcome, OwnRequest, OwnRequestRecord,
+    Account, BuyError, Ledger, LedgerError, NewChannel, Outcome, OwnRequestRecord,
     account::{Side, Standing, find_standing, minus, plus},
-    budget::{check_budget, release, spend},
+    budget::release,
     column::{Put as _, sql},
-    document::{
-        StoredRequest, find_request, insert_request, insert_voucher, read_request, request_columns, request_with_nonce,
-    },
+    document::{StoredRequest, find_request, insert_voucher, read_request, request_columns},
     session::Session,
     writer::Operation,
 };
@@ -24,15 +22,6 @@ impl Ledger {
     pub async fn record_channel(&self, channel: NewChannel) -> Result<ChannelId, BuyError> {
         let id = channel.parameters.id(self.domain());
         self.submit(RecordChannel { id, channel }).await
-    }
-
-    /// Records a request and its voucher, before they are sent, if the budget has room for the most it can cost.
-    ///
-    /// # Errors
-    /// [`BuyError`] says which rule is broken; then nothing may be sent.
-    pub async fn begin_request(&self, request: OwnRequest) -> Result<(), BuyError> {
-        let hash = request.request.document().hash();
-        self.submit(BeginRequest { hash, request }).await
     }
 
     /// Records a voucher for a request that is under way, before it is sent. `authorized_for_request` is what of it is
@@ -59,7 +48,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn own_request(&self, request: RequestHash) -> Result<Option<OwnRequestRecord>, LedgerError> {
-        let stored = find_request(&mut self.snapshot("read an own request").await?, request).await?;
+        let stored = find_request(&mut self.reader("read an own request").await?, request).await?;
         Ok(stored.map(OwnRequestRecord::from))
     }
 
@@ -77,7 +66,7 @@ impl Ledger {
               ORDER BY r.begun_at, r.hash"
         ))
         .put(channel);
-        let rows = self.snapshot("list unbilled requests").await?.rows(statement).await?;
+        let rows = self.reader("list unbilled requests").await?.rows(statement).await?;
         rows.iter().map(|row| Ok(read_request(row)?.into())).collect()
     }
 
@@ -97,7 +86,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn purchases(&self, channel: ChannelId) -> Result<Account, LedgerError> {
-        let standing = find_standing(&mut self.snapshot("read purchases").await?, channel).await?;
+        let standing = find_standing(&mut self.reader("read purchases").await?, channel).await?;
         Ok(standing
             .filter(|standing| standing.side == Some(Side::Buying))
             .map_or_else(Account::default, |standing| standing.account))
@@ -154,60 +143,6 @@ impl Operation for RecordChannel {
         let standing = find_buying(session, self.id).await?;
         standing.store(session, Side::Buying).await?;
         Ok(self.id)
-    }
-}
-
-struct BeginRequest {
-    hash: RequestHash,
-    request: OwnRequest,
-}
-
-impl Operation for BeginRequest {
-    const NAME: &'static str = "begin a request";
-    type Output = ();
-    type Error = BuyError;
-
-    async fn run(&self, session: &mut Session) -> Result<(), BuyError> {
-        let document = self.request.request.document();
-        let mut standing = find_buying(session, document.channel).await?;
-        if request_with_nonce(session, document).await?.is_some() {
-            return Err(BuyError::NonceUsed);
-        }
-        let maximum = maximum_of(document)?;
-        if self.request.authorized > maximum {
-            return Err(BuyError::OverMaximum { maximum });
-        }
-        let token = standing.channel.parameters.token;
-        check_budget(
-            session,
-            &self.request.budget,
-            token,
-            document.operator,
-            maximum,
-            self.request.now,
-        )
-        .await?;
-        let voucher = match &self.request.voucher {
-            Some(voucher) => sign(&mut standing, voucher)?,
-            None => None,
-        };
-        standing.account.spent = plus(standing.account.spent, self.request.authorized)?;
-
-        standing.store(session, Side::Buying).await?;
-        if let Some(voucher) = voucher {
-            insert_voucher(session, voucher).await?;
-        }
-        insert_request(
-            session,
-            self.hash,
-            &self.request.request,
-            self.request.content_salt,
-            self.request.authorized,
-            self.request.now,
-        )
-        .await?;
-        spend(session, token, document.operator, self.request.now, maximum).await?;
-        Ok(())
     }
 }
 
@@ -299,12 +234,18 @@ impl Operation for Abandon {
 /// A channel this client buys on.
 pub(crate) async fn find_buying(session: &mut Session, channel: ChannelId) -> Result<Standing, BuyError> {
     let mut standing = find_standing(session, channel).await?.ok_or(BuyError::UnknownChannel)?;
+    as_buying(&mut standing)?;
+    Ok(standing)
+}
+
+/// Refuses a channel that this client does not buy on.
+pub(crate) fn as_buying(standing: &mut Standing) -> Result<(), BuyError> {
     standing.check_side(Side::Buying)?;
     if standing.planned_deposit.is_none() {
         return Err(BuyError::UnknownChannel);
     }
     standing.side = Some(Side::Buying);
-    Ok(standing)
+    Ok(())
 }
 
 /// Counts a voucher as signed. `None` when one over as much was signed before.

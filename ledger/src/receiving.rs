@@ -15,7 +15,7 @@ use crate::{
     acceptance::{Admission, HeldVouchers, judge},
     account::{Side, read_head},
     column::{Put as _, Read as _, sql},
-    document::newest_receipt,
+    document::{insert_vouchers, newest_receipt, pack_voucher},
     group::{Answers, Grouped},
     packed::{Packed, packed_rows},
     session::Session,
@@ -282,10 +282,7 @@ impl News<'_> {
                 .push(head.hash);
         }
         for voucher in self.vouchers {
-            vouchers
-                .push(voucher.document().channel)
-                .push(voucher.document().amount)
-                .push(*voucher.signature());
+            pack_voucher(voucher, &mut vouchers);
         }
         for AcceptReceipt { receipt, head, .. } in self.receipts {
             let document = receipt.receipt();
@@ -308,9 +305,7 @@ impl News<'_> {
              SELECT substr(?3, at, 32), substr(?3, at + 32, 8), substr(?3, at + 40, 32), substr(?3, at + 72, 32),
                     substr(?3, at + 104, 8), substr(?3, at + 112, 8), substr(?3, at + 120, 16),
                     substr(?3, at + 136, 32), substr(?3, at + 168, 65), substr(?3, at + 233, 65) FROM packed; ",
-            packed_rows!("?2", "113"),
-            "INSERT INTO vouchers (channel, amount, signature)
-             SELECT substr(?2, at, 32), substr(?2, at + 32, 16), substr(?2, at + 48, 65) FROM packed; ",
+            insert_vouchers!("?2"),
             packed_rows!("?1", "120"),
             "UPDATE accounts SET authorized = substr(?1, at + 32, 16), head_sequence = substr(?1, at + 48, 8),
                  head_input = substr(?1, at + 56, 8), head_output = substr(?1, at + 64, 8),

@@ -1,5 +1,6 @@
 use sqlx::{
     Sqlite, SqliteConnection, Transaction,
+    pool::PoolConnection,
     sqlite::{SqliteQueryResult, SqliteRow},
 };
 
@@ -15,6 +16,8 @@ pub(crate) struct Session {
 enum Connection {
     /// The writer's own.
     Writer(SqliteConnection),
+    /// One of the readers', for one statement.
+    Reader(PoolConnection<Sqlite>),
     /// One of the readers', in a transaction: everything read is of one moment.
     Snapshot(Transaction<'static, Sqlite>),
 }
@@ -24,6 +27,14 @@ impl Session {
         Self {
             connection: Connection::Writer(connection),
             operation: "open",
+            wrote: false,
+        }
+    }
+
+    pub(crate) fn reader(connection: PoolConnection<Sqlite>, operation: &'static str) -> Self {
+        Self {
+            connection: Connection::Reader(connection),
+            operation,
             wrote: false,
         }
     }
@@ -94,6 +105,7 @@ impl Session {
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self.connection {
             Connection::Writer(connection) => sqlx::Connection::close(connection).await,
+            Connection::Reader(connection) => connection.close().await,
             Connection::Snapshot(transaction) => transaction.rollback().await,
         }
     }
@@ -101,6 +113,7 @@ impl Session {
     fn connection(&mut self) -> &mut SqliteConnection {
         match &mut self.connection {
             Connection::Writer(connection) => connection,
+            Connection::Reader(connection) => connection,
             Connection::Snapshot(transaction) => transaction,
         }
     }

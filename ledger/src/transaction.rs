@@ -1,5 +1,7 @@
 //! Signed transactions: stored before they are broadcast, until their fate is final.
 
+use std::collections::HashSet;
+
 use alloy::primitives::{Address, Bytes};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use sqlx::sqlite::SqliteRow;
@@ -80,7 +82,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn transactions(&self, limit: u32) -> Result<Vec<TransactionRecord>, LedgerError> {
         let statement = sql(select!("ORDER BY id DESC LIMIT ?1")).put(i64::from(limit));
-        let rows = self.snapshot("list transactions").await?.rows(statement).await?;
+        let rows = self.reader("list transactions").await?.rows(statement).await?;
         rows.iter().map(read_transaction).collect()
     }
 
@@ -92,7 +94,7 @@ impl Ledger {
         let statement =
             sql("SELECT nonce FROM transactions WHERE sender = ?1 AND NOT dropped ORDER BY nonce DESC LIMIT 1")
                 .put(from);
-        let row = self.snapshot("read the highest nonce").await?.row(statement).await?;
+        let row = self.reader("read the highest nonce").await?.row(statement).await?;
         row.map(|row| row.read("nonce")).transpose()
     }
 }
@@ -201,7 +203,7 @@ impl Operation for FinishTransaction {
 }
 
 /// Refuses a close that gives up what is earned, or still being earned. Decided here, in the transaction that makes
-/// [`is_being_closed`] true: what was looked up before may have grown since.
+/// [`channels_being_closed`] true: what was looked up before may have grown since.
 async fn check_close(session: &mut Session, channel: ChannelId, amount: TokenAmount) -> Result<(), SettleError> {
     let Some(standing) = find_standing(session, channel).await? else {
         return Ok(());
@@ -218,18 +220,19 @@ async fn check_close(session: &mut Session, channel: ChannelId, amount: TokenAmo
     Ok(())
 }
 
-/// Whether this side has sent a transaction that closes the channel and may still be mined.
-pub(crate) async fn is_being_closed(session: &mut Session, channel: ChannelId) -> Result<bool, LedgerError> {
+/// The channels that a transaction of this side closes, which was sent and may still be mined.
+pub(crate) async fn channels_being_closed(session: &mut Session) -> Result<HashSet<ChannelId>, LedgerError> {
     let pending = session
         .rows(sql("SELECT purpose FROM transactions WHERE finish IS NULL"))
         .await?;
+    let mut closing = HashSet::new();
     for row in &pending {
         let purpose: String = row.read("purpose")?;
-        if matches!(from_json("purpose", &purpose)?, Purpose::Close { channel: closed, .. } if closed == channel) {
-            return Ok(true);
+        if let Purpose::Close { channel, .. } = from_json("purpose", &purpose)? {
+            closing.insert(channel);
         }
     }
-    Ok(false)
+    Ok(closing)
 }
 
 async fn find_transaction(session: &mut Session, id: TransactionId) -> Result<TransactionRecord, SettleError> {

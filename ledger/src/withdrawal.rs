@@ -45,7 +45,7 @@ impl Ledger {
               WHERE w.channel = ?1 ORDER BY w.id"
         ))
         .put(channel);
-        let rows = self.snapshot("list withdrawn receipts").await?.rows(statement).await?;
+        let rows = self.reader("list withdrawn receipts").await?.rows(statement).await?;
         rows.iter()
             .map(|row| {
                 Ok(WithdrawnReceipt {

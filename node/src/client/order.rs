@@ -126,18 +126,21 @@ impl Shared {
             open_only: true,
             ..ChannelFilter::default()
         };
-        let mut best: Option<(TokenAmount, ChannelRecord)> = None;
-        for record in self.ledger.channels(filter).await? {
-            let Some(state) = record.confirmed.or(record.latest) else {
-                continue;
-            };
+        let mut usable = self.ledger.channels(filter).await?;
+        usable.retain(|record| {
             let closing = record.latest.is_some_and(|latest| latest.close_requested_at.is_some());
             let ours = record.parameters.payer_side() == self.keypair.address();
-            if closing || !ours || record.parameters.token != offer.token || record.client_random.is_none() {
-                continue;
-            }
+            !closing && ours && record.parameters.token == offer.token && record.client_random.is_some()
+        });
+        usable.retain(|record| record.confirmed.or(record.latest).is_some());
+        if usable.len() == 1 {
+            return usable.pop().ok_or(ChatError::NoChannel { operator });
+        }
+        let mut best: Option<(TokenAmount, ChannelRecord)> = None;
+        for record in usable {
+            let deposit = record.confirmed.or(record.latest).map(|state| state.deposit);
             let spent = self.ledger.purchases(record.id).await?.spent;
-            let left = state.deposit.saturating_sub(spent);
+            let left = deposit.unwrap_or_default().saturating_sub(spent);
             if best.as_ref().is_none_or(|(most, _)| left > *most) {
                 best = Some((left, record));
             }
