@@ -4,6 +4,7 @@
 
 mod buying;
 mod chain;
+mod grouped;
 mod opening;
 mod receiving;
 mod restoring;

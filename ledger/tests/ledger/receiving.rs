@@ -1,37 +1,21 @@
 //! Receipts that are taken in together come to what they come to one by one.
 
-use std::path::Path;
-
-use futures::future::{join, join_all};
 use lloom_ledger::{AuthorizationRef, Ledger, LedgerError, Outcome, ServeError};
 use lloom_receipts::{Receipt, ReceiptHead, Signed, Verified, Voucher};
-use sqlx::{ConnectOptions as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::Executor as _;
 
-use crate::world::{Home, Pair, amount, mine, mine_with, serving};
+use crate::{
+    grouped::{beside, contents, together},
+    world::{Home, Pair, amount, mine, mine_with, serving},
+};
 
 type Handed = (Receipt<Verified>, Option<Signed<Voucher, Verified>>);
 
-async fn beside(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
-}
-
-/// Hands all in while the store is locked, so that they queue up, and gives the answers and how many commits there were.
 async fn hand_in_together(home: &Home, ledger: &Ledger, handed: &[Handed]) -> (Vec<Result<Outcome, ServeError>>, i64) {
-    let mut connection = beside(&home.path()).await;
-    let before = generation(&mut connection).await;
-    connection.execute(sqlx::raw_sql("BEGIN IMMEDIATE")).await.unwrap();
-    let answers = join_all(
-        handed
-            .iter()
-            .map(|(receipt, voucher)| ledger.accept_receipt(receipt.clone(), voucher.clone())),
-    );
-    let unlock = async {
-        connection.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
-    };
-    // The answers are asked for first: all is queued before the store is unlocked.
-    let (answers, ()) = join(answers, unlock).await;
-    let commits = generation(&mut connection).await - before;
-    (answers, commits)
+    let calls = handed
+        .iter()
+        .map(|(receipt, voucher)| ledger.accept_receipt(receipt.clone(), voucher.clone()));
+    together(home, calls).await
 }
 
 async fn hand_in_singly(ledger: &Ledger, handed: &[Handed]) -> Vec<Result<Outcome, ServeError>> {
@@ -40,40 +24,6 @@ async fn hand_in_singly(ledger: &Ledger, handed: &[Handed]) -> Vec<Result<Outcom
         answers.push(ledger.accept_receipt(receipt.clone(), voucher.clone()).await);
     }
     answers
-}
-
-async fn generation(connection: &mut SqliteConnection) -> i64 {
-    sqlx::query_scalar("SELECT generation FROM store")
-        .fetch_one(connection)
-        .await
-        .unwrap()
-}
-
-/// Every row of every table that an executor's documents and totals are in.
-async fn contents(home: &Home) -> Vec<String> {
-    let mut connection = beside(&home.path()).await;
-    let mut contents = Vec::new();
-    for table in ["channels", "accounts", "requests", "bills", "vouchers", "receipts"] {
-        let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?1)")
-            .bind(table)
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
-        let row = columns
-            .iter()
-            .map(|column| format!("quote({column})"))
-            .collect::<Vec<_>>();
-        let rows = format!(
-            "SELECT '{table} ' || {} FROM {table} ORDER BY 1",
-            row.join(" || ' ' || ")
-        );
-        let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(rows))
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
-        contents.extend(rows);
-    }
-    contents
 }
 
 /// Serves `pairs`, with bills over 50 each for the nonces 1 to 6, and one receipt of the first pair.
