@@ -32,10 +32,7 @@ use crate::{
 /// How long running answers may take to end once the node was told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(15);
 
-/// How long the watcher may see nothing of the chain before requests are refused. A close that is asked for meanwhile has
-/// to be seen with most of the grace period left.
-const MAX_CHAIN_SILENCE: Duration = Duration::from_secs(300);
-/// How often that is looked at.
+/// How often it is looked at whether the chain is in sight.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Commands of `node`.
@@ -124,6 +121,8 @@ struct Node {
     network: NetworkHandle,
     incoming: IncomingStreams,
     executor: Executor,
+    /// How long the watcher may see nothing of the chain before requests are refused.
+    max_chain_silence: Duration,
 }
 
 impl Node {
@@ -195,6 +194,7 @@ impl Node {
             network,
             incoming,
             executor,
+            max_chain_silence: Duration::from_secs(settings.max_chain_silence_secs),
         })
     }
 
@@ -202,7 +202,7 @@ impl Node {
     fn sees_chain(&self) -> bool {
         let now = UnixSeconds::from(SystemTime::now());
         let last_progress = self.watching.handle.status().borrow().last_progress;
-        last_progress.is_none_or(|at| now.since(at) <= MAX_CHAIN_SILENCE)
+        last_progress.is_none_or(|at| now.since(at) <= self.max_chain_silence)
     }
 
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {

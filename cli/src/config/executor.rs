@@ -32,6 +32,10 @@ pub struct ExecutorSettings {
     /// How many requests run at a time.
     #[serde(default = "max_concurrent_requests")]
     pub max_concurrent_requests: u32,
+    /// How long the chain may be out of sight before requests are refused: a close that a payer asks for meanwhile has to
+    /// be seen with most of its grace period left.
+    #[serde(default = "max_chain_silence")]
+    pub max_chain_silence_secs: u64,
     /// What is served on credit.
     #[serde(default)]
     pub exposure: ExposureSettings,
@@ -97,6 +101,10 @@ fn min_deposit() -> Decimal {
 
 const fn max_concurrent_requests() -> u32 {
     16
+}
+
+const fn max_chain_silence() -> u64 {
+    300
 }
 
 const fn max_input_tokens() -> u32 {

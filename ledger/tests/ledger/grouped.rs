@@ -124,8 +124,11 @@ async fn requests_are_taken_on_together_as_one_by_one() {
         mine_with(&ledger, vec![unconfirmed.opened(1_000)], false).await;
         stores.push((home, ledger));
     }
-    let requests = asked.each_ref().map(|(request, _)| request.clone());
-    let calls = requests.clone().map(|request| stores[0].1.accept_request(request));
+    let requests: Vec<_> = asked.iter().map(|(request, _)| request.clone()).collect();
+    let calls = requests
+        .clone()
+        .into_iter()
+        .map(|request| stores[0].1.accept_request(request));
     let (at_once, commits) = together(&stores[0].0, calls).await;
     assert!(commits <= 2, "{commits} commits");
     let mut singly = Vec::new();
@@ -187,8 +190,11 @@ async fn requests_are_begun_together_as_one_by_one() {
         }
         stores.push((home, ledger));
     }
-    let requests = asked.each_ref().map(|(request, _)| request.clone());
-    let calls = requests.clone().map(|request| stores[0].1.begin_request(request));
+    let requests: Vec<_> = asked.iter().map(|(request, _)| request.clone()).collect();
+    let calls = requests
+        .clone()
+        .into_iter()
+        .map(|request| stores[0].1.begin_request(request));
     let (at_once, commits) = together(&stores[0].0, calls).await;
     assert!(commits <= 2, "{commits} commits");
     let mut singly = Vec::new();

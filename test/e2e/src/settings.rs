@@ -36,6 +36,8 @@ pub struct Selling {
     pub increment: u32,
     /// How long the LLM server may be silent, seconds.
     pub patience_secs: u64,
+    /// How long the chain may be out of sight before requests are refused, seconds.
+    pub max_chain_silence_secs: u64,
 }
 
 /// How a watcher follows the chain and claims.
@@ -110,6 +112,7 @@ impl Selling {
             output_price: "0.60".to_owned(),
             increment: 32,
             patience_secs: 60,
+            max_chain_silence_secs: 300,
         }
     }
 
@@ -117,8 +120,13 @@ impl Selling {
         let _infallible = write!(
             text,
             "\n[executor]\npayee = \"{}\"\nbackend_url = {:?}\nincrement_tokens = {}\nfirst_token_timeout_secs = {}\n\
-             idle_timeout_secs = {}\n",
-            self.payee, self.backend_url, self.increment, self.patience_secs, self.patience_secs
+             idle_timeout_secs = {}\nmax_chain_silence_secs = {}\n",
+            self.payee,
+            self.backend_url,
+            self.increment,
+            self.patience_secs,
+            self.patience_secs,
+            self.max_chain_silence_secs
         );
         for model in &self.models {
             let _infallible = write!(

@@ -2,6 +2,7 @@
 
 use eyre::Result;
 use lloom_e2e::{Behavior, Ending, wait};
+use lloom_ledger::Progress;
 use lloom_receipts::TokenAmount;
 
 use crate::shop::{Shop, receipts_of};
@@ -26,12 +27,8 @@ async fn shop_that_holds() -> Result<Shop> {
     .await
 }
 
-#[tokio::test]
-async fn executor_killed_mid_stream_bills_what_was_acknowledged_and_goes_on() -> Result<()> {
-    let mut shop = shop_that_holds().await?;
-    let asking = shop.buyer.home.start(&shop.asking("Tell me of the storm."))?;
-    shop.backend.holding(1).await?;
-    // The client has everything that was sent before the executor dies, and has said so.
+/// Waits until the running answer's client has said that it received some of it.
+async fn acknowledged(shop: &Shop) -> Result<Progress> {
     let store = shop.seller.home.store().await?;
     let acknowledged = wait::until("an acknowledgement", || async {
         let interrupted = store.interrupted_requests().await?;
@@ -42,6 +39,16 @@ async fn executor_killed_mid_stream_bills_what_was_acknowledged_and_goes_on() ->
     })
     .await?;
     store.close().await;
+    Ok(acknowledged)
+}
+
+#[tokio::test]
+async fn executor_killed_mid_stream_bills_what_was_acknowledged_and_goes_on() -> Result<()> {
+    let mut shop = shop_that_holds().await?;
+    let asking = shop.buyer.home.start(&shop.asking("Tell me of the storm."))?;
+    shop.backend.holding(1).await?;
+    // The client has everything that was sent before the executor dies, and has said so.
+    let acknowledged = acknowledged(&shop).await?;
     shop.kill_executor().await?;
     shop.start_executor().await?;
     let failed = asking.finish().await?;
@@ -68,6 +75,8 @@ async fn client_killed_mid_stream_pays_for_what_came_and_goes_on() -> Result<()>
     let shop = shop_that_holds().await?;
     let asking = shop.buyer.home.start(&shop.asking("Tell me of the storm."))?;
     shop.backend.holding(1).await?;
+    // The backend is done before the client has anything.
+    acknowledged(&shop).await?;
     asking.kill().await?;
     let channel = shop.channel().await?;
     // The executor sees the connection end, and bills what it delivered, without anybody who could link it.
@@ -100,6 +109,8 @@ async fn client_that_never_comes_back_is_charged_what_was_delivered() -> Result<
     let shop = shop_that_holds().await?;
     let asking = shop.buyer.home.start(&shop.asking("Tell me of the storm."))?;
     shop.backend.holding(1).await?;
+    // The backend is done before the client has anything.
+    acknowledged(&shop).await?;
     asking.kill().await?;
     let channel = shop.channel().await?;
     let store = shop.seller.home.store().await?;

@@ -82,6 +82,41 @@ async fn claim_that_was_sent_but_reported_failed_is_paid_once() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nothing_is_sold_while_the_chain_is_out_of_sight() -> Result<()> {
+    let mut shop = Shop::open().await?;
+    let proxy = RpcProxy::start(shop.chain.anvil.url()).await?;
+    shop.seller.adjust(|settings| {
+        settings.rpc_url = proxy.url();
+        if let Some(selling) = &mut settings.executor {
+            selling.max_chain_silence_secs = 1;
+        }
+    })?;
+    shop.kill_executor().await?;
+    shop.start_executor().await?;
+    shop.ask("Do you see the chain?").await?;
+
+    for method in ["eth_getBlockByNumber", "eth_blockNumber", "eth_getLogs"] {
+        proxy.set_fault(method, Fault::Unavailable);
+    }
+    let refused = wait::until("a refusal", || async {
+        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
+        Ok((finished.code() != Some(0)).then_some(finished.stderr))
+    })
+    .await?;
+    assert!(refused.contains("the chain"), "{refused}");
+
+    proxy.heal();
+    wait::until("an answer", || async {
+        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
+        Ok((finished.code() == Some(0)).then_some(()))
+    })
+    .await?;
+    let paid = shop.settle().await?;
+    assert!(paid > TokenAmount::ZERO);
+    Ok(())
+}
+
+#[tokio::test]
 async fn executor_is_paid_after_a_reorg() -> Result<()> {
     let shop = Shop::open_with(Behavior::default(), |settings| settings.watching.confirmations = 6).await?;
     shop.ask("Is this final?").await?;
