@@ -254,9 +254,13 @@ pub fn send_failure(error: SendError, operation: impl Into<String>) -> Failure {
                 None => failure,
             }
         }
+        SendError::OtherChain { .. } => Failure::of(Kind::Chain, error).while_(operation).hint(ANOTHER_CHAIN),
         other => Failure::of(Kind::Chain, other).while_(operation),
     }
 }
+
+/// What to do when a store's chain is gone.
+pub const ANOTHER_CHAIN: &str = "a development chain that was started anew is another chain: use a new --home with it";
 
 /// What the contracts' errors mean for a person.
 fn advice(name: &str) -> Option<&'static str> {

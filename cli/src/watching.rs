@@ -19,7 +19,7 @@ use crate::{
     network::Network,
     onchain::{OnChain, OperatorStatus, chain_failure},
     session::Session,
-    transact::{poll_interval, send_failure},
+    transact::{ANOTHER_CHAIN, poll_interval, send_failure},
 };
 
 /// A running watcher.
@@ -191,8 +191,7 @@ fn planner(settings: &WatcherSettings, network: &Network) -> Result<PlannerPolic
 fn watcher_failure(error: WatcherError) -> Failure {
     match error {
         WatcherError::Chain(error) => chain_failure(error, "cannot follow the chain"),
-        WatcherError::ForeignChain { .. } => Failure::of(Kind::Chain, error)
-            .hint("a development chain that was started anew is another chain: use a new --home with it"),
+        WatcherError::ForeignChain { .. } => Failure::of(Kind::Chain, error).hint(ANOTHER_CHAIN),
         WatcherError::Send(error) => send_failure(error, "cannot look after the transactions sent"),
         other => Failure::of(Kind::Store, other).while_("the watcher stopped"),
     }

@@ -195,7 +195,8 @@ async fn check_store(session: &Session, checks: &mut Checks) {
             match whole {
                 Ok(cursor) => checks.good(
                     "store",
-                    cursor.map_or_else(
+                    // A store that follows no chain knows the first block only.
+                    cursor.filter(|block| block.number.get() > 0).map_or_else(
                         || session.home.store().display().to_string(),
                         |block| format!("{}, up to block {}", session.home.store().display(), block.number),
                     ),
