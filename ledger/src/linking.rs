@@ -8,8 +8,8 @@ use crate::{
     budget::{release, spend},
     column::{Put as _, Read as _, sql},
     document::{
-        append_receipt, bill_columns, find_request, insert_bill, insert_voucher, newest_receipt, read_receipt,
-        receipt_columns,
+        StoredRequest, append_receipt, bill_columns, find_request, insert_bill, insert_voucher, newest_receipt,
+        read_receipt, receipt_columns,
     },
     purchase::{find_buying, maximum_of, sign},
     session::Session,
@@ -122,19 +122,7 @@ impl Operation for Link {
         standing.store(session, Side::Buying).await?;
         insert_bill(session, &receipt.bill).await?;
         append_receipt(session, &self.receipt, hash, standing.account.authorized, voucher).await?;
-        let document = request.request.document();
-        let token = standing.channel.parameters.token;
-        if request.dropped.is_none() {
-            release(
-                session,
-                token,
-                document.operator,
-                request.begun_at,
-                maximum_of(document)?,
-            )
-            .await?;
-        }
-        spend(session, token, document.operator, request.begun_at, amount).await?;
+        count_bill(session, &standing, &request, amount).await?;
         Ok(Outcome::Recorded)
     }
 }
@@ -209,21 +197,26 @@ async fn adopt(session: &mut Session, standing: &mut Standing, adopted: &Receipt
     insert_bill(session, &receipt.bill).await?;
     append_receipt(session, adopted, standing.head.hash, standing.account.authorized, None).await?;
     if let Some(request) = request {
-        let document = request.request.document();
-        let token = standing.channel.parameters.token;
-        if request.dropped.is_none() {
-            release(
-                session,
-                token,
-                document.operator,
-                request.begun_at,
-                maximum_of(document)?,
-            )
-            .await?;
-        }
-        spend(session, token, document.operator, request.begun_at, amount).await?;
+        count_bill(session, standing, &request, amount).await?;
     }
     Ok(())
+}
+
+/// Counts what a request is billed in place of the most that it could cost.
+async fn count_bill(
+    session: &mut Session,
+    standing: &Standing,
+    request: &StoredRequest,
+    amount: TokenAmount,
+) -> Result<(), BuyError> {
+    let document = request.request.document();
+    let token = standing.channel.parameters.token;
+    // An abandoned request holds nothing any more.
+    if request.dropped.is_none() {
+        let held = maximum_of(document)?;
+        release(session, token, document.operator, request.begun_at, held).await?;
+    }
+    Ok(spend(session, token, document.operator, request.begun_at, amount).await?)
 }
 
 async fn receipt_hash_at(
