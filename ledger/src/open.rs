@@ -33,7 +33,7 @@ const STATEMENT_CACHE: usize = 256;
 const ROWS_AHEAD: usize = 1_024;
 /// What the writer keeps of the store in memory, in pages, or in KiB where it is negative: enough that the newest part of
 /// each open channel is read once.
-const CACHE_SIZE: &str = "-65536";
+const CACHE_SIZE: &str = "-262144";
 /// Pages that the write-ahead log gathers before they go into the store itself (32 MiB): many commits touch the same.
 const CHECKPOINT_AFTER: &str = "8192";
 /// Closings that a listener may be behind before it loses some.
