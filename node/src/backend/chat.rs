@@ -213,9 +213,9 @@ impl Chat {
         let output = match self.meter.kept() {
             Some(text) => match self.server.count_tokens(model, text).await {
                 Some(count) => self.meter.justified(count),
-                None => self.meter.output(),
+                None => self.meter.seen(),
             },
-            None => self.meter.output(),
+            None => self.meter.seen(),
         };
         Usage { input, output }
     }

@@ -11,7 +11,8 @@ pub enum BackendEvent {
     Delta {
         /// The data of the server-sent event, byte for byte: tool calls, reasoning and unknown fields included.
         data: Bytes,
-        /// Output tokens so far, this chunk included, as far as can be told yet: one for each delta that carried text.
+        /// Output tokens so far, this chunk included, as far as can be told yet: what the server reports on the
+        /// way, or one for each delta that carried text, and several for a long one.
         /// The usage at the end may say more or less.
         output: TokenCount,
     },

@@ -5,10 +5,14 @@ use super::chunk::{Chunk, ReportedUsage};
 /// The most text kept for the tokenizer; a longer answer is counted by its deltas.
 const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes of text that one token stands for at most, on average: an event with more of them holds several tokens.
+const MAX_BYTES_PER_TOKEN: usize = 16;
+
 /// Counts an answer as it passes.
 #[derive(Debug)]
 pub(super) struct Meter {
-    deltas: u32,
+    /// Output tokens by what was seen: one for each delta, several for a long one.
+    seen: u32,
     bytes: usize,
     /// The answer, where a tokenizer is going to count it.
     kept: Option<String>,
@@ -19,7 +23,7 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(keep_text: bool) -> Self {
         Self {
-            deltas: 0,
+            seen: 0,
             bytes: 0,
             kept: keep_text.then(String::new),
             reported: None,
@@ -31,7 +35,8 @@ impl Meter {
         let mut written = String::new();
         chunk.written(&mut written);
         if !written.is_empty() {
-            self.deltas = self.deltas.saturating_add(1);
+            let tokens = u32::try_from(written.len() / MAX_BYTES_PER_TOKEN).unwrap_or(u32::MAX);
+            self.seen = self.seen.saturating_add(tokens.max(1));
             self.bytes = self.bytes.saturating_add(written.len());
             if let Some(kept) = &mut self.kept {
                 kept.push_str(&written);
@@ -50,6 +55,11 @@ impl Meter {
         self.finished
     }
 
+    /// Output tokens by what was seen alone.
+    pub(super) fn seen(&self) -> TokenCount {
+        TokenCount::new(self.seen)
+    }
+
     pub(super) fn reported(&self) -> Option<ReportedUsage> {
         self.reported
     }
@@ -58,9 +68,11 @@ impl Meter {
         self.kept.as_deref()
     }
 
-    /// Output tokens by deltas.
+    /// Output tokens so far: by what was seen, or by what the server reports on the way, where that is more. An answer
+    /// that is cut is billed by this.
     pub(super) fn output(&self) -> TokenCount {
-        TokenCount::new(self.deltas)
+        let reported = self.reported.map(|usage| self.justified(usage.output));
+        TokenCount::new(self.seen).max(reported.unwrap_or_default())
     }
 
     /// `tokens`, or one for each byte that was written if that is less.

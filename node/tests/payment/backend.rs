@@ -45,7 +45,8 @@ impl Drop for ModelServer {
     }
 }
 
-/// `script`: `tokens` (each one word of five bytes), `jumbo` (all in one event), `gated`, `silent_usage` (no usage is
+/// `script`: `tokens` (each one word of five bytes), `jumbo` (all in one event), `packed` (so many in an event, with the
+/// usage so far), `gated`, `silent_usage` (no usage is
 /// sent), `status` (an HTTP error), and `end`: `done` (default), `die`, `garbage`, `hang`.
 async fn chat(State(gate): State<Arc<Semaphore>>, Json(body): Json<Value>) -> Response {
     let script = body["script"].clone();
@@ -60,6 +61,14 @@ async fn chat(State(gate): State<Arc<Semaphore>>, Json(body): Json<Value>) -> Re
     let mut events: Vec<Result<String, io::Error>> = Vec::new();
     if script["jumbo"].as_bool() == Some(true) {
         events.push(Ok(delta(&"word ".repeat(tokens as usize))));
+    } else if let Some(packed) = script["packed"].as_u64() {
+        let ends = (1..=tokens.div_ceil(packed)).map(|number| (number * packed).min(tokens));
+        events.extend(ends.map(|end| {
+            let text = "word ".repeat(packed as usize);
+            let choice = json!({"index": 0, "delta": {"content": text}});
+            let usage = json!({"prompt_tokens": 7, "completion_tokens": end});
+            Ok(event(&json!({"choices": [choice], "usage": usage})))
+        }));
     } else {
         events.extend((0..tokens).map(|_| Ok(delta("word "))));
     }

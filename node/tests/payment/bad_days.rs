@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use lloom_node::{Backend, BackendConfig, backend::Timeouts, executor::Executor, wire::Ending};
+use futures::StreamExt as _;
+use lloom_node::{Backend, BackendConfig, backend::Timeouts, client::ChatEvent, executor::Executor, wire::Ending};
 use lloom_receipts::{TokenAmount, Usage};
 use serde_json::{Value, json};
 
-use crate::world::{Done, World, count};
+use crate::world::{Done, World, count, eventually};
 
 /// An answer that the server failed, paid as far as it came.
 async fn failed(world: &World, script: Value) -> Done {
@@ -59,6 +60,38 @@ async fn garbage_is_not_passed_on_and_not_paid() {
     assert_eq!(done.completion.usage().output, count(4));
     assert!(!String::from_utf8(done.text).unwrap().contains("html"));
     world.assert_settled(1).await;
+}
+
+#[tokio::test]
+async fn several_tokens_in_an_event_are_counted_also_when_the_answer_is_cut() {
+    let world = World::new().await;
+    let done = failed(&world, json!({"tokens": 12, "packed": 3, "end": "die"})).await;
+    assert_eq!(done.completion.usage().output, count(12));
+    let done = world.chat(json!({"tokens": 30, "packed": 6})).await.unwrap();
+    assert_eq!(done.completion.usage().output, count(30));
+    // A client that leaves before the server has said anything final.
+    let mut chat = world
+        .client
+        .chat(world.request(json!({"tokens": 60, "packed": 4, "end": "hang"})));
+    let mut seen = count(0);
+    while seen < count(8) {
+        if let ChatEvent::Chunk { usage, .. } = chat.next().await.unwrap().unwrap() {
+            seen = usage.output;
+        }
+    }
+    drop(chat);
+    eventually("the answer is billed and linked", || async {
+        world.executor_ledger.head(world.channel).await.unwrap().sequence == 3
+    })
+    .await;
+    let bill = world
+        .executor_ledger
+        .head_receipt(world.channel)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(bill.receipt().bill.usage.output >= seen, "{:?}", bill.receipt().bill);
+    world.assert_settled(3).await;
 }
 
 #[tokio::test]
