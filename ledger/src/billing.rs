@@ -4,13 +4,13 @@ use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, Receipt, ReceiptHead, TokenAmount, UsageBill, Verified};
 
 use crate::{
-    Account, CommittedBill, InterruptedRequest, Ledger, LedgerError, ServeError,
+    Account, CommittedBill, InterruptedRequest, Ledger, LedgerError, Outcome, ServeError,
     acceptance::{check_unbilled, find_served, settled_volume},
     account::{Side, find_standing, minus, plus},
     column::{Put as _, sql},
     document::{
-        bill_columns, insert_bill, newest_receipt, read_bill, read_receipt, read_request, receipt_columns,
-        request_columns,
+        bill_columns, find_request, insert_bill, newest_receipt, read_bill, read_receipt, read_request,
+        receipt_columns, request_columns,
     },
     session::Session,
     writer::Operation,
@@ -131,6 +131,42 @@ impl Ledger {
         .put(i64::from(limit));
         let rows = self.reader("list receipts").await?.rows(statement).await?;
         rows.iter().map(read_receipt).collect()
+    }
+}
+
+impl Ledger {
+    /// Commits a bill that the executor side has signed and this store doesn't know any more.
+    pub(crate) async fn take_back_bill(&self, bill: UsageBill) -> Result<Outcome, ServeError> {
+        self.submit(TakeBackBill { bill }).await
+    }
+}
+
+struct TakeBackBill {
+    bill: UsageBill,
+}
+
+impl Operation for TakeBackBill {
+    const NAME: &'static str = "take a lost bill back";
+    type Output = Outcome;
+    type Error = ServeError;
+
+    async fn run(&self, session: &mut Session) -> Result<Outcome, ServeError> {
+        let mut standing = find_standing(session, self.bill.channel)
+            .await?
+            .ok_or(ServeError::UnknownChannel)?;
+        standing.check_side(Side::Serving)?;
+        // Two bills for one request are proof of a fault: the one that is committed here stays the only one.
+        let committed = sql("SELECT 1 FROM bills WHERE request = ?1").put(self.bill.request);
+        if session.row(committed).await?.is_some() {
+            return Err(ServeError::BillNotCommitted);
+        }
+        let request = find_request(session, self.bill.request).await?;
+        let held = request.map_or(TokenAmount::ZERO, |request| request.reserved);
+        standing.account.spent = plus(minus(standing.account.spent, held)?, self.bill.amount)?;
+        standing.account.billed = plus(standing.account.billed, self.bill.amount)?;
+        standing.store(session, Side::Serving).await?;
+        insert_bill(session, &self.bill).await?;
+        Ok(Outcome::Recorded)
     }
 }
 

@@ -22,7 +22,8 @@ use crate::{
 };
 
 impl Ledger {
-    /// Records a receipt that goes on from the head and links a bill committed here, and its voucher. The very receipt
+    /// Records a receipt that goes on from the head and links a bill of this executor, and its voucher. A bill that this
+    /// store lost, because it was restored from a copy, comes back with it: the executor side has signed it. The very receipt
     /// again is [`Outcome::AlreadyKnown`]; a voucher that adds nothing is passed over.
     ///
     /// # Errors
@@ -35,16 +36,24 @@ impl Ledger {
         // Hashed here, where callers run side by side, and not by the one writer.
         let head = ReceiptHead::at(receipt.receipt());
         let bill_hash = receipt.receipt().bill.hash();
-        self.submit_grouped(AcceptReceipt {
+        let bill = receipt.receipt().bill;
+        let accept = AcceptReceipt {
             receipt,
             voucher,
             head,
             bill_hash,
-        })
-        .await
+        };
+        match self.submit_grouped(accept.clone()).await {
+            Err(ServeError::BillNotCommitted) => {
+                self.take_back_bill(bill).await?;
+                self.submit_grouped(accept).await
+            }
+            other => other,
+        }
     }
 }
 
+#[derive(Clone)]
 struct AcceptReceipt {
     receipt: Receipt<Verified>,
     voucher: Option<Signed<Voucher, Verified>>,

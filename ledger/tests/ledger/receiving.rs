@@ -132,7 +132,7 @@ async fn receipts_taken_in_together_come_to_what_they_come_to_one_by_one() {
         "recorded",
         "unknown",
         "other side",
-        "no bill",
+        "unconfirmed",
         "recorded",
     ];
     assert_eq!(said, expected);
@@ -160,6 +160,7 @@ fn describe(answer: &Result<Outcome, ServeError>) -> &'static str {
         Err(ServeError::VoucherOverDeposit { .. }) => "over the deposit",
         Err(ServeError::OtherChannel { .. }) => "other channel",
         Err(ServeError::UnknownChannel) => "unknown",
+        Err(ServeError::Unconfirmed) => "unconfirmed",
         Err(ServeError::Ledger(LedgerError::OtherSide { .. })) => "other side",
         Err(ServeError::Ledger(LedgerError::Sql { .. })) => "failed",
         Err(_) => "something else",

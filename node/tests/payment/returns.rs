@@ -182,7 +182,7 @@ async fn a_client_restored_from_a_backup_adopts_the_newer_head() {
     world.chat(json!({"tokens": 3})).await.unwrap();
     // The copy knows one receipt.
     world.stop_client().await;
-    let backup = world.back_up_client();
+    let backup = world.back_up("client");
     world.start_client().await;
     for tokens in [4, 5] {
         world.chat(json!({"tokens": tokens})).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_restored_client_links_no_bill_twice() {
     world.chat(json!({"tokens": 3})).await.unwrap();
     let (paid, backup) = futures::join!(world.chat(json!({"tokens": 6, "gated": true})), async {
         eventually("the request is taken on", || async { world.executor.running() == 1 }).await;
-        let backup = world.back_up_client();
+        let backup = world.back_up("client");
         world.server.gate.add_permits(6);
         backup
     });
@@ -259,26 +259,63 @@ async fn a_restored_client_links_no_bill_twice() {
     }
 }
 
-/// The files of a client's store, as they are found.
-type Backup = [(&'static str, Option<Vec<u8>>); 2];
+/// The files of a store, as they are found.
+type Backup = [(String, Option<Vec<u8>>); 2];
 
 impl World {
-    fn back_up_client(&self) -> Backup {
-        ["client.db", "client.db-wal"].map(|name| (name, std::fs::read(self.directory.path().join(name)).ok()))
+    fn back_up(&self, name: &str) -> Backup {
+        [format!("{name}.db"), format!("{name}.db-wal")].map(|file| {
+            let content = std::fs::read(self.directory.path().join(&file)).ok();
+            (file, content)
+        })
+    }
+
+    fn put_back(&self, name: &str, backup: Backup) {
+        let directory = self.directory.path();
+        let _ = std::fs::remove_file(directory.join(format!("{name}.db-shm")));
+        for (file, content) in backup {
+            match content {
+                Some(content) => std::fs::write(directory.join(file), content).unwrap(),
+                None => drop(std::fs::remove_file(directory.join(file))),
+            }
+        }
     }
 
     async fn restore_client(&mut self, backup: Backup) {
         self.stop_client().await;
-        let directory = self.directory.path();
-        let _ = std::fs::remove_file(directory.join("client.db-shm"));
-        for (name, content) in backup {
-            match content {
-                Some(content) => std::fs::write(directory.join(name), content).unwrap(),
-                None => drop(std::fs::remove_file(directory.join(name))),
-            }
-        }
+        self.put_back("client", backup);
         self.start_client().await;
     }
+}
+
+/// What it signed is still owed: its client has both signatures.
+#[tokio::test]
+async fn an_executor_restored_from_a_backup_takes_its_bills_back() {
+    let mut world = World::new().await;
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    world.stop_executor().await;
+    let backup = world.back_up("executor");
+    world.start_executor().await;
+    world.chat(json!({"tokens": 4})).await.unwrap();
+    world.chat(json!({"tokens": 5})).await.unwrap();
+    let owed = world.assert_settled(3).await;
+    world.stop_executor().await;
+    world.put_back("executor", backup);
+    world.start_executor().await;
+    assert_eq!(world.executor_ledger.head(world.channel).await.unwrap().sequence, 1);
+
+    world.restart_client().await;
+    let report = world.client.sync(world.channel, world.peer()).await.unwrap();
+    assert_eq!((report.resent, report.adopted), (2, false));
+    assert_eq!(world.assert_settled(3).await, owed);
+    let account = world.executor_ledger.account(world.channel).await.unwrap();
+    assert_eq!((account.spent, account.billed, account.linked), (owed, owed, owed));
+    // New requests wait until no old one can be meant.
+    let refused = world.chat(json!({"tokens": 6})).await;
+    assert!(
+        matches!(refused, Err(ChatError::Refused(Refusal::RestoredTooRecently { .. }))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

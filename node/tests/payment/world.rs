@@ -196,11 +196,19 @@ impl World {
 
     /// A process that dies: every stream is cut, nothing is said, and its ledger is opened again by the next.
     pub async fn restart_executor(&mut self) {
+        self.stop_executor().await;
+        self.start_executor().await;
+    }
+
+    pub async fn stop_executor(&mut self) {
         self.cable.cut();
         let placeholder = open_temporary(&self.domain).await;
         self.rebuild_executor(placeholder.clone());
         self.cable.wait_until_cut().await;
         std::mem::replace(&mut self.executor_ledger, placeholder).close().await;
+    }
+
+    pub async fn start_executor(&mut self) {
         self.executor_ledger = open(&self.directory, "executor", &self.domain).await;
         let ledger = self.executor_ledger.clone();
         self.rebuild_executor(ledger);
@@ -397,6 +405,7 @@ pub async fn apply(ledger: &Ledger, height: u64, events: Vec<ChainEventKind>, co
 }
 
 /// What a chat came to.
+#[derive(Debug)]
 pub struct Done {
     pub text: Vec<u8>,
     pub completion: Completion,
