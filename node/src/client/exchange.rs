@@ -114,6 +114,10 @@ impl<'c> Exchange<'c> {
                         ExecutorFrame::Bill { bill, ending } => return Ok((bill, ending)),
                         // The executor holds a better voucher of another stream.
                         ExecutorFrame::Refused(Refusal::VoucherNotIncreasing { best }) => self.desk.treasurer.held(best).await,
+                        // It sees less of the deposit than this client does; what is paid for still comes.
+                        ExecutorFrame::Refused(refusal @ Refusal::VoucherOverDeposit { .. }) => {
+                            tracing::warn!(request = %self.hash, %refusal, "a voucher is refused");
+                        }
                         ExecutorFrame::Refused(refusal) => return Err(ChatError::Refused(refusal)),
                         ExecutorFrame::Accepted | ExecutorFrame::Recorded { .. } | ExecutorFrame::State(_) => {
                             return Err(ChatError::Unexpected { awaited: "the answer" });
@@ -318,19 +322,33 @@ async fn ask(
             Err(ChatError::Refused(Refusal::VoucherNotIncreasing { best })) if !overtaken => {
                 overtaken = true;
                 desk.treasurer.held(best).await;
-                voucher = desk.treasurer.authorize(hash, first).await?;
+                voucher = match desk.treasurer.authorize(hash, first).await {
+                    Ok(voucher) => voucher,
+                    Err(error) => break error.into(),
+                };
             }
             Err(ChatError::Refused(Refusal::Uncovered { .. })) if !uncovered => {
                 uncovered = true;
-                let mut turn = desk.turn().await;
-                sync::run(shared, desk, &mut turn, line).await?;
-                voucher = desk.treasurer.authorize(hash, first).await?;
+                let synced = sync::run(shared, desk, &mut *desk.turn().await, line).await;
+                if let Err(error) = synced {
+                    break error;
+                }
+                voucher = match desk.treasurer.authorize(hash, first).await {
+                    Ok(voucher) => voucher,
+                    Err(error) => break error.into(),
+                };
             }
             Err(error) => break error,
         }
     };
-    if let ChatError::Refused(refusal) = &refused {
-        desk.treasurer.abandon(hash, format!("refused: {refusal}")).await?;
+    let given_up = match &refused {
+        ChatError::Refused(refusal) => Some(format!("refused: {refusal}")),
+        // Only asked after a refusal.
+        ChatError::Treasurer(error) => Some(format!("refused, and not to be paid: {error}")),
+        _ => None,
+    };
+    if let Some(reason) = given_up {
+        desk.treasurer.abandon(hash, reason).await?;
         shared.observe(operator, ObservedOutcome::Refused, None, None).await;
     } else {
         // It may have been taken on.

@@ -274,13 +274,18 @@ impl Task {
     }
 
     async fn adopt(&mut self, receipts: Vec<Receipt<Verified>>) -> Result<(), TreasurerError> {
+        let adopted = self.replace_unconfirmed(receipts).await;
+        // Also when only half of it was done. What the executor holds is told anew by the next frames.
+        self.purse = load(&self.ledger, self.channel).await?;
+        adopted
+    }
+
+    async fn replace_unconfirmed(&self, receipts: Vec<Receipt<Verified>>) -> Result<(), TreasurerError> {
         if let Some(last) = receipts.last() {
             let reason = format!("the executor holds receipt {} instead", last.receipt().hash());
             self.ledger.withdraw_receipts(self.channel, reason, now()).await?;
         }
         self.ledger.adopt_receipts(self.channel, receipts).await?;
-        // What the executor holds is told anew by the next frames.
-        self.purse = load(&self.ledger, self.channel).await?;
         Ok(())
     }
 
