@@ -7,6 +7,7 @@ use std::{
 
 use alloy::primitives::Address;
 use clap::{Args, ValueEnum};
+use lloom_node::{Backend, BackendConfig};
 use lloom_receipts::Keypair;
 use serde::Serialize;
 
@@ -39,7 +40,7 @@ pub struct InitArgs {
     #[arg(long = "model", value_name = "ID")]
     pub models: Vec<String>,
     /// Executor: prices of a million prompt and completion tokens, such as 0.15/0.60; once, or once a model
-    #[arg(long = "price", value_name = "INPUT/OUTPUT")]
+    #[arg(long = "price", value_name = "INPUT/OUTPUT", allow_hyphen_values = true)]
     pub prices: Vec<String>,
     /// Executor: the longest answer, in tokens
     #[arg(long, value_name = "TOKENS", default_value_t = 4_096)]
@@ -250,6 +251,14 @@ fn configuration(session: &Session, arguments: &InitArgs) -> Result<String> {
     Ok(text)
 }
 
+/// Refuses a base URL that `node run` would refuse.
+fn check_backend(url: &str) -> Result {
+    Backend::new(BackendConfig::new(url.to_owned()))
+        .or_fail(Kind::Usage, || format!("--backend '{url}' is no use"))
+        .map_err(|failure| failure.hint("give the whole base URL, such as http://localhost:11434/v1"))?;
+    Ok(())
+}
+
 struct Model<'a> {
     id: &'a str,
     input_price: &'a str,
@@ -272,6 +281,7 @@ fn models<'a>(session: &Session, arguments: &'a InitArgs) -> Result<Vec<Model<'a
                 .hint("`ollama list` (or the server's /v1/models) shows what there is"),
         );
     }
+    check_backend(&arguments.backend)?;
     if arguments.prices.len() != 1 && arguments.prices.len() != arguments.models.len() {
         return Err(Failure::new(
             Kind::Usage,

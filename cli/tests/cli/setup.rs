@@ -122,6 +122,17 @@ fn what_is_wrong_with_init_leaves_nothing_behind() {
             "init", "--role", "executor", "--model", "a", "--model", "b", "--model", "c", "--price", "1/2", "--price",
             "1/2",
         ],
+        &[
+            "init",
+            "--role",
+            "executor",
+            "--backend",
+            "localhost",
+            "--model",
+            "a",
+            "--price",
+            "1/2",
+        ],
         &["init", "--role", "client", "--model", "a"],
         &["init", "--role", "client", "--key", "../escape"],
     ] {
