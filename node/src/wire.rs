@@ -29,5 +29,9 @@ pub use refusal::{Document, Refusal};
 /// The most bytes of CBOR one frame may have. A request's body has to fit into it.
 pub const MAX_FRAME: usize = 1 << 20;
 
+/// How far one event of an answer may reach past what is reserved when the client has paid all that it can: an event
+/// can't be cut, and a client never pays more than one increment ahead. Output tokens.
+pub const MAX_OVERSHOOT: u32 = 256;
+
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 use lloom_ledger::{ObservedOutcome, OwnRequestRecord};
-use lloom_receipts::{ChannelId, RequestHash, Signed, TokenAmount, UsageBill, Verified};
+use lloom_receipts::{ChannelId, RequestHash, Signed, TokenAmount, TokenCount, Usage, UsageBill, Verified};
 
 use super::{
     ChatError, Shared,
@@ -7,7 +7,7 @@ use super::{
     now,
     treasurer::TreasurerError,
 };
-use crate::wire::{ClientFrame, ExecutorFrame, State};
+use crate::wire::{ClientFrame, ExecutorFrame, MAX_OVERSHOOT, State};
 
 /// How long after its deadline a request without a bill is given up. An executor that took it on has billed it by then:
 /// its stream is gone.
@@ -147,7 +147,7 @@ enum Justified {
 }
 
 /// Whether a bill can be paid without having its answer: it is for an own request, within its limits and prices, and
-/// not above what was durably authorized for it.
+/// not above what was durably authorized for it and one event may overshoot.
 async fn justify(shared: &Shared, desk: &Desk, bill: Signed<UsageBill>) -> Result<Justified, ChatError> {
     let document = *bill.document();
     if desk.is_active(document.request) {
@@ -178,14 +178,22 @@ fn judge(own: &OwnRequestRecord, bill: &UsageBill) -> Result<(), &'static str> {
     if own.billed {
         return Err("another bill of the request is linked");
     }
-    if own.abandoned.is_some() && bill.amount > own.authorized {
-        return Err("the request was abandoned");
-    }
-    if bill.check(own.request.document()).is_err() {
+    let request = own.request.document();
+    if bill.check(request).is_err() {
         return Err("it is beyond the request's limits or prices");
     }
-    if bill.amount > own.authorized {
-        return Err("it is above what was authorized for the request");
+    // The last event may have come without being paid ahead. A bill over it that nobody links would stand in the way of
+    // every further request on the channel.
+    let overshoot = request.prices.charge(Usage {
+        input: TokenCount::default(),
+        output: TokenCount::new(MAX_OVERSHOOT),
+    });
+    let justified = own.authorized.saturating_add(overshoot.unwrap_or_default());
+    if bill.amount > justified {
+        return Err(match own.abandoned {
+            Some(_) => "the request was abandoned",
+            None => "it is above what was authorized for the request",
+        });
     }
     Ok(())
 }

@@ -10,17 +10,13 @@ use lloom_receipts::{
     ContentHash, ContentHasher, ContentSalt, InferenceRequest, PriceOverflow, TokenAmount, TokenCount, Usage,
 };
 
-use crate::wire::{ExecutorFrame, Refusal};
+use crate::wire::{ExecutorFrame, MAX_OVERSHOOT, Refusal};
 
 /// Bytes of events that one chunk gathers at most while the stream is busy.
 const MAX_BATCH: usize = 32 << 10;
 
 /// Chunks remembered for an acknowledgement. More than an increment can take; the oldest go first.
 const MAX_MARKS: usize = 8_192;
-
-/// How far one backend event may reach past what is reserved when the client has paid all that it can: an event can't
-/// be cut, and a client never pays more than one increment ahead.
-const MAX_OVERSHOOT: u32 = 256;
 
 /// The end of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use lloom_ledger::{Budget, OwnRequest};
 use lloom_node::{
     client::{Chat, ChatError, ChatEvent},
     wire::{ClientFrame, Ending, ExecutorFrame, Refusal, State},
 };
-use lloom_receipts::{Receipt, ReceiptHead, TokenAmount, TokenCount, Usage};
+use lloom_receipts::{Receipt, ReceiptHead, TokenAmount, TokenCount, Usage, Verifier};
 use serde_json::json;
 
-use crate::world::{DEPOSIT, INCREMENT, World, count, eventually, finish};
+use crate::world::{DEPOSIT, INCREMENT, World, count, eventually, finish, now};
 
 /// Reads until `tokens` have come.
 async fn read_until(chat: &mut Chat, tokens: TokenCount) {
@@ -286,6 +287,44 @@ impl World {
         self.put_back("client", backup);
         self.start_client().await;
     }
+}
+
+/// An event that overshoots comes before it is paid for. Its client may vanish with it, and pays when it returns: or the
+/// bill would stand in the way of all that it asks later.
+#[tokio::test]
+async fn an_event_that_overshot_is_paid_by_a_client_that_comes_back() {
+    let world = World::new().await;
+    let infer = world
+        .infer(1, json!({"tokens": 100, "jumbo": true, "end": "hang"}))
+        .await;
+    let asked = infer.request.clone();
+    let request = asked.verify(&world.domain, &Verifier::default(), world.payer.address());
+    let authorized = TokenAmount::new(500 + 2 * u128::from(INCREMENT));
+    let begun = OwnRequest {
+        request: request.unwrap(),
+        content_salt: world.salt(),
+        voucher: Some(world.voucher(authorized.base_units())),
+        authorized,
+        budget: Budget::UNLIMITED,
+        now: now(),
+    };
+    world.client_ledger.begin_request(begun).await.unwrap();
+    let mut wire = world.dial();
+    wire.send(ClientFrame::Infer(Box::new(infer))).await;
+    assert_eq!(wire.next().await, ExecutorFrame::Accepted);
+    match wire.next().await {
+        ExecutorFrame::Chunk { usage, .. } => assert_eq!(usage.output, count(500 / 16)),
+        other => panic!("unexpected: {other:?}"),
+    }
+    drop(wire);
+    eventually("the answer is billed", || async {
+        world.executor_ledger.unlinked_bills(world.channel).await.unwrap().len() == 1
+    })
+    .await;
+    let report = world.client.sync(world.channel, world.peer()).await.unwrap();
+    assert_eq!((report.linked, report.unjustified), (1, 0));
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    world.assert_settled(2).await;
 }
 
 /// What it signed is still owed: its client has both signatures.
