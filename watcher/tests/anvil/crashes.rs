@@ -7,7 +7,7 @@ use std::{
 };
 
 use lloom_ledger::Finish;
-use lloom_receipts::TokenAmount;
+use lloom_receipts::{BlockNumber, TokenAmount};
 use lloom_watcher::{Chain as _, ClaimFilter, WatcherError};
 use serde_json::json;
 
@@ -104,8 +104,16 @@ async fn a_chain_that_began_anew_is_sent_nothing() {
     executor.crash(running).await;
     assert!(ordered.await.unwrap().is_err());
 
-    // The same id and the same contracts, and an operator that could pay for the gas.
-    let anew = Executor::new().await;
+    // The same id and the same contracts, and an operator that could pay for the gas. A chain begun within the same second
+    // has the same first blocks: that would be a fork.
+    let first = BlockNumber::new(0);
+    let genesis = executor.devnet.chain.block(first).await.unwrap();
+    let anew = loop {
+        let anew = Executor::new().await;
+        if anew.devnet.chain.block(first).await.unwrap() != genesis {
+            break anew;
+        }
+    };
     anew.devnet.mine(100).await;
     let running = executor.start_on(executor.config(), anew.devnet.chain.clone());
     let stopped = running.task.await.unwrap();
