@@ -182,38 +182,6 @@ pub(crate) async fn find_standings(
     standings.collect()
 }
 
-/// What an account becomes with new requests, as [`upsert_accounts!`] takes it.
-pub(crate) fn pack_account(standing: &Standing, rows: &mut Packed) {
-    rows.push(standing.channel.id)
-        .push(standing.account.authorized)
-        .push(standing.account.spent);
-}
-
-/// A statement that stores what packed accounts have authorized and spent, and the side at first use.
-macro_rules! upsert_accounts {
-    ($rows:literal, $side:literal) => {
-        concat!(
-            packed_rows!($rows, "64"),
-            "INSERT INTO accounts (channel, side, authorized, spent, billed, head_sequence, head_input, head_output,
-                                   head_amount, head_hash, confirmed_sequence)
-             SELECT substr(",
-            $rows,
-            ", at, 32), '",
-            $side,
-            "', substr(",
-            $rows,
-            ", at + 32, 16),
-                    substr(",
-            $rows,
-            ", at + 48, 16), zeroblob(16), zeroblob(8), zeroblob(8), zeroblob(8),
-                    zeroblob(16), zeroblob(32), zeroblob(8)
-             FROM packed WHERE true
-             ON CONFLICT (channel) DO UPDATE SET authorized = excluded.authorized, spent = excluded.spent; "
-        )
-    };
-}
-pub(crate) use upsert_accounts;
-
 /// `total + more`, or an error where a sound store can't come to.
 pub(crate) fn plus(total: TokenAmount, more: TokenAmount) -> Result<TokenAmount, LedgerError> {
     total.checked_add(more).ok_or(LedgerError::Inconsistent {

@@ -3,18 +3,18 @@
 //! Every request waits for this before it is sent, so those that queue up are begun as a set: read what they are judged
 //! by, judge one after the other in memory, where each sees what those before it did, and write what is to be kept.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
 
-use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, RequestNonce, Signed, Verified, Voucher};
+use alloy::primitives::Address;
+use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, RequestNonce};
 
 use crate::{
     BuyError, Ledger, LedgerError, OwnRequest,
-    account::{Standing, find_standings, pack_account, plus, upsert_accounts},
+    account::{Side, Standing, find_standings, plus},
     budget::Spending,
-    column::{Put as _, sql},
-    document::{NewRequest, insert_requests, insert_vouchers, pack_voucher, requests_with_nonces},
+    document::requests_with_nonces,
     group::{Answers, Grouped},
-    packed::{Packed, packed_rows},
+    new_requests::{NewRequest, NewRequests},
     purchase::{as_buying, maximum_of, sign},
     session::Session,
 };
@@ -53,7 +53,7 @@ impl Grouped for BeginRequest {
             standings: find_standings(session, channels).await?,
             taken: HashSet::new(),
             spending: BTreeMap::new(),
-            news: News::default(),
+            news: NewRequests::default(),
         };
         let mut answers = Vec::with_capacity(operations.len());
         for (operation, known) in operations.iter().zip(known) {
@@ -73,16 +73,8 @@ struct Book<'a> {
     /// Nonces just used.
     taken: HashSet<(ChannelId, RequestNonce)>,
     /// By token.
-    spending: BTreeMap<alloy::primitives::Address, Spending>,
-    news: News<'a>,
-}
-
-/// What is to be stored.
-#[derive(Default)]
-struct News<'a> {
-    requests: Vec<&'a BeginRequest>,
-    vouchers: Vec<&'a Signed<Voucher, Verified>>,
-    changed: HashSet<ChannelId>,
+    spending: BTreeMap<Address, Spending>,
+    news: NewRequests<'a>,
 }
 
 impl BeginRequest {
@@ -106,10 +98,8 @@ impl BeginRequest {
         }
         let token = standing.channel.parameters.token;
         let spending = match book.spending.entry(token) {
-            std::collections::btree_map::Entry::Occupied(read) => read.into_mut(),
-            std::collections::btree_map::Entry::Vacant(unread) => {
-                unread.insert(Spending::read(session, token, self.request.now).await?)
-            }
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => unread.insert(Spending::read(session, token, self.request.now).await?),
         };
         spending.check(&self.request.budget, document.operator, maximum, self.request.now)?;
         let spent = plus(standing.account.spent, self.request.authorized)?;
@@ -121,53 +111,21 @@ impl BeginRequest {
         standing.account.spent = spent;
         spending.add(document.operator, self.request.now, maximum)?;
         book.taken.insert((channel, document.nonce));
-        book.news.vouchers.extend(voucher);
-        book.news.requests.push(self);
-        book.news.changed.insert(channel);
+        let request = NewRequest {
+            hash: self.hash,
+            request: &self.request.request,
+            content_salt: self.request.content_salt,
+            reserved: self.request.authorized,
+            begun_at: self.request.now,
+        };
+        book.news.push(request, voucher);
         Ok(())
     }
 }
 
 impl Book<'_> {
     async fn store(self, session: &mut Session) -> Result<(), LedgerError> {
-        if self.news.requests.is_empty() {
-            return Ok(());
-        }
-        let (mut accounts, mut vouchers, mut requests) = (Packed::default(), Packed::default(), Packed::default());
-        for standing in self
-            .news
-            .changed
-            .iter()
-            .filter_map(|channel| self.standings.get(channel))
-        {
-            pack_account(standing, &mut accounts);
-        }
-        for voucher in self.news.vouchers {
-            pack_voucher(voucher, &mut vouchers);
-        }
-        for BeginRequest { hash, request } in self.news.requests {
-            let request = NewRequest {
-                hash: *hash,
-                request: &request.request,
-                content_salt: request.content_salt,
-                reserved: request.authorized,
-                begun_at: request.now,
-            };
-            request.pack(&mut requests);
-        }
-        let statement = sql(concat!(
-            upsert_accounts!("?3", "buying"),
-            insert_vouchers!("?2"),
-            insert_requests!("?1")
-        ));
-        session
-            .write(
-                statement
-                    .put(requests.into_bytes())
-                    .put(vouchers.into_bytes())
-                    .put(accounts.into_bytes()),
-            )
-            .await?;
+        self.news.store(session, Side::Buying, &self.standings).await?;
         for spending in self.spending.into_values() {
             spending.store(session).await?;
         }

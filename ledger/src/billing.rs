@@ -25,6 +25,11 @@ impl Ledger {
         self.submit(CommitBill { bill }).await
     }
 
+    /// Commits a bill that the executor side has signed and this store doesn't know any more.
+    pub(crate) async fn take_back_bill(&self, bill: UsageBill) -> Result<Outcome, ServeError> {
+        self.submit(TakeBackBill { bill }).await
+    }
+
     /// The end of the channel's chain of receipts; [`ReceiptHead::empty`] when it has none.
     ///
     /// # Errors
@@ -131,13 +136,6 @@ impl Ledger {
         .put(i64::from(limit));
         let rows = self.reader("list receipts").await?.rows(statement).await?;
         rows.iter().map(read_receipt).collect()
-    }
-}
-
-impl Ledger {
-    /// Commits a bill that the executor side has signed and this store doesn't know any more.
-    pub(crate) async fn take_back_bill(&self, bill: UsageBill) -> Result<Outcome, ServeError> {
-        self.submit(TakeBackBill { bill }).await
     }
 }
 

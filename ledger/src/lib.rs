@@ -108,6 +108,7 @@ mod group;
 mod linking;
 mod lock;
 mod migration;
+mod new_requests;
 mod obligation;
 mod open;
 mod packed;

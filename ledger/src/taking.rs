@@ -7,17 +7,17 @@
 use std::collections::{HashMap, HashSet};
 
 use lloom_receipts::{
-    ChannelId, InferenceRequest, MAX_DEADLINE_AHEAD, RequestHash, RequestNonce, Signed, TokenAmount, UnixSeconds,
-    Verified, Voucher,
+    ChannelId, InferenceRequest, MAX_DEADLINE_AHEAD, RequestHash, RequestNonce, TokenAmount, UnixSeconds,
 };
 
 use crate::{
     AcceptRequest, Ledger, LedgerError, Outcome, ServeError,
     acceptance::{Admission, HeldVouchers, check_serving, cover, judge},
-    account::{Side, Standing, find_standings, pack_account, plus, upsert_accounts},
+    account::{Side, Standing, find_standings, plus},
     column::{Put as _, Read as _, sql},
-    document::{NewRequest, insert_requests, insert_vouchers, pack_voucher, requests_with_nonces},
+    document::requests_with_nonces,
     group::{Answers, Grouped},
+    new_requests::{NewRequest, NewRequests},
     packed::{Packed, packed_rows},
     session::Session,
     transaction::channels_being_closed,
@@ -65,7 +65,7 @@ impl Grouped for Accept {
             standings: find_standings(session, operations.iter().map(|operation| operation.document().channel)).await?,
             taken: HashMap::new(),
             raised: HashMap::new(),
-            news: News::default(),
+            news: NewRequests::default(),
         };
         let mut answers = Vec::with_capacity(operations.len());
         for ((operation, known), held) in operations.iter().zip(known).zip(vouchers) {
@@ -89,15 +89,7 @@ struct Book<'a> {
     taken: HashMap<(ChannelId, RequestNonce), RequestHash>,
     /// Vouchers just taken, each above those before.
     raised: HashMap<ChannelId, Vec<TokenAmount>>,
-    news: News<'a>,
-}
-
-/// What is to be stored.
-#[derive(Default)]
-struct News<'a> {
-    requests: Vec<&'a Accept>,
-    vouchers: Vec<&'a Signed<Voucher, Verified>>,
-    changed: HashSet<ChannelId>,
+    news: NewRequests<'a>,
 }
 
 impl Accept {
@@ -168,53 +160,25 @@ impl Accept {
 
         if let Some(voucher) = voucher {
             book.raised.entry(channel).or_default().push(voucher.document().amount);
-            book.news.vouchers.push(voucher);
         }
         book.taken.insert((channel, document.nonce), self.hash);
-        book.news.requests.push(self);
-        book.news.changed.insert(channel);
+        let request = NewRequest {
+            hash: self.hash,
+            request: &self.request.request,
+            content_salt: self.request.content_salt,
+            reserved: self.request.reserve,
+            begun_at: self.request.now,
+        };
+        book.news.push(request, voucher);
         Ok(Outcome::Recorded)
     }
 }
 
 impl Book<'_> {
-    /// Stores what is new since the last time, in one round trip.
+    /// Stores what is new since the last time.
     async fn store(&mut self, session: &mut Session) -> Result<(), LedgerError> {
         let news = std::mem::take(&mut self.news);
-        if news.requests.is_empty() {
-            return Ok(());
-        }
-        let (mut accounts, mut vouchers, mut requests) = (Packed::default(), Packed::default(), Packed::default());
-        for standing in news.changed.iter().filter_map(|channel| self.standings.get(channel)) {
-            pack_account(standing, &mut accounts);
-        }
-        for voucher in news.vouchers {
-            pack_voucher(voucher, &mut vouchers);
-        }
-        for Accept { hash, request } in news.requests {
-            let request = NewRequest {
-                hash: *hash,
-                request: &request.request,
-                content_salt: request.content_salt,
-                reserved: request.reserve,
-                begun_at: request.now,
-            };
-            request.pack(&mut requests);
-        }
-        let statement = sql(concat!(
-            upsert_accounts!("?3", "serving"),
-            insert_vouchers!("?2"),
-            insert_requests!("?1")
-        ));
-        session
-            .write(
-                statement
-                    .put(requests.into_bytes())
-                    .put(vouchers.into_bytes())
-                    .put(accounts.into_bytes()),
-            )
-            .await?;
-        Ok(())
+        news.store(session, Side::Serving, &self.standings).await
     }
 }
 

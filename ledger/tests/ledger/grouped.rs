@@ -64,6 +64,10 @@ pub async fn contents(home: &Home) -> Vec<String> {
     contents
 }
 
+fn said<T: std::fmt::Debug>(answers: &[T]) -> Vec<String> {
+    answers.iter().map(|answer| format!("{answer:?}")).collect()
+}
+
 /// Two channels of one payer and one of another, open; one more whose opening is not confirmed.
 fn pairs() -> [Pair; 4] {
     [Pair::new(1, 1), Pair::new(1, 2), Pair::new(2, 3), Pair::new(3, 4)]
@@ -130,18 +134,13 @@ async fn requests_are_taken_on_together_as_one_by_one() {
         .into_iter()
         .map(|request| stores[0].1.accept_request(request));
     let (at_once, commits) = together(&stores[0].0, calls).await;
-    assert!(commits <= 2, "{commits} commits");
     let mut singly = Vec::new();
     for request in requests {
         singly.push(stores[1].1.accept_request(request).await);
     }
-    let said: Vec<String> = at_once.iter().map(|answer| format!("{answer:?}")).collect();
-    let expected = asked.each_ref().map(|(_, expected)| expected.to_string());
-    assert_eq!(said, expected);
-    assert_eq!(
-        said,
-        singly.iter().map(|answer| format!("{answer:?}")).collect::<Vec<_>>()
-    );
+    assert!(commits <= 2, "{commits} commits");
+    assert_eq!(said(&at_once), asked.map(|(_, expected)| expected));
+    assert_eq!(said(&at_once), said(&singly));
     assert_eq!(contents(&stores[0].0).await, contents(&stores[1].0).await);
 }
 
@@ -196,17 +195,12 @@ async fn requests_are_begun_together_as_one_by_one() {
         .into_iter()
         .map(|request| stores[0].1.begin_request(request));
     let (at_once, commits) = together(&stores[0].0, calls).await;
-    assert!(commits <= 2, "{commits} commits");
     let mut singly = Vec::new();
     for request in requests {
         singly.push(stores[1].1.begin_request(request).await);
     }
-    let said: Vec<String> = at_once.iter().map(|answer| format!("{answer:?}")).collect();
-    let expected = asked.each_ref().map(|(_, expected)| expected.to_string());
-    assert_eq!(said, expected);
-    assert_eq!(
-        said,
-        singly.iter().map(|answer| format!("{answer:?}")).collect::<Vec<_>>()
-    );
+    assert!(commits <= 2, "{commits} commits");
+    assert_eq!(said(&at_once), asked.map(|(_, expected)| expected));
+    assert_eq!(said(&at_once), said(&singly));
     assert_eq!(contents(&stores[0].0).await, contents(&stores[1].0).await);
 }

@@ -1,0 +1,185 @@
+//! Requests that are to be stored, with the vouchers that came with them and what became of their channels' accounts.
+
+use std::collections::{HashMap, HashSet};
+
+use lloom_receipts::{
+    ChannelId, ContentSalt, InferenceRequest, RequestHash, Signed, TokenAmount, UnixSeconds, Verified, Voucher,
+};
+
+use crate::{
+    LedgerError,
+    account::{Side, Standing},
+    column::{Put as _, sql},
+    document::{insert_vouchers, pack_voucher},
+    packed::{Packed, packed_rows},
+    session::Session,
+};
+
+/// A request to be stored.
+pub(crate) struct NewRequest<'a> {
+    pub(crate) hash: RequestHash,
+    pub(crate) request: &'a Signed<InferenceRequest, Verified>,
+    pub(crate) content_salt: ContentSalt,
+    pub(crate) reserved: TokenAmount,
+    pub(crate) begun_at: UnixSeconds,
+}
+
+impl NewRequest<'_> {
+    /// Appends it to the rows that [`insert_requests!`] takes.
+    fn pack(&self, rows: &mut Packed) {
+        let document = self.request.document();
+        rows.push(self.hash)
+            .push(document.channel)
+            .push(document.nonce)
+            .push(document.operator)
+            .push(document.model)
+            .push(document.prompt_hash)
+            .push_count(document.max_input)
+            .push_count(document.max_output)
+            .push(document.prices.input)
+            .push(document.prices.output)
+            .push(document.deadline)
+            .push(*self.request.signature())
+            .push(self.content_salt)
+            .push(self.begun_at)
+            .push(self.reserved);
+    }
+}
+
+/// A statement that stores packed requests. Their channels' accounts are stored before.
+macro_rules! insert_requests {
+    ($rows:literal) => {
+        concat!(
+            packed_rows!($rows, "361"),
+            "INSERT INTO requests (hash, channel, nonce, operator, model, prompt_hash, max_input, max_output,
+                 input_price, output_price, deadline, signature, content_salt, begun_at, reserved)
+             SELECT substr(",
+            $rows,
+            ", at, 32), substr(",
+            $rows,
+            ", at + 32, 32), substr(",
+            $rows,
+            ", at + 64, 32),
+                 substr(",
+            $rows,
+            ", at + 96, 20), substr(",
+            $rows,
+            ", at + 116, 32), substr(",
+            $rows,
+            ", at + 148, 32),
+                 CAST(CAST(substr(",
+            $rows,
+            ", at + 180, 10) AS TEXT) AS INTEGER),
+                 CAST(CAST(substr(",
+            $rows,
+            ", at + 190, 10) AS TEXT) AS INTEGER),
+                 substr(",
+            $rows,
+            ", at + 200, 16), substr(",
+            $rows,
+            ", at + 216, 16), substr(",
+            $rows,
+            ", at + 232, 8),
+                 substr(",
+            $rows,
+            ", at + 240, 65), substr(",
+            $rows,
+            ", at + 305, 32), substr(",
+            $rows,
+            ", at + 337, 8),
+                 substr(",
+            $rows,
+            ", at + 345, 16)
+             FROM packed; "
+        )
+    };
+}
+/// What an account becomes with new requests, as [`upsert_accounts!`] takes it.
+fn pack_account(standing: &Standing, rows: &mut Packed) {
+    rows.push(standing.channel.id)
+        .push(standing.account.authorized)
+        .push(standing.account.spent);
+}
+
+/// A statement that stores what packed accounts have authorized and spent, and the side at first use.
+macro_rules! upsert_accounts {
+    ($rows:literal, $side:literal) => {
+        concat!(
+            packed_rows!($rows, "64"),
+            "INSERT INTO accounts (channel, side, authorized, spent, billed, head_sequence, head_input, head_output,
+                                   head_amount, head_hash, confirmed_sequence)
+             SELECT substr(",
+            $rows,
+            ", at, 32), '",
+            $side,
+            "', substr(",
+            $rows,
+            ", at + 32, 16),
+                    substr(",
+            $rows,
+            ", at + 48, 16), zeroblob(16), zeroblob(8), zeroblob(8), zeroblob(8),
+                    zeroblob(16), zeroblob(32), zeroblob(8)
+             FROM packed WHERE true
+             ON CONFLICT (channel) DO UPDATE SET authorized = excluded.authorized, spent = excluded.spent; "
+        )
+    };
+}
+/// What is to be stored of requests that were judged, beside each other and after each other.
+#[derive(Default)]
+pub(crate) struct NewRequests<'a> {
+    requests: Vec<NewRequest<'a>>,
+    vouchers: Vec<&'a Signed<Voucher, Verified>>,
+    channels: HashSet<ChannelId>,
+}
+
+impl<'a> NewRequests<'a> {
+    /// A request, and the voucher that came with it, if it is new.
+    pub(crate) fn push(&mut self, request: NewRequest<'a>, voucher: Option<&'a Signed<Voucher, Verified>>) {
+        self.channels.insert(request.request.document().channel);
+        self.vouchers.extend(voucher);
+        self.requests.push(request);
+    }
+
+    /// Stores all of it in one round trip, with the accounts as `standings` has them.
+    pub(crate) async fn store(
+        self,
+        session: &mut Session,
+        side: Side,
+        standings: &HashMap<ChannelId, Standing>,
+    ) -> Result<(), LedgerError> {
+        if self.requests.is_empty() {
+            return Ok(());
+        }
+        let (mut accounts, mut vouchers, mut requests) = (Packed::default(), Packed::default(), Packed::default());
+        for standing in self.channels.iter().filter_map(|channel| standings.get(channel)) {
+            pack_account(standing, &mut accounts);
+        }
+        for voucher in self.vouchers {
+            pack_voucher(voucher, &mut vouchers);
+        }
+        for request in &self.requests {
+            request.pack(&mut requests);
+        }
+        let statement = match side {
+            Side::Serving => sql(concat!(
+                upsert_accounts!("?3", "serving"),
+                insert_vouchers!("?2"),
+                insert_requests!("?1")
+            )),
+            Side::Buying => sql(concat!(
+                upsert_accounts!("?3", "buying"),
+                insert_vouchers!("?2"),
+                insert_requests!("?1")
+            )),
+        };
+        session
+            .write(
+                statement
+                    .put(requests.into_bytes())
+                    .put(vouchers.into_bytes())
+                    .put(accounts.into_bytes()),
+            )
+            .await?;
+        Ok(())
+    }
+}
