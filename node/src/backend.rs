@@ -49,6 +49,7 @@ pub use body::limit_output;
 pub use config::{BackendConfig, Counting, OutputCounting, Secret, Timeouts, Tokenizer, TokenizerEndpoint};
 pub use error::BackendError;
 pub use event::BackendEvent;
+pub(crate) use meter::MAX_BYTES_PER_TOKEN;
 pub use sse::MAX_EVENT_BYTES;
 
 use crate::offer::{MAX_MODEL_ID_BYTES, MAX_MODELS};

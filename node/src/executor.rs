@@ -11,9 +11,9 @@ mod admission;
 mod answer;
 mod body;
 mod books;
-mod coverage;
 mod refuse;
 mod running;
+mod served_channels;
 mod session;
 
 use std::{
@@ -33,7 +33,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::coverage::Coverage;
+use self::served_channels::ServedChannels;
 use crate::{Backend, Offer};
 
 /// How an executor treats its clients.
@@ -79,7 +79,7 @@ struct Shared {
     offer: Offer,
     verifier: Verifier,
     places: Arc<Semaphore>,
-    coverage: Arc<Coverage>,
+    channels: Arc<ServedChannels>,
     draining: CancellationToken,
     chain_out_of_sight: AtomicBool,
 }
@@ -98,8 +98,8 @@ impl Executor {
         offer: Offer,
     ) -> Self {
         let places = Arc::new(Semaphore::new(offer.capacity as usize));
-        let coverage = Arc::new(Coverage::default());
-        tokio::spawn(Arc::clone(&coverage).follow(ledger.closing_channels()));
+        let channels = Arc::new(ServedChannels::default());
+        tokio::spawn(Arc::clone(&channels).follow(ledger.closing_channels()));
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -110,7 +110,7 @@ impl Executor {
                 offer,
                 verifier: Verifier::default(),
                 places,
-                coverage,
+                channels,
                 draining: CancellationToken::new(),
                 chain_out_of_sight: AtomicBool::new(false),
             }),

@@ -2,11 +2,12 @@ use lloom_receipts::TokenCount;
 
 use super::chunk::{Chunk, ReportedUsage};
 
-/// The most text kept for the tokenizer; a longer answer is counted by its deltas.
+/// The most text kept for the tokenizer; a longer answer is counted as it is seen.
 const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes of text that one token stands for at most, on average: an event with more of them holds several tokens.
-const MAX_BYTES_PER_TOKEN: usize = 16;
+/// Bytes of text that one token stands for at most: no tokenizer packs more on average. A text with more of them holds
+/// several tokens.
+pub(crate) const MAX_BYTES_PER_TOKEN: usize = 16;
 
 /// Counts an answer as it passes.
 #[derive(Debug)]

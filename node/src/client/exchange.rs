@@ -322,10 +322,6 @@ async fn ask(
             Err(ChatError::Refused(Refusal::VoucherNotIncreasing { best })) if !overtaken => {
                 overtaken = true;
                 desk.treasurer.held(best).await;
-                voucher = match desk.treasurer.authorize(hash, first).await {
-                    Ok(voucher) => voucher,
-                    Err(error) => break error.into(),
-                };
             }
             Err(ChatError::Refused(Refusal::Uncovered { .. })) if !uncovered => {
                 uncovered = true;
@@ -333,13 +329,13 @@ async fn ask(
                 if let Err(error) = synced {
                     break error;
                 }
-                voucher = match desk.treasurer.authorize(hash, first).await {
-                    Ok(voucher) => voucher,
-                    Err(error) => break error.into(),
-                };
             }
             Err(error) => break error,
         }
+        voucher = match desk.treasurer.authorize(hash, first).await {
+            Ok(voucher) => voucher,
+            Err(error) => break error.into(),
+        };
     };
     let given_up = match &refused {
         ChatError::Refused(refusal) => Some(format!("refused: {refusal}")),

@@ -10,12 +10,9 @@ use serde_json::Value;
 use super::body::ChatBody;
 use crate::{
     Offer,
+    backend::MAX_BYTES_PER_TOKEN,
     wire::{Document, Infer, Refusal},
 };
-
-/// Bytes of a body that one input token stands for at most. No tokenizer packs more on average; a request that names
-/// fewer tokens than this would have its prompt read for nothing.
-const MAX_BYTES_PER_INPUT_TOKEN: usize = 16;
 
 /// What a request is judged by.
 #[derive(Clone, Copy, Debug)]
@@ -139,5 +136,5 @@ pub(super) fn verify_voucher(
 }
 
 fn least_input(body: &[u8]) -> TokenCount {
-    TokenCount::new(u32::try_from(body.len() / MAX_BYTES_PER_INPUT_TOKEN).unwrap_or(u32::MAX))
+    TokenCount::new(u32::try_from(body.len() / MAX_BYTES_PER_TOKEN).unwrap_or(u32::MAX))
 }

@@ -62,7 +62,7 @@ impl Shared {
             recorded = ledger.accept_receipt(receipt, None).await;
         }
         recorded.map_err(refusal)?;
-        self.coverage.changed(channel);
+        self.channels.changed(channel);
         Ok(ExecutorFrame::Recorded { sequence })
     }
 
@@ -109,7 +109,7 @@ impl Shared {
         let parameters = self.parameters(channel).await?;
         if let Some(voucher) = self.verify_voucher(Some(voucher), channel, &parameters)? {
             self.ledger.accept_voucher(voucher).await.map_err(refusal)?;
-            self.coverage.changed(channel);
+            self.channels.changed(channel);
         }
         Ok(())
     }

@@ -11,9 +11,9 @@ use tokio::{
 
 use super::{
     answer::{Answer, Reservation},
-    coverage::{ChannelNews, CoverageWatch},
     now,
     refuse::refusal,
+    served_channels::{ChannelNews, ChannelWatch},
 };
 use crate::{
     BackendError, BackendEvent,
@@ -28,7 +28,7 @@ pub(super) struct Running {
     /// Whose signature counts for the payer.
     pub(super) payer_side: Address,
     pub(super) answer: Answer,
-    pub(super) coverage: CoverageWatch,
+    pub(super) channel: ChannelWatch,
     events: Option<ChatStream>,
     /// What the client acknowledged and the ledger doesn't know yet.
     acknowledgement: Option<Option<Signed<Voucher, Verified>>>,
@@ -58,11 +58,11 @@ pub(super) enum Step {
 pub(super) struct Done {
     acknowledged: Option<Result<Outcome, ServeError>>,
     reserved: Option<(Reservation, Result<(), ServeError>)>,
-    looked: Option<Result<Coverage, LedgerError>>,
+    looked: Option<Result<Standing, LedgerError>>,
 }
 
-/// What a channel has, to be told to a client that has to pay more.
-struct Coverage {
+/// How a channel stands, to be told to a client that has to pay more.
+struct Standing {
     account: Account,
     deposit: TokenAmount,
 }
@@ -73,7 +73,7 @@ impl Running {
         payer_side: Address,
         answer: Answer,
         events: ChatStream,
-        coverage: CoverageWatch,
+        channel: ChannelWatch,
         place: OwnedSemaphorePermit,
     ) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Running {
             request,
             payer_side,
             answer,
-            coverage,
+            channel,
             events: Some(events),
             acknowledgement: None,
             job: None,
@@ -131,14 +131,14 @@ impl Running {
         let Self {
             events,
             job,
-            coverage,
+            channel,
             uncovered,
             ..
         } = self;
         tokio::select! {
             event = next_event(events), if takes_events => Step::Backend(event),
             done = finished(job) => Step::Ledger(Box::new(done)),
-            news = coverage.next(*uncovered) => Step::Channel(news),
+            news = channel.next(*uncovered) => Step::Channel(news),
         }
     }
 
@@ -198,7 +198,7 @@ impl Running {
         if acknowledgement.is_none() && reservation.is_none() && !looks {
             return;
         }
-        self.coverage.mark_seen();
+        self.channel.mark_seen();
         let (ledger, request, channel) = (ledger.clone(), self.hash, self.request.channel);
         self.job = Some(Box::pin(async move {
             let acknowledging = async {
@@ -265,7 +265,7 @@ impl Running {
         }
         match done.looked {
             None => {}
-            Some(Ok(Coverage { account, deposit })) => {
+            Some(Ok(Standing { account, deposit })) => {
                 let required = account.spent.saturating_add(self.answer.lacking());
                 frame = self.need_voucher(required, account.authorized, deposit).or(frame);
             }
@@ -348,10 +348,10 @@ async fn finished(job: &mut Option<BoxFuture<'static, Done>>) -> Done {
     done
 }
 
-async fn look(ledger: &Ledger, channel: ChannelId) -> Result<Coverage, LedgerError> {
+async fn look(ledger: &Ledger, channel: ChannelId) -> Result<Standing, LedgerError> {
     let account = ledger.account(channel).await?;
     let confirmed = ledger.channel(channel).await?.and_then(|record| record.confirmed);
-    Ok(Coverage {
+    Ok(Standing {
         account,
         deposit: confirmed.map_or(TokenAmount::ZERO, |state| state.deposit),
     })

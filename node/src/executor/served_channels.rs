@@ -11,28 +11,28 @@ use tokio_util::sync::CancellationToken;
 /// Tells the streams of one channel what happens to it: that what covers them has changed, because they share one
 /// voucher, which may arrive on any of them; and that it is closing.
 #[derive(Debug, Default)]
-pub(super) struct Coverage {
+pub(super) struct ServedChannels {
     // One entry a channel that is being served, removed with its last stream.
-    channels: Mutex<HashMap<ChannelId, Channel>>,
+    channels: Mutex<HashMap<ChannelId, ServedChannel>>,
 }
 
 #[derive(Debug, Default)]
-struct Channel {
+struct ServedChannel {
     changes: watch::Sender<u64>,
     closing: CancellationToken,
 }
 
-impl Coverage {
+impl ServedChannels {
     /// Follows a channel.
-    pub(super) fn watch(self: &Arc<Self>, channel: ChannelId) -> CoverageWatch {
+    pub(super) fn watch(self: &Arc<Self>, channel: ChannelId) -> ChannelWatch {
         let mut channels = self.channels();
         let entry = channels.entry(channel).or_default();
         if entry.closing.is_cancelled() {
             // A top-up may have cancelled the close since; the ledger knows, and refuses the request if not.
             entry.closing = CancellationToken::new();
         }
-        CoverageWatch {
-            coverage: Arc::clone(self),
+        ChannelWatch {
+            channels: Arc::clone(self),
             channel,
             changes: Some(entry.changes.subscribe()),
             closing: Some(entry.closing.clone()),
@@ -66,16 +66,16 @@ impl Coverage {
         }
     }
 
-    fn channels(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, Channel>> {
+    fn channels(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, ServedChannel>> {
         // Every change is one insertion, removal or increment: a panic elsewhere leaves nothing half done.
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One stream's view of its channel's coverage.
+/// One stream's view of its channel.
 #[derive(Debug)]
-pub(super) struct CoverageWatch {
-    coverage: Arc<Coverage>,
+pub(super) struct ChannelWatch {
+    channels: Arc<ServedChannels>,
     channel: ChannelId,
     changes: Option<watch::Receiver<u64>>,
     closing: Option<CancellationToken>,
@@ -90,7 +90,7 @@ pub(super) enum ChannelNews {
     Closing,
 }
 
-impl CoverageWatch {
+impl ChannelWatch {
     /// Forgets the changes so far: call before the coverage is looked at.
     pub(super) fn mark_seen(&mut self) {
         if let Some(changes) = &mut self.changes {
@@ -129,10 +129,10 @@ async fn changed(changes: Option<&mut watch::Receiver<u64>>) {
     }
 }
 
-impl Drop for CoverageWatch {
+impl Drop for ChannelWatch {
     fn drop(&mut self) {
         self.changes = None;
-        let mut channels = self.coverage.channels();
+        let mut channels = self.channels.channels();
         if channels
             .get(&self.channel)
             .is_some_and(|entry| entry.changes.receiver_count() == 0)
@@ -151,41 +151,41 @@ mod tests {
 
     #[test]
     fn wakes_the_streams_of_one_channel_and_forgets_it_with_the_last() {
-        let coverage = Arc::new(Coverage::default());
+        let channels = Arc::new(ServedChannels::default());
         let [one, other] = [1, 2].map(|byte| ChannelId::new(B256::repeat_byte(byte)));
-        let mut first = coverage.watch(one);
-        let mut second = coverage.watch(one);
-        let mut elsewhere = coverage.watch(other);
-        coverage.changed(one);
+        let mut first = channels.watch(one);
+        let mut second = channels.watch(one);
+        let mut elsewhere = channels.watch(other);
+        channels.changed(one);
         assert!(first.next(true).now_or_never().is_some());
         assert!(second.next(true).now_or_never().is_some());
         assert!(second.next(true).now_or_never().is_none());
         assert!(elsewhere.next(true).now_or_never().is_none());
-        coverage.changed(one);
+        channels.changed(one);
         first.mark_seen();
         assert!(first.next(true).now_or_never().is_none());
         drop(first);
-        assert_eq!(coverage.channels().len(), 2);
+        assert_eq!(channels.channels().len(), 2);
         drop(second);
         drop(elsewhere);
-        assert!(coverage.channels().is_empty());
-        coverage.changed(one);
+        assert!(channels.channels().is_empty());
+        channels.changed(one);
     }
 
     #[tokio::test]
     async fn ends_the_streams_of_a_closing_channel_and_no_later_ones() {
-        let coverage = Arc::new(Coverage::default());
+        let channels = Arc::new(ServedChannels::default());
         let [one, other] = [1, 2].map(|byte| ChannelId::new(B256::repeat_byte(byte)));
         let (sender, closing) = broadcast::channel(4);
-        let streams = [one, one, other].map(|channel| coverage.watch(channel));
+        let streams = [one, one, other].map(|channel| channels.watch(channel));
         sender.send(one).unwrap();
         drop(sender);
-        Arc::clone(&coverage).follow(closing).await;
-        let news = |mut watch: CoverageWatch| watch.next(true).now_or_never();
+        Arc::clone(&channels).follow(closing).await;
+        let news = |mut watch: ChannelWatch| watch.next(true).now_or_never();
         assert_eq!(
             streams.map(news),
             [Some(ChannelNews::Closing), Some(ChannelNews::Closing), None]
         );
-        assert_eq!(news(coverage.watch(one)), None);
+        assert_eq!(news(channels.watch(one)), None);
     }
 }

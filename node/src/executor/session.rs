@@ -71,7 +71,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
                     tracing::error!(request = %running.hash, error = &error as &dyn std::error::Error, "what was delivered is not billed");
                 }
             }
-            self.shared.coverage.changed(running.request.channel);
+            self.shared.channels.changed(running.request.channel);
         }
         let patience = self.shared.config.write_timeout;
         if ended.is_ok() && self.writer.drain(patience).await.is_ok() {
@@ -151,7 +151,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             return Ok(());
         };
         let billed = self.shared.bill(running.bill()).await;
-        self.shared.coverage.changed(running.request.channel);
+        self.shared.channels.changed(running.request.channel);
         self.idle_since = Instant::now();
         match billed {
             Ok(bill) => {
@@ -206,7 +206,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             Step::Ledger(done) => {
                 let (frame, grew) = running.take_job(*done);
                 if grew {
-                    self.shared.coverage.changed(running.request.channel);
+                    self.shared.channels.changed(running.request.channel);
                 }
                 if let Some(frame) = frame {
                     self.writer.queue(&frame)?;
@@ -282,7 +282,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         let increment = shared.offer.increment;
         let reservation = Answer::first_reservation(&request, increment).map_err(|_| Refusal::AmountOverflow)?;
         // Before the ledger looks at the channel: of a close after that look, the watch tells.
-        let coverage = shared.coverage.watch(channel);
+        let watch = shared.channels.watch(channel);
         let brought_voucher = admitted.voucher.is_some();
         let outcome = shared
             .ledger
@@ -300,7 +300,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             return Err(Refusal::NonceUsed);
         }
         if brought_voucher {
-            shared.coverage.changed(channel);
+            shared.channels.changed(channel);
         }
         let events = shared.backend.chat(admitted.body);
         self.running = Some(Running::new(
@@ -308,7 +308,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             record.parameters.payer_side(),
             Answer::new(request, salt, increment, admitted.input_estimate),
             events,
-            coverage,
+            watch,
             place,
         ));
         Ok(ExecutorFrame::Accepted)
