@@ -120,20 +120,13 @@ pub(crate) fn pack_voucher(voucher: &Signed<Voucher, Verified>, rows: &mut Packe
         .push(*voucher.signature());
 }
 
-/// A statement that stores packed vouchers. Their channels' accounts are stored before.
+/// A statement that stores the packed vouchers in `?2`. Their channels' accounts are stored before.
 macro_rules! insert_vouchers {
-    ($rows:literal) => {
+    () => {
         concat!(
-            packed_rows!($rows, "113"),
+            packed_rows!("?2", "113"),
             "INSERT INTO vouchers (channel, amount, signature)
-             SELECT substr(",
-            $rows,
-            ", at, 32), substr(",
-            $rows,
-            ", at + 32, 16), substr(",
-            $rows,
-            ", at + 48, 65)
-             FROM packed; "
+             SELECT substr(?2, at, 32), substr(?2, at + 32, 16), substr(?2, at + 48, 65) FROM packed; "
         )
     };
 }

@@ -46,54 +46,25 @@ impl NewRequest<'_> {
     }
 }
 
-/// A statement that stores packed requests. Their channels' accounts are stored before.
+/// A statement that stores the packed requests in `?1`. Their channels' accounts are stored before.
 macro_rules! insert_requests {
-    ($rows:literal) => {
+    () => {
         concat!(
-            packed_rows!($rows, "361"),
+            packed_rows!("?1", "361"),
             "INSERT INTO requests (hash, channel, nonce, operator, model, prompt_hash, max_input, max_output,
                  input_price, output_price, deadline, signature, content_salt, begun_at, reserved)
-             SELECT substr(",
-            $rows,
-            ", at, 32), substr(",
-            $rows,
-            ", at + 32, 32), substr(",
-            $rows,
-            ", at + 64, 32),
-                 substr(",
-            $rows,
-            ", at + 96, 20), substr(",
-            $rows,
-            ", at + 116, 32), substr(",
-            $rows,
-            ", at + 148, 32),
-                 CAST(CAST(substr(",
-            $rows,
-            ", at + 180, 10) AS TEXT) AS INTEGER),
-                 CAST(CAST(substr(",
-            $rows,
-            ", at + 190, 10) AS TEXT) AS INTEGER),
-                 substr(",
-            $rows,
-            ", at + 200, 16), substr(",
-            $rows,
-            ", at + 216, 16), substr(",
-            $rows,
-            ", at + 232, 8),
-                 substr(",
-            $rows,
-            ", at + 240, 65), substr(",
-            $rows,
-            ", at + 305, 32), substr(",
-            $rows,
-            ", at + 337, 8),
-                 substr(",
-            $rows,
-            ", at + 345, 16)
+             SELECT substr(?1, at, 32), substr(?1, at + 32, 32), substr(?1, at + 64, 32), substr(?1, at + 96, 20),
+                 substr(?1, at + 116, 32), substr(?1, at + 148, 32),
+                 CAST(CAST(substr(?1, at + 180, 10) AS TEXT) AS INTEGER),
+                 CAST(CAST(substr(?1, at + 190, 10) AS TEXT) AS INTEGER),
+                 substr(?1, at + 200, 16), substr(?1, at + 216, 16), substr(?1, at + 232, 8),
+                 substr(?1, at + 240, 65), substr(?1, at + 305, 32), substr(?1, at + 337, 8),
+                 substr(?1, at + 345, 16)
              FROM packed; "
         )
     };
 }
+
 /// What an account becomes with new requests, as [`upsert_accounts!`] takes it.
 fn pack_account(standing: &Standing, rows: &mut Packed) {
     rows.push(standing.channel.id)
@@ -101,29 +72,23 @@ fn pack_account(standing: &Standing, rows: &mut Packed) {
         .push(standing.account.spent);
 }
 
-/// A statement that stores what packed accounts have authorized and spent, and the side at first use.
+/// A statement that stores what the packed accounts in `?3` have authorized and spent, and the side at first use.
 macro_rules! upsert_accounts {
-    ($rows:literal, $side:literal) => {
+    ($side:literal) => {
         concat!(
-            packed_rows!($rows, "64"),
+            packed_rows!("?3", "64"),
             "INSERT INTO accounts (channel, side, authorized, spent, billed, head_sequence, head_input, head_output,
                                    head_amount, head_hash, confirmed_sequence)
-             SELECT substr(",
-            $rows,
-            ", at, 32), '",
+             SELECT substr(?3, at, 32), '",
             $side,
-            "', substr(",
-            $rows,
-            ", at + 32, 16),
-                    substr(",
-            $rows,
-            ", at + 48, 16), zeroblob(16), zeroblob(8), zeroblob(8), zeroblob(8),
-                    zeroblob(16), zeroblob(32), zeroblob(8)
+            "', substr(?3, at + 32, 16), substr(?3, at + 48, 16), zeroblob(16), zeroblob(8), zeroblob(8),
+                    zeroblob(8), zeroblob(16), zeroblob(32), zeroblob(8)
              FROM packed WHERE true
              ON CONFLICT (channel) DO UPDATE SET authorized = excluded.authorized, spent = excluded.spent; "
         )
     };
 }
+
 /// What is to be stored of requests that were judged, beside each other and after each other.
 #[derive(Default)]
 pub(crate) struct NewRequests<'a> {
@@ -162,14 +127,14 @@ impl<'a> NewRequests<'a> {
         }
         let statement = match side {
             Side::Serving => sql(concat!(
-                upsert_accounts!("?3", "serving"),
-                insert_vouchers!("?2"),
-                insert_requests!("?1")
+                upsert_accounts!("serving"),
+                insert_vouchers!(),
+                insert_requests!()
             )),
             Side::Buying => sql(concat!(
-                upsert_accounts!("?3", "buying"),
-                insert_vouchers!("?2"),
-                insert_requests!("?1")
+                upsert_accounts!("buying"),
+                insert_vouchers!(),
+                insert_requests!()
             )),
         };
         session

@@ -314,7 +314,7 @@ impl News<'_> {
              SELECT substr(?3, at, 32), substr(?3, at + 32, 8), substr(?3, at + 40, 32), substr(?3, at + 72, 32),
                     substr(?3, at + 104, 8), substr(?3, at + 112, 8), substr(?3, at + 120, 16),
                     substr(?3, at + 136, 32), substr(?3, at + 168, 65), substr(?3, at + 233, 65) FROM packed; ",
-            insert_vouchers!("?2"),
+            insert_vouchers!(),
             packed_rows!("?1", "120"),
             "UPDATE accounts SET authorized = substr(?1, at + 32, 16), head_sequence = substr(?1, at + 48, 8),
                  head_input = substr(?1, at + 56, 8), head_output = substr(?1, at + 64, 8),
