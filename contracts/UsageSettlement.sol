@@ -7,7 +7,9 @@ import {IUsageSettlement} from "./interfaces/IUsageSettlement.sol";
 import {Eip712Domain} from "./libraries/Eip712Domain.sol";
 import {SignatureVerification} from "./libraries/SignatureVerification.sol";
 import {UsageHash} from "./libraries/UsageHash.sol";
+import {AdvanceList, newAdvanceList} from "./types/AdvanceList.sol";
 import {deriveChannelId} from "./types/ChannelId.sol";
+import {UsageList, newUsageList} from "./types/UsageList.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
 /// @title UsageSettlement
@@ -40,26 +42,27 @@ contract UsageSettlement is IUsageSettlement {
     function claimReceipts(address payee, address token, ReceiptRow[] calldata rows) external onlyOperator(payee) {
         // Check:
         bytes32 separator = domainSeparator();
-        IChannelEscrow.Advance[] memory advances = new IChannelEscrow.Advance[](rows.length);
+        AdvanceList advances = newAdvanceList(payee, token, rows.length);
         address known; // the executor side's signer found good last: most batches have one
-        for (uint256 i = 0; i < advances.length; ++i) {
+        for (uint256 i = 0; i < rows.length; ++i) {
             ReceiptRow calldata row = rows[i];
             (bytes32 channelId, address billSigner) = _verify(separator, payee, token, row, known);
             if (billSigner == address(0)) {
                 emit RowSkipped(channelId, i, IChannelEscrow.SkipReason.InvalidSignature);
-                continue; // leaves a gap, so that the escrow's indices are those of `rows`
+                advances.set(i, 0, 0); // a gap, so that the escrow's indices are those of `rows`
+                continue;
             }
             known = billSigner;
-            IChannelEscrow.Advance memory advance = advances[i];
-            advance.channelId = channelId;
-            advance.amount = row.cumulativeAmount;
+            advances.set(i, channelId, row.cumulativeAmount);
         }
 
         // Interaction:
-        uint256[] memory settledRows = IChannelEscrow(ESCROW).advanceChannels(payee, token, advances);
+        uint256[] memory settledRows = advances.send(ESCROW);
+        UsageList list = newUsageList(rows.length);
         for (uint256 i = 0; i < rows.length; ++i) {
-            if (settledRows[i / 256] & (uint256(1) << (i % 256)) != 0) _publish(advances[i].channelId, payee, rows[i]);
+            if (settledRows[i / 256] & (uint256(1) << (i % 256)) != 0) list.push(advances.channelAt(i), rows[i]);
         }
+        list.announce(UsageSettled.selector, UsagesSettled.selector, payee);
     }
 
     /// @inheritdoc IUsageSettlement
@@ -69,7 +72,9 @@ contract UsageSettlement is IUsageSettlement {
         if (billSigner == address(0)) revert InvalidSignature();
 
         // Effect:
-        _publish(channelId, payee, row);
+        UsageList list = newUsageList(1);
+        list.push(channelId, row);
+        list.announce(UsageSettled.selector, UsagesSettled.selector, payee);
 
         // Interaction:
         IChannelEscrow(ESCROW).closeChannel(channelId, row.cumulativeAmount);
@@ -82,15 +87,16 @@ contract UsageSettlement is IUsageSettlement {
     {
         // Check:
         bytes32 channelId = deriveChannelId(row.payer, payee, token, row.salt, row.authorizedSigner, ESCROW);
-        if (row.amount > IChannelEscrow(ESCROW).getChannel(channelId).settled) {
-            if (row.amount > row.cumulativeAmount) revert AmountExceedsVoucher();
+        (uint128 ceiling, uint128 amount) = (row.amounts.ceiling(), row.amounts.amount());
+        if (amount > IChannelEscrow(ESCROW).getChannel(channelId).settled) {
+            if (amount > ceiling) revert AmountExceedsVoucher();
             address signer = _payerSide(row.payer, row.authorizedSigner);
-            bytes32 digest = IChannelEscrow(ESCROW).getVoucherDigest(channelId, row.cumulativeAmount);
+            bytes32 digest = IChannelEscrow(ESCROW).getVoucherDigest(channelId, ceiling);
             if (!signer.isSignedByKey(digest, row.r, row.vs)) revert InvalidSignature();
         }
 
         // Interaction:
-        IChannelEscrow(ESCROW).closeChannel(channelId, row.amount);
+        IChannelEscrow(ESCROW).closeChannel(channelId, amount);
     }
 
     /// @inheritdoc IUsageSettlement
@@ -147,20 +153,6 @@ contract UsageSettlement is IUsageSettlement {
         if (billSigner == known || billSigner == payee) return (channelId, billSigner);
         // A retired operator's signature still counts: the money only reaches the payee.
         if (_operatorStatus(payee, billSigner) == IExecutorRegistry.OperatorStatus.None) billSigner = address(0);
-    }
-
-    /// @dev Emits `UsageSettled`. Its data, from `sequence` to `cumulativeAmount`, lies in call data as the event has it and
-    /// is copied as it is, which saves 300 gas a row. Reverts where a number is too large for its type: nobody could
-    /// decode the event.
-    function _publish(bytes32 channelId, address payee, ReceiptRow calldata row) private {
-        (bytes32 topic, address payer) = (UsageSettled.selector, row.payer);
-        assembly ("memory-safe") {
-            let data := mload(0x40)
-            calldatacopy(data, add(row, 0x60), 0x80)
-            let tokens := or(mload(add(data, 0x20)), mload(add(data, 0x40)))
-            if or(shr(64, or(mload(data), tokens)), shr(128, mload(add(data, 0x60)))) { revert(0, 0) }
-            log4(data, 0x80, topic, channelId, payer, payee)
-        }
     }
 
     function _operatorStatus(address payee, address operator) private view returns (IExecutorRegistry.OperatorStatus) {

@@ -6,7 +6,9 @@ import {ILloomDeployer} from "./ILloomDeployer.sol";
 import {Test} from "forge-std/Test.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
+import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
+import {toVoucherAmounts} from "lloom/types/VoucherAmounts.sol";
 
 /// @notice The contracts as the deployer makes them, some accounts, and the signatures of both sides. Every digest is
 /// computed here from the EIP-712 type strings of the documentation, never asked of the contracts.
@@ -151,7 +153,7 @@ abstract contract Fixture is Test {
     {
         bytes32 id = channelIdOf(by.addr, payee.addr, address(token), salt, authorizedSigner);
         (bytes32 r, bytes32 vs) = vm.signCompact(by.key, voucherDigest(id, ceiling));
-        row = IChannelEscrow.VoucherRow(by.addr, authorizedSigner, salt, ceiling, amount, r, vs);
+        row = IChannelEscrow.VoucherRow(by.addr, salt, authorizedSigner, r, vs, toVoucherAmounts(ceiling, amount));
     }
 
     function rowsOf(IChannelEscrow.VoucherRow memory row)
@@ -161,6 +163,49 @@ abstract contract Fixture is Test {
     {
         rows = new IChannelEscrow.VoucherRow[](1);
         rows[0] = row;
+    }
+
+    // --- Signatures that somebody else submits ---
+
+    function sign(Account memory by, bytes32 domain, bytes32 structHash) internal pure returns (bytes memory) {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(by.key, typedDigest(domain, structHash));
+        return abi.encodePacked(r, s, v);
+    }
+
+    function requestCloseHash(bytes32 id, uint256 nonce, uint256 deadline) internal pure returns (bytes32) {
+        bytes32 typeHash = keccak256("RequestCloseAuthorization(bytes32 channelId,uint256 nonce,uint256 deadline)");
+        return keccak256(abi.encode(typeHash, id, nonce, deadline));
+    }
+
+    function settleHash(bytes32 id, uint128 amount, uint256 nonce, uint256 deadline) internal pure returns (bytes32) {
+        bytes32 typeHash =
+            keccak256("SettleAuthorization(bytes32 channelId,uint128 cumulativeAmount,uint256 nonce,uint256 deadline)");
+        return keccak256(abi.encode(typeHash, id, amount, nonce, deadline));
+    }
+
+    function closeHash(bytes32 id, uint128 amount, uint256 nonce, uint256 deadline) internal pure returns (bytes32) {
+        bytes32 typeHash =
+            keccak256("CloseAuthorization(bytes32 channelId,uint128 cumulativeAmount,uint256 nonce,uint256 deadline)");
+        return keccak256(abi.encode(typeHash, id, amount, nonce, deadline));
+    }
+
+    function grantHash(IRelayedChannels.ChannelGrant memory grant) internal pure returns (bytes32) {
+        bytes32 typeHash = keccak256(
+            "ChannelGrant(address payer,address payee,address token,uint128 deposit,bytes32 salt,address authorizedSigner,uint64 deadline)"
+        );
+        return keccak256(abi.encode(typeHash, grant));
+    }
+
+    function grantHash(IRelayedChannels.TopUpGrant memory grant) internal pure returns (bytes32) {
+        bytes32 typeHash = keccak256("TopUpGrant(bytes32 channelId,uint128 deposit,uint64 deadline)");
+        return keccak256(abi.encode(typeHash, grant));
+    }
+
+    /// @dev A grant for a channel of `DEPOSIT` under `SALT`, good for an hour.
+    function channelGrant() internal view returns (IRelayedChannels.ChannelGrant memory) {
+        return IRelayedChannels.ChannelGrant(
+            payer.addr, payee.addr, address(token), DEPOSIT, SALT, address(0), uint64(block.timestamp + 1 hours)
+        );
     }
 
     // --- Signatures of both sides ---

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
+import {VoucherAmounts} from "../types/VoucherAmounts.sol";
+import {IRelayedChannels} from "./IRelayedChannels.sol";
+
 /// @title IChannelEscrow
 /// @notice One-way payment channels in ERC-20 tokens, settled by cumulative vouchers.
 /// @dev The core is the channel contract of the Machine Payments Protocol's "evm session" draft
 /// (draft-evm-session-00, tempoxyz/mpp-specs): names, errors, channel id, EIP-712 domain and access rules.
-/// Balances, `claimVouchers` and the settlement's entries stand beside it.
+/// Balances, claims of many channels and the settlement's entries stand beside it; what somebody else may submit on a
+/// signature is in `IRelayedChannels`.
+///
+/// Where several errors apply, the one that comes first in the draft's section "Contract Errors" is raised.
 ///
 /// Token assumptions: `transfer` and `transferFrom` move exactly the amount asked for, and balances change by
 /// transfers alone. A token that charges a fee is refused when it is deposited (`UnexpectedDepositAmount`); a token
 /// that rebases, or starts to charge later, can't be detected and must not be used.
-interface IChannelEscrow {
+interface IChannelEscrow is IRelayedChannels {
     /// @notice A channel as the draft's section "Channel State" lists it.
     struct Channel {
         address payer;
@@ -25,15 +31,31 @@ interface IChannelEscrow {
     }
 
     /// @notice A row of `claimVouchers`: enough to recompute the channel's id, and a voucher for it.
-    /// @dev The voucher is a ceiling: the row settles `amount`, at most the signed `cumulativeAmount`.
+    /// @dev The voucher is a ceiling: the row settles an amount of at most what it signs. The fields are in the order that
+    /// gives the call one of the lowest selectors: functions are looked up in that order, and a claim is found 520 gas
+    /// sooner.
     struct VoucherRow {
         address payer;
-        address authorizedSigner; // as the channel was opened with: zero means the payer
         bytes32 salt;
-        uint128 cumulativeAmount; // what the voucher signs
-        uint128 amount; // what the channel's `settled` becomes
+        address authorizedSigner; // as the channel was opened with: zero means the payer
         bytes32 r;
         bytes32 vs; // EIP-2098
+        VoucherAmounts amounts; // what the voucher signs, and what the channel's `settled` becomes
+    }
+
+    /// @notice A row of `claimContractVouchers`: the same, with a signature of any length.
+    struct ContractVoucherRow {
+        address payer;
+        bytes32 salt;
+        address authorizedSigner; // as the channel was opened with: zero means the payer
+        bytes signature;
+        VoucherAmounts amounts; // what the voucher signs, and what the channel's `settled` becomes
+    }
+
+    /// @notice An entry of `ChannelsSettled`.
+    struct SettledChannel {
+        bytes32 channelId;
+        uint128 settled; // base units, cumulative
     }
 
     /// @notice What the settlement contract asks to settle: its rows are verified there.
@@ -49,7 +71,8 @@ interface IChannelEscrow {
         AmountNotIncreasing,
         AmountExceedsDeposit,
         AmountExceedsVoucher,
-        InvalidSignature
+        InvalidSignature,
+        CloseNotReady
     }
 
     /// @notice `amount` of `token` came from `from` into the balance of `account`.
@@ -71,9 +94,13 @@ interface IChannelEscrow {
     );
     /// @notice `deposit` is the channel's new total. A pending close is cancelled when `closeCancelled`.
     event ChannelToppedUp(bytes32 indexed channelId, uint128 deposit, bool closeCancelled);
-    /// @notice `settled` is the channel's new cumulative amount. A channel advanced by usage receipts has the settlement's
-    /// `UsageSettled` instead, over the same amount: see `advanceChannels`.
+    /// @notice `settled` is the channel's new cumulative amount.
     event ChannelSettled(bytes32 indexed channelId, uint128 settled);
+    /// @notice The same of each channel that a claim by vouchers advanced, where it advanced several, in the order of its
+    /// rows. Channels advanced by usage receipts have the settlement's `UsageSettled` or `UsagesSettled` instead: see
+    /// `advanceChannels`.
+    /// @dev One event a claim, because one a row would cost 870 gas more each.
+    event ChannelsSettled(SettledChannel[] channels);
     /// @notice The payer may withdraw `CLOSE_GRACE_PERIOD` seconds after `requestedAt`.
     event CloseRequested(bytes32 indexed channelId, uint64 requestedAt);
     /// @notice The channel is final. `refunded` went to the payer's wallet, or to its balance when the channel
@@ -98,6 +125,8 @@ interface IChannelEscrow {
     error ZeroDeposit();
     /// @notice A channel holds at most 2^128 - 1 base units.
     error DepositOverflow();
+    /// @notice Payer zero.
+    error InvalidPayer();
     /// @notice Payee zero or the escrow itself.
     error InvalidPayee();
     /// @notice Token zero or an address without code.
@@ -120,7 +149,7 @@ interface IChannelEscrow {
     /// closed: choose a new salt.
     /// Warning: `payee` alone can be paid from the channel, and what its vouchers allow can't be taken back.
     /// Warning: with a contract as signer (ERC-1271) a voucher is worth what that contract says when it is claimed, not
-    /// when it was signed; batches and operators can't claim it at all. Prefer a key.
+    /// when it was signed, and its operators can't close by it. Prefer a key.
     /// @param payee Who is paid. Not zero, not the escrow.
     /// @param token See the token assumptions above. The escrow must be allowed to take `deposit` of it.
     /// @param deposit Base units, not zero.
@@ -201,15 +230,24 @@ interface IChannelEscrow {
     /// fails, into the payee's balance. Anyone may call: the money can only go to the payee.
     /// @dev A row that can't be settled is skipped with `RowSkipped` and sinks nothing; the reasons are looked for in
     /// the order of `SkipReason`. A batch does what its rows would do one by one, in order: a channel that comes twice
-    /// is settled twice, if its second amount is higher. Rows are signed by keys; contract signers have `settle`.
+    /// is settled twice, if its second amount is higher. Rows are signed by keys; contract signers have an entry of their
+    /// own below.
     /// @return paid Base units of `token` paid (or credited) to `payee`.
     function claimVouchers(address payee, address token, VoucherRow[] calldata rows) external returns (uint256 paid);
+
+    /// @notice `claimVouchers` of channels that contracts sign for; signatures are taken as `settle` takes them.
+    /// @dev Warning: a contract may change its mind. A voucher that it has signed can be refused when it is claimed.
+    /// @return paid Base units of `token` paid (or credited) to `payee`.
+    /// @custom:reverts InsufficientGas when the gas left can't cover what a signer may use: its row is not skipped for that
+    function claimContractVouchers(address payee, address token, ContractVoucherRow[] calldata rows)
+        external
+        returns (uint256 paid);
 
     // --- The settlement's narrow entry ---
 
     /// @notice `claimVouchers` without vouchers, for the settlement, which has verified receipts instead.
-    /// @dev No `ChannelSettled` of the rows that advance: the settlement publishes each as `UsageSettled`, whose cumulative
-    /// amount is what the channel has settled, and a second event would cost 1,400 gas a row.
+    /// @dev No `ChannelsSettled` of the rows that advance: the settlement publishes their usage, whose cumulative
+    /// amounts are what the channels have settled.
     /// @dev Warning: trusts its caller entirely, whose code is fixed: that each row was authorized by the payer side, and
     /// that its channel is one of `payee` in `token`.
     /// @param rows A row with channel id zero is a gap, passed over in silence, so that the others keep their index.

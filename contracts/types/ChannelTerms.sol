@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
-/// @notice What a channel is: whose, in which token, and how far it has come in its life.
+/// @notice What a channel is: whose, for whom in which token, and how far it has come in its life.
 ///
 /// | bits      | field            |                                                      |
 /// |-----------|------------------|------------------------------------------------------|
-/// | 255 – 240 |                  | unused, zero                                         |
-/// | 239 – 208 | tokenIndex       | index into the escrow's list of tokens, from 1       |
+/// | 255 – 248 |                  | unused, zero                                         |
+/// | 247 – 208 | destination      | index into the escrow's list of payees and tokens    |
 /// | 207 – 200 | flags            | 1: finalized, 2: refunds to balance, 4: has a signer |
 /// | 199 – 160 | closeRequestedAt | Unix seconds, 0: not requested                       |
 /// | 159 – 0   | payer            | never zero: a zero payer means no such channel       |
 ///
-/// @dev The token is an index and not an address so that a channel without a signer of its own takes three words
-/// (funds, terms, payee) instead of four.
+/// @dev Payee and token are one index and not two addresses, so that a channel without a signer of its own takes two
+/// words (funds, terms) instead of four.
 type ChannelTerms is uint256;
 
 using {
     payer,
     closeRequestedAt,
-    tokenIndex,
+    destination,
     exists,
     isFinalized,
     refundsToBalance,
@@ -28,17 +28,17 @@ using {
 } for ChannelTerms global;
 
 uint256 constant CLOSE_REQUESTED_AT_SHIFT = 160;
-uint256 constant TOKEN_INDEX_SHIFT = 208;
+uint256 constant DESTINATION_SHIFT = 208;
 uint256 constant FINALIZED_FLAG = 1 << 200;
 uint256 constant REFUNDS_TO_BALANCE_FLAG = 1 << 201;
 uint256 constant HAS_SIGNER_FLAG = 1 << 202;
 
 /// @notice The terms of a channel that is being opened.
-function toChannelTerms(address payer_, uint32 tokenIndex_, bool refundsToBalance_, bool hasSigner_)
+function toChannelTerms(address payer_, uint40 destination_, bool refundsToBalance_, bool hasSigner_)
     pure
     returns (ChannelTerms)
 {
-    uint256 word = uint256(uint160(payer_)) | (uint256(tokenIndex_) << TOKEN_INDEX_SHIFT);
+    uint256 word = uint256(uint160(payer_)) | (uint256(destination_) << DESTINATION_SHIFT);
     if (refundsToBalance_) word |= REFUNDS_TO_BALANCE_FLAG;
     if (hasSigner_) word |= HAS_SIGNER_FLAG;
     return ChannelTerms.wrap(word);
@@ -55,10 +55,10 @@ function closeRequestedAt(ChannelTerms self) pure returns (uint40) {
     return uint40(ChannelTerms.unwrap(self) >> CLOSE_REQUESTED_AT_SHIFT);
 }
 
-function tokenIndex(ChannelTerms self) pure returns (uint32) {
+function destination(ChannelTerms self) pure returns (uint40) {
     // What the cast cuts off are the fields above.
     // forge-lint: disable-next-line(unsafe-typecast)
-    return uint32(ChannelTerms.unwrap(self) >> TOKEN_INDEX_SHIFT);
+    return uint40(ChannelTerms.unwrap(self) >> DESTINATION_SHIFT);
 }
 
 function exists(ChannelTerms self) pure returns (bool) {
@@ -73,7 +73,7 @@ function refundsToBalance(ChannelTerms self) pure returns (bool) {
     return ChannelTerms.unwrap(self) & REFUNDS_TO_BALANCE_FLAG != 0;
 }
 
-/// @return Whether the channel's fourth word, its authorized signer, was written.
+/// @return Whether the channel's third word, its authorized signer, was written.
 function hasSigner(ChannelTerms self) pure returns (bool) {
     return ChannelTerms.unwrap(self) & HAS_SIGNER_FLAG != 0;
 }

@@ -7,10 +7,11 @@ import {Vm} from "forge-std/Vm.sol";
 /// @notice Where everything lies, word by word. A change here is a change of gas, and of what proofs of storage say.
 contract StorageTest is Fixture {
     uint256 private constant BALANCES = 0;
-    uint256 private constant TOKEN_INDEX = 1;
-    uint256 private constant TOKENS = 2;
-    uint256 private constant TOKEN_COUNT = 3;
+    uint256 private constant DESTINATION_INDEX = 1;
+    uint256 private constant DESTINATIONS = 2;
+    uint256 private constant DESTINATION_COUNT = 3;
     uint256 private constant CHANNELS = 4;
+    uint256 private constant USED_NONCES = 5;
 
     function load(bytes32 slot) private view returns (uint256) {
         return uint256(vm.load(address(escrow), slot));
@@ -20,7 +21,7 @@ contract StorageTest is Fixture {
         return load(bytes32(uint256(keccak256(abi.encode(id, CHANNELS))) + word));
     }
 
-    function test_AChannelTakesThreeWordsAndAFourthForItsSigner() public {
+    function test_AChannelTakesTwoWordsAndAThirdForItsSigner() public {
         bytes32 id = openChannelWithSigner(signer.addr);
         settleWith(id, 40e6);
         vm.prank(payer.addr);
@@ -31,9 +32,8 @@ contract StorageTest is Fixture {
             channelWord(id, 1),
             uint256(1) << 208 | uint256(4) << 200 | uint256(1_800_000_000) << 160 | uint160(payer.addr)
         );
-        assertEq(channelWord(id, 2), uint160(payee.addr));
-        assertEq(channelWord(id, 3), uint160(signer.addr));
-        assertEq(channelWord(id, 4), 0);
+        assertEq(channelWord(id, 2), uint160(signer.addr));
+        assertEq(channelWord(id, 3), 0);
 
         vm.prank(payee.addr);
         escrow.close(id, 0, "");
@@ -46,19 +46,35 @@ contract StorageTest is Fixture {
         escrow.settle(id, amount, signature);
     }
 
-    function test_TokensAreNumberedFromOne() public {
+    function test_DestinationsAreNumberedFromOne() public {
         openChannel();
         address first = address(token);
         token = deployToken();
         fund(payer.addr, DEPOSIT);
         openChannel();
 
-        assertEq(load(bytes32(TOKEN_COUNT)), 2);
-        assertEq(load(keccak256(abi.encode(first, TOKEN_INDEX))), 1);
-        assertEq(load(keccak256(abi.encode(token, TOKEN_INDEX))), 2);
-        assertEq(load(keccak256(abi.encode(1, TOKENS))), uint160(first));
-        assertEq(load(keccak256(abi.encode(2, TOKENS))), uint160(address(token)));
-        assertEq(load(keccak256(abi.encode(0, TOKENS))), 0);
+        assertEq(load(bytes32(DESTINATION_COUNT)), 2);
+        assertEq(load(keccak256(abi.encode(first, keccak256(abi.encode(payee.addr, DESTINATION_INDEX))))), 1);
+        assertEq(load(keccak256(abi.encode(token, keccak256(abi.encode(payee.addr, DESTINATION_INDEX))))), 2);
+        assertDestination(1, first);
+        assertDestination(2, address(token));
+        assertEq(load(keccak256(abi.encode(0, DESTINATIONS))), 0);
+    }
+
+    function assertDestination(uint256 index, address asset) private view {
+        uint256 slot = uint256(keccak256(abi.encode(index, DESTINATIONS)));
+        assertEq(load(bytes32(slot)), uint160(payee.addr));
+        assertEq(load(bytes32(slot + 1)), uint160(asset));
+    }
+
+    /// @dev As Permit2 keeps them: 256 to a word.
+    function test_UsedNoncesAreBitsByAccountThenChannel() public {
+        bytes32 id = openChannel();
+        uint256 nonce = uint256(3) << 8 | 7;
+        bytes memory signature = sign(payer, escrowDomain(), requestCloseHash(id, nonce, block.timestamp));
+        escrow.requestCloseWithAuthorization(id, nonce, block.timestamp, signature);
+        bytes32 account = keccak256(abi.encode(payer.addr, USED_NONCES));
+        assertEq(load(keccak256(abi.encode(3, keccak256(abi.encode(id, account))))), 1 << 7);
     }
 
     function test_BalancesAreByAccountThenToken() public {

@@ -3,7 +3,9 @@ pragma solidity ^0.8.28;
 
 import {Fixture} from "../Fixture.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
+import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
+import {toVoucherAmounts} from "lloom/types/VoucherAmounts.sol";
 
 /// @notice What users pay: gas of whole transactions, the base fee of 21,000 and the call data included (`isolate` runs
 /// each call as a transaction of its own, on cold state).
@@ -43,6 +45,21 @@ contract SettlementGasTest is Fixture {
         vm.prank(payer.addr);
         escrow.openFromBalance(payee.addr, address(token), DEPOSIT, SALT, address(0));
         vm.snapshotGasLastCall(GROUP, "openFromBalance");
+    }
+
+    /// @dev What the first channel of a payee in a token costs whoever opens it.
+    function test_OpenFirstOfPayee() public {
+        vm.prank(payer.addr);
+        escrow.open(operator.addr, address(token), DEPOSIT, SALT, address(0));
+        vm.snapshotGasLastCall(GROUP, "openFirstOfPayee");
+    }
+
+    function test_OpenWithGrant() public {
+        IRelayedChannels.ChannelGrant memory grant = channelGrant();
+        bytes memory signature = sign(payer, escrowDomain(), grantHash(grant));
+        vm.prank(stranger);
+        escrow.openWithGrant(grant, signature);
+        vm.snapshotGasLastCall(GROUP, "openWithGrant");
     }
 
     function test_Deposit() public {
@@ -144,7 +161,7 @@ contract SettlementGasTest is Fixture {
                 escrow.open(payee.addr, address(token), DEPOSIT, salt, by.addr);
             }
             (bytes32 r, bytes32 vs) = vm.signCompact(by.key, voucherDigest(id, ceiling));
-            rows[i] = IChannelEscrow.VoucherRow(from.addr, by.addr, salt, ceiling, amount, r, vs);
+            rows[i] = IChannelEscrow.VoucherRow(from.addr, salt, by.addr, r, vs, toVoucherAmounts(ceiling, amount));
         }
     }
 

@@ -6,6 +6,7 @@ import {IDevToken} from "../IDevToken.sol";
 import {FickleToken} from "../adversary/Tokens.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
+import {toVoucherAmounts} from "lloom/types/VoucherAmounts.sol";
 
 /// @notice Does anything that anybody may do, in any order, and keeps its own books of what should come of it.
 /// @dev No call reverts: what can't be done now is not tried, or tried as an attack whose failure is asserted. The books
@@ -355,7 +356,7 @@ contract EscrowHandler is Fixture {
     {
         (row.payer, row.salt) = (_payers[book.payer].addr, book.salt);
         if (book.hasSigner) row.authorizedSigner = _signer.addr;
-        (row.cumulativeAmount, row.amount) = (ceiling, amount);
+        row.amounts = toVoucherAmounts(ceiling, amount);
         (row.r, row.vs) = vm.signCompact(_payerSide(book).key, voucherDigest(book.id, ceiling));
     }
 

@@ -102,14 +102,17 @@ contract ClaimReceiptsTest is Fixture {
         settlement.claimReceipts(payee.addr, address(token), rows);
 
         Vm.Log[] memory logs = vm.getRecordedLogs();
-        assertEq(logs.length, 5);
+        assertEq(logs.length, 4);
         assertEq(logs[0].emitter, address(settlement));
         assertEq(logs[0].data, abi.encode(1, IChannelEscrow.SkipReason.InvalidSignature));
         assertEq(logs[1].emitter, address(escrow));
         assertEq(logs[1].data, abi.encode(2, IChannelEscrow.SkipReason.AmountNotIncreasing));
         assertEq(logs[2].emitter, address(token));
-        assertEq(logs[3].topics[0], IUsageSettlement.UsageSettled.selector);
-        assertEq(logs[4].topics[1], second);
+        assertEq(logs[3].topics[0], IUsageSettlement.UsagesSettled.selector);
+        IUsageSettlement.Usage[] memory usages = abi.decode(logs[3].data, (IUsageSettlement.Usage[]));
+        assertEq(usages.length, 2);
+        assertEq(usages[0].cumulativeAmount, 40e6);
+        assertEq(usages[1].channelId, second);
         assertEq(token.balanceOf(payee.addr), 50e6);
     }
 

@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {Fixture} from "../Fixture.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
+import {toVoucherAmounts} from "lloom/types/VoucherAmounts.sol";
 
 contract CloseWithVoucherTest is Fixture {
     function test_SettlesUpToTheCeilingAndCloses() public {
@@ -37,7 +38,8 @@ contract CloseWithVoucherTest is Fixture {
         settled = uint128(bound(settled, 1, DEPOSIT));
         settleAs(payee.addr, id, settled);
         IChannelEscrow.VoucherRow memory row;
-        (row.payer, row.salt, row.amount) = (payer.addr, SALT, uint128(bound(amount, 0, settled)));
+        (row.payer, row.salt) = (payer.addr, SALT);
+        row.amounts = toVoucherAmounts(0, uint128(bound(amount, 0, settled)));
         vm.prank(operator.addr);
         settlement.closeWithVoucher(payee.addr, address(token), row);
         assertEq(token.balanceOf(payee.addr), settled);
@@ -102,7 +104,7 @@ contract CloseWithVoucherTest is Fixture {
         vm.prank(stranger);
         vm.expectRevert(IUsageSettlement.InvalidSignature.selector);
         settlement.closeWithVoucher(stranger, address(token), row);
-        row.amount = 0;
+        row.amounts = toVoucherAmounts(50e6, 0);
         vm.prank(stranger);
         vm.expectRevert(IChannelEscrow.ChannelNotFound.selector);
         settlement.closeWithVoucher(stranger, address(token), row);
