@@ -17,6 +17,16 @@ function sorted(value) {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
 }
 
+/** A value type of our own becomes the one it is: alloy looks for its declaration, which an ABI doesn't hold. */
+function withoutValueTypes(value) {
+  if (Array.isArray(value)) return value.map(withoutValueTypes);
+  if (value === null || typeof value !== 'object') return value;
+  const entries = Object.entries(value).map(([key, member]) => [key, withoutValueTypes(member)]);
+  const replaced = Object.fromEntries(entries);
+  if (/^\w+$/.test(replaced.internalType ?? '')) replaced.internalType = replaced.type;
+  return replaced;
+}
+
 /** Bytecode with link references left in it would be no hex: a contract that needs linking has no place here. */
 function bytecode(object, contract) {
   if (!/^0x([0-9a-f]{2})+$/.test(object)) throw new Error(`${contract}: bytecode is empty or not linked`);
@@ -26,7 +36,7 @@ function bytecode(object, contract) {
 function render(contract) {
   const output = JSON.parse(readFileSync(new URL(`out/${contract}.sol/${contract}.json`, root), 'utf8'));
   const artifact = {
-    abi: output.abi,
+    abi: withoutValueTypes(output.abi),
     bytecode: bytecode(output.bytecode.object, contract),
     deployedBytecode: bytecode(output.deployedBytecode.object, contract),
   };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use alloy::primitives::{Address, B256, U256};
 use lloom_ledger::{
-    AcceptRequest, Block, ChainEvent, ChainEventKind, ExposurePolicy, Ledger, ObligationPolicy, Outcome,
+    AcceptRequest, Block, ChainEvent, ChainEventKind, EventPosition, ExposurePolicy, Ledger, ObligationPolicy, Outcome,
     StoreDeployment,
 };
 use lloom_receipts::{
@@ -41,10 +41,10 @@ async fn main() -> Result<(), Failure> {
         parent: B256::ZERO,
         timestamp: now,
     };
-    let opened = parameters.iter().zip(0..).map(|(parameters, log_index)| ChainEvent {
+    let opened = parameters.iter().zip(0..).map(|(parameters, log)| ChainEvent {
         block: block.number,
         block_hash: block.hash,
-        log_index,
+        position: EventPosition::of_log(log),
         transaction: B256::ZERO,
         kind: ChainEventKind::ChannelOpened {
             channel: parameters.id(&domain),

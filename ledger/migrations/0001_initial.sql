@@ -25,7 +25,8 @@ CREATE TABLE blocks (
 
 CREATE TABLE events (
     block_hash  BLOB NOT NULL CHECK (length(block_hash) = 32),
-    log_index   BLOB NOT NULL CHECK (length(log_index) = 8),
+    -- The log's index in the block, and the place in the list of those that speak of many channels: 32 bits each.
+    position    BLOB NOT NULL CHECK (length(position) = 8),
     block       BLOB NOT NULL CHECK (length(block) = 8),
     transaction_hash BLOB NOT NULL CHECK (length(transaction_hash) = 32),
     -- The channel it is about, or the account.
@@ -33,11 +34,11 @@ CREATE TABLE events (
     account     BLOB CHECK (length(account) = 20),
     name        TEXT NOT NULL,
     data        TEXT NOT NULL,
-    PRIMARY KEY (block_hash, log_index)
+    PRIMARY KEY (block_hash, position)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX events_in_order ON events (block, log_index);
-CREATE INDEX events_of_channel ON events (channel, block, log_index) WHERE channel IS NOT NULL;
-CREATE INDEX events_of_account ON events (account, block, log_index) WHERE account IS NOT NULL;
+CREATE INDEX events_in_order ON events (block, position);
+CREATE INDEX events_of_channel ON events (channel, block, position) WHERE channel IS NOT NULL;
+CREATE INDEX events_of_account ON events (account, block, position) WHERE account IS NOT NULL;
 
 -- A channel: what its id commits to, and its state on the chain, derived from the events up to the confirmed block and
 -- up to the newest. `opened_in` is NULL while no event has opened it.
@@ -226,8 +227,8 @@ CREATE TABLE obligations (
     requested_at BLOB NOT NULL CHECK (length(requested_at) = 8),
     deadline     BLOB NOT NULL CHECK (length(deadline) = 8),
     block_hash   BLOB NOT NULL,
-    log_index    BLOB NOT NULL,
+    position    BLOB NOT NULL,
     resolution   TEXT,
-    UNIQUE (block_hash, log_index)
+    UNIQUE (block_hash, position)
 ) STRICT;
 CREATE INDEX obligations_open ON obligations (deadline) WHERE resolution IS NULL;

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use alloy::primitives::{Address, B256};
 use lloom_receipts::{BlockNumber, ChannelId, ChannelParameters, TokenAmount, TokenTotal, UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -15,15 +17,37 @@ pub struct Block {
     pub timestamp: UnixSeconds,
 }
 
+/// Where in its block a contract said something: a log may speak of many channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventPosition {
+    /// The log's index in the block.
+    pub log: u32,
+    /// The place in the log's list, zero where it has none.
+    pub entry: u32,
+}
+
+impl EventPosition {
+    /// A log that says one thing.
+    pub const fn of_log(log: u32) -> Self {
+        Self { log, entry: 0 }
+    }
+}
+
+impl fmt::Display for EventPosition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.log, self.entry)
+    }
+}
+
 /// Something a contract of the deployment said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainEvent {
     /// The block it is in.
     pub block: BlockNumber,
-    /// That block's hash: with `log_index` it names the event.
+    /// That block's hash: with `position` it names the event.
     pub block_hash: B256,
     /// Its place in the block.
-    pub log_index: u64,
+    pub position: EventPosition,
     /// The transaction that caused it.
     pub transaction: B256,
     /// What was said.
@@ -188,6 +212,8 @@ pub enum SkipReason {
     AmountExceedsVoucher,
     /// Not signed by whom it has to be.
     InvalidSignature,
+    /// Its grace period still runs, or was never begun.
+    CloseNotReady,
 }
 
 /// A channel's money on the chain, at one height.

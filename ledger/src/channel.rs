@@ -150,7 +150,7 @@ impl Ledger {
     pub async fn operators(&self, payee: Address) -> Result<Vec<(Address, bool)>, LedgerError> {
         let statement = sql(
             "SELECT data FROM events WHERE account = ?1 AND name IN ('operator_added', 'operator_retired')
-             ORDER BY block, log_index",
+             ORDER BY block, position",
         )
         .put(payee);
         let rows = self.reader("list operators").await?.rows(statement).await?;
@@ -175,7 +175,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn published_usage(&self, channel: ChannelId) -> Result<Option<PublishedUsage>, LedgerError> {
         let statement = sql("SELECT data FROM events WHERE channel = ?1 AND name = 'usage_settled'
-             ORDER BY block DESC, log_index DESC LIMIT 1")
+             ORDER BY block DESC, position DESC LIMIT 1")
         .put(channel);
         let row = self.reader("read published usage").await?.row(statement).await?;
         Ok(match row.as_ref().map(read_event_kind).transpose()? {

@@ -16,7 +16,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteArgumentsBuffer, SqliteRow, SqliteTypeInfo, SqliteValueRef},
 };
 
-use crate::LedgerError;
+use crate::{EventPosition, LedgerError};
 
 /// A statement on its way to the store.
 pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
@@ -124,6 +124,12 @@ macro_rules! as_bytes {
 
 as_bytes! {
     u64: 8, |value| value.to_be_bytes(), |bytes| Some(Self::from_be_bytes(bytes));
+    EventPosition: 8,
+        |value| ((u64::from(value.log) << 32) | u64::from(value.entry)).to_be_bytes(),
+        |bytes| Some(Self {
+            log: u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+            entry: u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+        });
     u128: 16, |value| value.to_be_bytes(), |bytes| Some(Self::from_be_bytes(bytes));
     TokenTotal: 8, |value| value.get().to_be_bytes(), |bytes| Some(Self::new(u64::from_be_bytes(bytes)));
     UnixSeconds: 8, |value| value.get().to_be_bytes(), |bytes| Some(Self::new(u64::from_be_bytes(bytes)));

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use tokio::sync::broadcast;
 
 use crate::{
-    Block, ChainEvent, ChainEventKind, ChannelState, Ledger, LedgerError, Outcome,
+    Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, Ledger, LedgerError, Outcome,
     account::refresh_authorized,
     channel::{find_channel, read_event_kind},
     column::{Put as _, Read as _, sql, to_json},
@@ -132,7 +132,7 @@ impl Operation for ApplyBlocks {
         self.check_events(from, last.number)?;
 
         let mut events: Vec<&ChainEvent> = self.events.iter().collect();
-        events.sort_by_key(|event| (event.block, event.log_index));
+        events.sort_by_key(|event| (event.block, event.position));
         for block in self.blocks.iter().filter(|block| Some(block.number) > from) {
             session
                 .write(
@@ -196,7 +196,7 @@ impl ApplyBlocks {
             if !inside || hashes.get(&event.block).is_some_and(|hash| *hash != event.block_hash) {
                 return Err(ApplyError::StrayEvent {
                     block: event.block,
-                    log_index: event.log_index,
+                    position: event.position,
                 });
             }
             if let ChainEventKind::ChannelOpened {
@@ -256,14 +256,14 @@ impl ApplyBlocks {
                 session
                     .write(
                         sql(
-                            "INSERT INTO obligations (channel, requested_at, deadline, block_hash, log_index)
+                            "INSERT INTO obligations (channel, requested_at, deadline, block_hash, position)
                              VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
                         )
                         .put(channel)
                         .put(*requested_at)
                         .put(requested_at.plus(self.policy.grace))
                         .put(event.block_hash)
-                        .put(event.log_index),
+                        .put(event.position),
                     )
                     .await?;
             }
@@ -282,7 +282,7 @@ impl ApplyBlocks {
             .rows(
                 sql("SELECT channel, data FROM events
                      WHERE channel IS NOT NULL AND (?1 IS NULL OR block > ?1) AND block <= ?2
-                     ORDER BY block, log_index")
+                     ORDER BY block, position")
                 .put_optional(before)
                 .put(confirmed),
             )
@@ -354,11 +354,11 @@ async fn insert_event(session: &mut Session, event: &ChainEvent) -> Result<bool,
     let inserted = session
         .write(
             sql(
-                "INSERT INTO events (block_hash, log_index, block, transaction_hash, channel, account, name, data)
+                "INSERT INTO events (block_hash, position, block, transaction_hash, channel, account, name, data)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
             )
             .put(event.block_hash)
-            .put(event.log_index)
+            .put(event.position)
             .put(event.block)
             .put(event.transaction)
             .put_optional(event.kind.channel())
@@ -410,12 +410,12 @@ pub enum ApplyError {
         block: BlockNumber,
     },
     /// An event lies outside the blocks, or in another block of the same height.
-    #[error("the event {log_index} of block {block} lies in none of the blocks")]
+    #[error("the event {position} of block {block} lies in none of the blocks")]
     StrayEvent {
         /// Its block.
         block: BlockNumber,
         /// Its place in it.
-        log_index: u64,
+        position: EventPosition,
     },
     /// A channel's id is not the hash of its parameters on this deployment: the endpoint lies.
     #[error("the channel {channel} was opened with parameters of another id")]

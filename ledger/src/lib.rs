@@ -46,7 +46,7 @@
 //! let ledger = Ledger::open(&home.path().join("lloom.db"), &deployment).await?;
 //! # let block = Block { number: BlockNumber::new(1), hash: B256::repeat_byte(1), parent: B256::ZERO, timestamp: now };
 //! # let opened = ChainEvent {
-//! #     block: block.number, block_hash: block.hash, log_index: 0, transaction: B256::ZERO,
+//! #     block: block.number, block_hash: block.hash, position: EventPosition::of_log(0), transaction: B256::ZERO,
 //! #     kind: ChainEventKind::ChannelOpened { channel, parameters, deposit: TokenAmount::new(1_000), refunds_to_balance: true },
 //! # };
 //! // The follower saw the channel open, and the block is confirmed.
@@ -128,7 +128,7 @@ pub use buying::{
     Budget, BudgetLimit, BuyError, NewChannel, Observation, ObservedOutcome, OwnRequest, OwnRequestRecord,
     QUALITY_WINDOW, Quality, WithdrawnReceipt,
 };
-pub use chain::{Block, ChainEvent, ChainEventKind, ChannelState, PublishedUsage, SkipReason};
+pub use chain::{Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, PublishedUsage, SkipReason};
 pub use channel::{ChannelFilter, ChannelRecord};
 pub use error::{LedgerError, Outcome};
 pub use follow::{ApplyError, ObligationPolicy};

@@ -59,8 +59,8 @@ impl Operation for RollBack {
             .and_then(|before| Some(before.min(ancestor?)));
         session
             .write(
-                sql("DELETE FROM obligations WHERE (block_hash, log_index) IN
-                         (SELECT block_hash, log_index FROM events WHERE ?1 IS NULL OR block > ?1);
+                sql("DELETE FROM obligations WHERE (block_hash, position) IN
+                         (SELECT block_hash, position FROM events WHERE ?1 IS NULL OR block > ?1);
                      DELETE FROM events WHERE ?1 IS NULL OR block > ?1;
                      DELETE FROM blocks WHERE ?1 IS NULL OR number > ?1;
                      UPDATE store SET confirmed = ?2")
@@ -82,7 +82,7 @@ async fn replay(
     confirmed_block: Option<BlockNumber>,
 ) -> Result<(), LedgerError> {
     let rows = session
-        .rows(sql("SELECT block, data FROM events WHERE channel = ?1 ORDER BY block, log_index").put(channel))
+        .rows(sql("SELECT block, data FROM events WHERE channel = ?1 ORDER BY block, position").put(channel))
         .await?;
     let (mut opened_in, mut refunds, mut confirmed, mut latest) = (None, false, None, None);
     for row in &rows {

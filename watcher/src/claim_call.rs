@@ -1,6 +1,6 @@
 //! The contracts' calls that settle and close channels.
 
-use alloy::{primitives::Address, primitives::B256};
+use alloy::primitives::{Address, B256, U256};
 use lloom_bindings::{
     ChannelEscrow, UsageSettlement, channel_escrow,
     usage_settlement::{self, IUsageSettlement},
@@ -31,12 +31,11 @@ pub(crate) fn claim_vouchers(domain: &Domain, payee: Address, token: Address, ro
             let (r, vs) = row.voucher.signature().to_compact();
             channel_escrow::IChannelEscrow::VoucherRow {
                 payer: row.parameters.payer,
-                authorizedSigner: row.parameters.authorized_signer,
                 salt: row.parameters.salt,
-                cumulativeAmount: row.voucher.document().amount.base_units(),
-                amount: row.amount.base_units(),
+                authorizedSigner: row.parameters.authorized_signer,
                 r,
                 vs,
+                amounts: voucher_amounts(row.voucher.document().amount, row.amount),
             }
         })
         .collect();
@@ -81,15 +80,24 @@ pub(crate) fn close_with_voucher(
             token: parameters.token,
             row: usage_settlement::IChannelEscrow::VoucherRow {
                 payer: parameters.payer,
-                authorizedSigner: parameters.authorized_signer,
                 salt: parameters.salt,
-                cumulativeAmount: ceiling.base_units(),
-                amount: amount.base_units(),
+                authorizedSigner: parameters.authorized_signer,
                 r,
                 vs,
+                amounts: voucher_amounts(ceiling, amount),
             },
         },
     )
+}
+
+/// The contracts' `VoucherAmounts`: what the voucher signs above what is to be settled, in one word.
+fn voucher_amounts(ceiling: TokenAmount, amount: TokenAmount) -> U256 {
+    (U256::from(ceiling.base_units()) << 128) | U256::from(amount.base_units())
+}
+
+/// What the voucher of a row signs.
+pub(crate) fn ceiling(voucher_amounts: U256) -> TokenAmount {
+    TokenAmount::new((voucher_amounts >> 128u32).to::<u128>())
 }
 
 fn receipt_row(row: &ReceiptRow) -> IUsageSettlement::ReceiptRow {

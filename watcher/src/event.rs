@@ -6,7 +6,7 @@ use alloy::{
     sol_types::SolEvent,
 };
 use lloom_bindings::{ChannelEscrow, ExecutorRegistry, UsageSettlement};
-use lloom_ledger::{ChainEvent, ChainEventKind, SkipReason};
+use lloom_ledger::{ChainEvent, ChainEventKind, EventPosition, SkipReason};
 use lloom_receipts::{BlockNumber, ChannelId, ChannelParameters, TokenAmount, TokenTotal, UnixSeconds};
 
 use crate::chain::ChainError;
@@ -24,49 +24,54 @@ impl Emitters {
         [self.escrow, self.settlement, self.registry]
     }
 
-    /// The event a log is, or nothing when it is none of those that count.
+    /// The events a log holds: none when it is none of those that count, several when it speaks of many channels.
     ///
     /// # Errors
     /// [`ChainError::Malformed`] when the log is not in a block or can't be what its topic says.
-    pub(crate) fn read(self, log: &Log) -> Result<Option<ChainEvent>, ChainError> {
+    pub(crate) fn read(self, log: &Log) -> Result<Vec<ChainEvent>, ChainError> {
         // Nodes that follow the old convention still send what a fork took back; a fork is found by hashes here.
         if log.removed {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let Some(kind) = self.kind(&log.inner)? else {
-            return Ok(None);
-        };
         let missing = || malformed("a log without its place in a block");
-        Ok(Some(ChainEvent {
-            block: BlockNumber::new(log.block_number.ok_or_else(missing)?),
-            block_hash: log.block_hash.ok_or_else(missing)?,
-            log_index: log.log_index.ok_or_else(missing)?,
-            transaction: log.transaction_hash.ok_or_else(missing)?,
-            kind,
-        }))
+        let mut events = Vec::new();
+        for (kind, entry) in self.kinds(&log.inner)?.into_iter().zip(0..) {
+            let index = log.log_index.ok_or_else(missing)?;
+            events.push(ChainEvent {
+                block: BlockNumber::new(log.block_number.ok_or_else(missing)?),
+                block_hash: log.block_hash.ok_or_else(missing)?,
+                position: EventPosition {
+                    log: u32::try_from(index).map_err(|_| malformed("a log's index in its block beyond 32 bits"))?,
+                    entry,
+                },
+                transaction: log.transaction_hash.ok_or_else(missing)?,
+                kind,
+            });
+        }
+        Ok(events)
     }
 
-    fn kind(self, log: &RawLog) -> Result<Option<ChainEventKind>, ChainError> {
+    fn kinds(self, log: &RawLog) -> Result<Vec<ChainEventKind>, ChainError> {
         let Some(topic) = log.topics().first().copied() else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        let kind = if log.address == self.escrow {
-            escrow_event(topic, log)
+        let kinds = if log.address == self.escrow {
+            escrow_events(topic, log)
         } else if log.address == self.settlement {
-            settlement_event(topic, log)
+            settlement_events(topic, log)
         } else if log.address == self.registry {
-            registry_event(topic, log)
+            registry_events(topic, log)
         } else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        kind.map_err(|error| malformed(&error.to_string()))
+        kinds.map_err(|error| malformed(&error.to_string()))
     }
 }
 
-type Decoded = Result<Option<ChainEventKind>, alloy::sol_types::Error>;
+type Decoded = Result<Vec<ChainEventKind>, alloy::sol_types::Error>;
 
-fn escrow_event(topic: B256, log: &RawLog) -> Decoded {
-    Ok(Some(match topic {
+fn escrow_events(topic: B256, log: &RawLog) -> Decoded {
+    let kind = match topic {
         ChannelEscrow::ChannelOpened::SIGNATURE_HASH => {
             let event = ChannelEscrow::ChannelOpened::decode_log_data(log)?;
             ChainEventKind::ChannelOpened {
@@ -97,6 +102,14 @@ fn escrow_event(topic: B256, log: &RawLog) -> Decoded {
                 settled: TokenAmount::new(event.settled),
             }
         }
+        ChannelEscrow::ChannelsSettled::SIGNATURE_HASH => {
+            let event = ChannelEscrow::ChannelsSettled::decode_log_data(log)?;
+            let settled = event.channels.into_iter().map(|entry| ChainEventKind::Settled {
+                channel: ChannelId::new(entry.channelId),
+                settled: TokenAmount::new(entry.settled),
+            });
+            return Ok(settled.collect());
+        }
         ChannelEscrow::CloseRequested::SIGNATURE_HASH => {
             let event = ChannelEscrow::CloseRequested::decode_log_data(log)?;
             ChainEventKind::CloseRequested {
@@ -125,12 +138,13 @@ fn escrow_event(topic: B256, log: &RawLog) -> Decoded {
                 amount: TokenAmount::new(event.amount.saturating_to()),
             }
         }
-        _ => return Ok(None),
-    }))
+        _ => return Ok(Vec::new()),
+    };
+    Ok(vec![kind])
 }
 
-fn settlement_event(topic: B256, log: &RawLog) -> Decoded {
-    Ok(Some(match topic {
+fn settlement_events(topic: B256, log: &RawLog) -> Decoded {
+    let kind = match topic {
         UsageSettlement::UsageSettled::SIGNATURE_HASH => {
             let event = UsageSettlement::UsageSettled::decode_log_data(log)?;
             ChainEventKind::UsageSettled {
@@ -141,16 +155,28 @@ fn settlement_event(topic: B256, log: &RawLog) -> Decoded {
                 amount: TokenAmount::new(event.cumulativeAmount),
             }
         }
+        UsageSettlement::UsagesSettled::SIGNATURE_HASH => {
+            let event = UsageSettlement::UsagesSettled::decode_log_data(log)?;
+            let published = event.usages.into_iter().map(|usage| ChainEventKind::UsageSettled {
+                channel: ChannelId::new(usage.channelId),
+                sequence: usage.sequence,
+                input: TokenTotal::new(usage.cumulativeInputTokens),
+                output: TokenTotal::new(usage.cumulativeOutputTokens),
+                amount: TokenAmount::new(usage.cumulativeAmount),
+            });
+            return Ok(published.collect());
+        }
         UsageSettlement::RowSkipped::SIGNATURE_HASH => {
             let event = UsageSettlement::RowSkipped::decode_log_data(log)?;
             skipped(event.channelId, event.index, event.reason)
         }
-        _ => return Ok(None),
-    }))
+        _ => return Ok(Vec::new()),
+    };
+    Ok(vec![kind])
 }
 
-fn registry_event(topic: B256, log: &RawLog) -> Decoded {
-    Ok(Some(match topic {
+fn registry_events(topic: B256, log: &RawLog) -> Decoded {
+    let kind = match topic {
         ExecutorRegistry::OperatorAdded::SIGNATURE_HASH => {
             let event = ExecutorRegistry::OperatorAdded::decode_log_data(log)?;
             ChainEventKind::OperatorAdded {
@@ -165,8 +191,9 @@ fn registry_event(topic: B256, log: &RawLog) -> Decoded {
                 operator: event.operator,
             }
         }
-        _ => return Ok(None),
-    }))
+        _ => return Ok(Vec::new()),
+    };
+    Ok(vec![kind])
 }
 
 fn skipped(channel: B256, index: alloy::primitives::U256, reason: u8) -> ChainEventKind {
@@ -181,6 +208,7 @@ fn skipped(channel: B256, index: alloy::primitives::U256, reason: u8) -> ChainEv
             3 => SkipReason::AmountExceedsDeposit,
             4 => SkipReason::AmountExceedsVoucher,
             5 => SkipReason::InvalidSignature,
+            6 => SkipReason::CloseNotReady,
             _ => SkipReason::AmountNotIncreasing,
         },
     }

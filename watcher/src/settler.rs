@@ -13,7 +13,7 @@ use crate::{
     batch::{Batch, RowRefused},
     books::Books,
     chain::{CallOutcome, Chain},
-    claim_call::{ReceiptRow, close_with_receipt, close_with_voucher},
+    claim_call::{ReceiptRow, ceiling, close_with_receipt, close_with_voucher},
     close::CloseStep,
     event::Emitters,
     outbox::with_margin,
@@ -269,10 +269,11 @@ impl<C: Chain> Settler<C> {
         for (channel, _) in rows {
             self.holds.remove(channel);
         }
-        for log in &mined.logs {
-            let Ok(Some(event)) = self.emitters.read(log) else {
-                continue;
-            };
+        let events = mined
+            .logs
+            .iter()
+            .flat_map(|log| self.emitters.read(log).unwrap_or_default());
+        for event in events.collect::<Vec<_>>() {
             let ChainEventKind::RowSkipped { channel, index, reason } = event.kind else {
                 continue;
             };
@@ -312,7 +313,7 @@ fn authorization(by: ClaimBy, raw: &alloy::primitives::Bytes, index: u64) -> Opt
         ClaimBy::Vouchers => {
             let call = ChannelEscrow::claimVouchersCall::abi_decode(&call.data).ok()?;
             Some(AuthorizationRef::Voucher {
-                amount: TokenAmount::new(call.rows.get(index)?.cumulativeAmount),
+                amount: ceiling(call.rows.get(index)?.amounts),
             })
         }
         ClaimBy::Receipts => {

@@ -466,6 +466,8 @@ impl Trouble {
 
 #[cfg(test)]
 mod tests {
+    use lloom_ledger::EventPosition;
+
     use super::*;
 
     #[test]
@@ -474,7 +476,10 @@ mod tests {
         for error in [
             ApplyError::Unordered,
             ApplyError::DoesNotConnect { block },
-            ApplyError::StrayEvent { block, log_index: 1 },
+            ApplyError::StrayEvent {
+                block,
+                position: EventPosition::of_log(1),
+            },
             ApplyError::WrongChannelId {
                 channel: lloom_receipts::ChannelId::new(alloy::primitives::B256::ZERO),
             },

@@ -367,7 +367,7 @@ fn events_of(blocks: &[Vec<Step>], first: u64, fork: u8, model: &mut [Option<Cha
                 }
                 (Some(_), 2) => ChainEventKind::CloseRequested {
                     channel,
-                    requested_at: UnixSeconds::new(number * 10 + index),
+                    requested_at: UnixSeconds::new(number * 10 + u64::from(index)),
                 },
                 (Some(state), 3) if step.value % 3 == 0 => {
                     state.finalized = true;

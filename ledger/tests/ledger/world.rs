@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use alloy::primitives::{Address, B256, U256};
 use lloom_ledger::{
-    AcceptRequest, Block, ChainEvent, ChainEventKind, ExposurePolicy, Ledger, NewChannel, ObligationPolicy,
-    StoreDeployment,
+    AcceptRequest, Block, ChainEvent, ChainEventKind, EventPosition, ExposurePolicy, Ledger, NewChannel,
+    ObligationPolicy, StoreDeployment,
 };
 use lloom_receipts::{
     BlockNumber, ChannelId, ChannelParameters, ContentHash, ContentSalt, Domain, InferenceRequest, Keypair, ModelHash,
@@ -211,12 +211,12 @@ pub fn block(number: u64, fork: u8, parent_fork: u8) -> Block {
     }
 }
 
-pub fn event(number: u64, fork: u8, log_index: u64, kind: ChainEventKind) -> ChainEvent {
+pub fn event(number: u64, fork: u8, log: u32, kind: ChainEventKind) -> ChainEvent {
     ChainEvent {
         block: BlockNumber::new(number),
         block_hash: block_hash(number, fork),
-        log_index,
-        transaction: B256::repeat_byte(log_index as u8),
+        position: EventPosition::of_log(log),
+        transaction: B256::repeat_byte(log as u8),
         kind,
     }
 }

@@ -10,7 +10,9 @@ use std::{
 use alloy::primitives::{Address, B256, U256};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p::PeerId;
-use lloom_ledger::{Block, ChainEvent, ChainEventKind, Ledger, NewChannel, ObligationPolicy, StoreDeployment};
+use lloom_ledger::{
+    Block, ChainEvent, ChainEventKind, EventPosition, Ledger, NewChannel, ObligationPolicy, StoreDeployment,
+};
 use lloom_node::{
     Backend, BackendConfig, ModelOffer, Offer,
     client::{Chat, ChatError, ChatEvent, ChatRequest, Client, ClientConfig, Completion, Connect, Duplex},
@@ -379,11 +381,11 @@ pub async fn apply(ledger: &Ledger, height: u64, events: Vec<ChainEventKind>, co
     let hash = |height: u64| B256::from(U256::from(height));
     let events = events
         .into_iter()
-        .enumerate()
-        .map(|(index, kind)| ChainEvent {
+        .zip(0..)
+        .map(|(kind, log)| ChainEvent {
             block: BlockNumber::new(height),
             block_hash: hash(height),
-            log_index: index as u64,
+            position: EventPosition::of_log(log),
             transaction: B256::repeat_byte(0x7a),
             kind,
         })

@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, B256, U256, keccak256};
 use eyre::{Result, WrapErr};
-use lloom_ledger::{Block, ChainEvent, ChainEventKind, Ledger, ObligationPolicy};
+use lloom_ledger::{Block, ChainEvent, ChainEventKind, EventPosition, Ledger, ObligationPolicy};
 use lloom_receipts::{
     BlockNumber, ChannelId, ChannelParameters, ContentHash, ContentSalt, Domain, InferenceRequest, Keypair, ModelHash,
     PricePerMillion, Prices, Receipt, ReceiptHead, RequestNonce, Signed, TokenAmount, TokenCount, UnixSeconds, Usage,
@@ -134,10 +134,10 @@ pub async fn open_channels(store: &Ledger, channels: &[(ChannelId, ChannelParame
     let opened = channels
         .iter()
         .zip(0..)
-        .map(|(&(channel, parameters), log_index)| ChainEvent {
+        .map(|(&(channel, parameters), log)| ChainEvent {
             block: block.number,
             block_hash: block.hash,
-            log_index,
+            position: EventPosition::of_log(log),
             transaction: B256::repeat_byte(0x77),
             kind: ChainEventKind::ChannelOpened {
                 channel,

@@ -7,7 +7,7 @@ use alloy::{
     network::TransactionResponse as _,
     primitives::{Address, B256, U256},
     providers::{DynProvider, Provider},
-    rpc::types::Filter,
+    rpc::types::{Filter, Log},
     sol_types::{SolCall, SolEvent},
 };
 use eyre::{Result, WrapErr, bail, eyre};
@@ -160,20 +160,10 @@ impl Money {
     /// # Errors
     /// When the chain doesn't answer.
     pub async fn published(&self) -> Result<BTreeMap<B256, Published>> {
-        let filter = Filter::new()
-            .address(self.contracts.settlement)
-            .event_signature(UsageSettlement::UsageSettled::SIGNATURE_HASH)
-            .from_block(0);
+        let filter = Filter::new().address(self.contracts.settlement).from_block(0);
         let mut published = BTreeMap::new();
         for log in self.provider.get_logs(&filter).await? {
-            let event = UsageSettlement::UsageSettled::decode_log(&log.inner).wrap_err("a UsageSettled event")?;
-            let usage = Published {
-                sequence: event.sequence,
-                input_tokens: event.cumulativeInputTokens,
-                output_tokens: event.cumulativeOutputTokens,
-                amount: TokenAmount::new(event.cumulativeAmount),
-            };
-            published.insert(event.channelId, usage);
+            published.extend(published_in(&log)?);
         }
         Ok(published)
     }
@@ -185,31 +175,21 @@ impl Money {
     pub async fn settlements(&self, channel: ChannelId) -> Result<Vec<TokenAmount>> {
         let filter = Filter::new()
             .address(vec![self.contracts.escrow, self.contracts.settlement])
-            .event_signature(vec![
-                ChannelEscrow::ChannelSettled::SIGNATURE_HASH,
-                ChannelEscrow::ChannelClosed::SIGNATURE_HASH,
-                UsageSettlement::UsageSettled::SIGNATURE_HASH,
-            ])
-            .topic1(channel.hash())
             .from_block(0);
         let logs = self.provider.get_logs(&filter).await?;
         // The escrow itself says what closing settles; the receipt published with it may be an older one.
         let closed = logs
             .iter()
-            .find(|log| log.topic0() == Some(&ChannelEscrow::ChannelClosed::SIGNATURE_HASH))
+            .find(|log| closed_in(log) == Some(channel))
             .and_then(|log| log.transaction_hash);
         let mut totals = Vec::new();
         for log in &logs {
-            let settled = match log.topic0() {
-                Some(&ChannelEscrow::ChannelSettled::SIGNATURE_HASH) => {
-                    ChannelEscrow::ChannelSettled::decode_log(&log.inner)?.settled
-                }
-                Some(&UsageSettlement::UsageSettled::SIGNATURE_HASH) if log.transaction_hash != closed => {
-                    UsageSettlement::UsageSettled::decode_log(&log.inner)?.cumulativeAmount
-                }
-                _ => continue,
-            };
-            totals.push(TokenAmount::new(settled));
+            let by_receipt = log.address() == self.contracts.settlement;
+            if by_receipt && log.transaction_hash == closed {
+                continue;
+            }
+            let entries = settled_in(log)?.into_iter();
+            totals.extend(entries.filter(|(id, _)| *id == channel).map(|(_, settled)| settled));
         }
         Ok(totals)
     }
@@ -230,25 +210,83 @@ impl Money {
                 let hash = transaction.tx_hash();
                 let receipt = self.provider.get_transaction_receipt(hash).await?;
                 let receipt = receipt.ok_or_else(|| eyre!("no receipt of {hash}"))?;
-                let logs = receipt.logs().iter().filter(|log| {
-                    let signature = log.topic0().copied();
-                    signature == Some(ChannelEscrow::ChannelSettled::SIGNATURE_HASH)
-                        || signature == Some(UsageSettlement::UsageSettled::SIGNATURE_HASH)
-                        || signature == Some(ChannelEscrow::ChannelClosed::SIGNATURE_HASH)
-                });
-                let mut channels: Vec<_> = logs.filter_map(|log| log.topics().get(1).copied()).collect();
+                let mut channels = Vec::new();
+                for log in receipt.logs() {
+                    channels.extend(settled_in(log)?.into_iter().map(|(channel, _)| channel));
+                    channels.extend(closed_in(log));
+                }
                 channels.dedup();
                 all.push(Settling {
                     hash,
                     from: transaction.from(),
                     call,
-                    channels: channels.into_iter().map(ChannelId::new).collect(),
+                    channels,
                     gas: receipt.gas_used,
                 });
             }
         }
         Ok(all)
     }
+}
+
+/// What a log says channels have settled.
+fn settled_in(log: &Log) -> Result<Vec<(ChannelId, TokenAmount)>> {
+    let entry = |channel, settled| (ChannelId::new(channel), TokenAmount::new(settled));
+    Ok(match log.topic0() {
+        Some(&ChannelEscrow::ChannelSettled::SIGNATURE_HASH) => {
+            let event = ChannelEscrow::ChannelSettled::decode_log(&log.inner)?;
+            vec![entry(event.channelId, event.settled)]
+        }
+        Some(&ChannelEscrow::ChannelsSettled::SIGNATURE_HASH) => {
+            let event = ChannelEscrow::ChannelsSettled::decode_log(&log.inner)?;
+            let channels = event.channels.iter();
+            channels
+                .map(|settled| entry(settled.channelId, settled.settled))
+                .collect()
+        }
+        _ => {
+            let published = published_in(log)?.into_iter();
+            published
+                .map(|(channel, usage)| (ChannelId::new(channel), usage.amount))
+                .collect()
+        }
+    })
+}
+
+/// The usage that a log publishes.
+fn published_in(log: &Log) -> Result<Vec<(B256, Published)>> {
+    Ok(match log.topic0() {
+        Some(&UsageSettlement::UsageSettled::SIGNATURE_HASH) => {
+            let event = UsageSettlement::UsageSettled::decode_log(&log.inner)?;
+            let usage = Published {
+                sequence: event.sequence,
+                input_tokens: event.cumulativeInputTokens,
+                output_tokens: event.cumulativeOutputTokens,
+                amount: TokenAmount::new(event.cumulativeAmount),
+            };
+            vec![(event.channelId, usage)]
+        }
+        Some(&UsageSettlement::UsagesSettled::SIGNATURE_HASH) => {
+            let event = UsageSettlement::UsagesSettled::decode_log(&log.inner)?;
+            let usages = event.usages.iter().map(|usage| {
+                let published = Published {
+                    sequence: usage.sequence,
+                    input_tokens: usage.cumulativeInputTokens,
+                    output_tokens: usage.cumulativeOutputTokens,
+                    amount: TokenAmount::new(usage.cumulativeAmount),
+                };
+                (usage.channelId, published)
+            });
+            usages.collect()
+        }
+        _ => Vec::new(),
+    })
+}
+
+fn closed_in(log: &Log) -> Option<ChannelId> {
+    let closed = log.topic0() == Some(&ChannelEscrow::ChannelClosed::SIGNATURE_HASH);
+    let channel = log.topics().get(1).copied()?;
+    closed.then(|| ChannelId::new(channel))
 }
 
 fn amount(units: U256) -> Result<TokenAmount> {

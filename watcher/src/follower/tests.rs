@@ -4,7 +4,10 @@ use alloy::{
     primitives::{Address, B256, LogData},
     sol_types::SolEvent as _,
 };
-use lloom_bindings::ChannelEscrow;
+use lloom_bindings::{
+    ChannelEscrow, UsageSettlement, channel_escrow::IChannelEscrow::SettledChannel,
+    usage_settlement::IUsageSettlement::Usage,
+};
 use lloom_ledger::{ChannelState, StoreDeployment};
 use lloom_receipts::{ChannelId, ChannelParameters, Domain, TokenAmount, UnixSeconds};
 
@@ -130,6 +133,33 @@ fn settled(number: u8, settled: u128) -> (Address, LogData) {
     (ESCROW, event.encode_log_data())
 }
 
+fn settled_together(channels: &[(u8, u128)]) -> (Address, LogData) {
+    let channels = channels.iter().map(|(number, settled)| SettledChannel {
+        channelId: id(*number).hash(),
+        settled: *settled,
+    });
+    let event = ChannelEscrow::ChannelsSettled {
+        channels: channels.collect(),
+    };
+    (ESCROW, event.encode_log_data())
+}
+
+fn usages_published_together(usages: &[(u8, u128)]) -> (Address, LogData) {
+    let usages = usages.iter().map(|(number, amount)| Usage {
+        channelId: id(*number).hash(),
+        payer: parameters(*number).payer,
+        sequence: 7,
+        cumulativeInputTokens: 70,
+        cumulativeOutputTokens: 700,
+        cumulativeAmount: *amount,
+    });
+    let event = UsageSettlement::UsagesSettled {
+        payee: parameters(1).payee,
+        usages: usages.collect(),
+    };
+    (SETTLEMENT, event.encode_log_data())
+}
+
 fn close_requested(number: u8, requested_at: u64) -> (Address, LogData) {
     let event = ChannelEscrow::CloseRequested {
         channelId: id(number).hash(),
@@ -161,6 +191,43 @@ async fn deposits_count_when_confirmed_and_close_requests_at_the_head() {
     let obligations = fixture.ledger.obligations().await.unwrap();
     assert_eq!(obligations.len(), 1);
     assert_eq!(obligations[0].deadline, UnixSeconds::new(1_000_050 + 3_600));
+}
+
+/// A claim says in one log what it did to many channels; the same channel may come twice, and counts as it is said last.
+#[tokio::test]
+async fn a_log_about_many_channels_is_read_entry_by_entry() {
+    let mut fixture = Fixture::new(ScriptedChain::with_blocks(2)).await;
+    fixture.chain.mine(vec![opened(1, 500), opened(2, 600), opened(3, 700)]);
+    fixture
+        .chain
+        .mine(vec![settled_together(&[(1, 100), (2, 200), (1, 150)]), settled(3, 300)]);
+    fixture.follow().await;
+    for (number, wanted) in [(1, 150), (2, 200), (3, 300)] {
+        assert_eq!(
+            fixture.latest(id(number)).await.unwrap().settled,
+            TokenAmount::new(wanted)
+        );
+    }
+
+    fixture
+        .chain
+        .mine(vec![usages_published_together(&[(1, 180), (3, 330)])]);
+    fixture.follow().await;
+    for (number, wanted) in [(1, 180), (2, 200), (3, 330)] {
+        assert_eq!(
+            fixture.latest(id(number)).await.unwrap().settled,
+            TokenAmount::new(wanted)
+        );
+    }
+
+    fixture.chain.fork(2);
+    for _ in 0..3 {
+        fixture.chain.mine(Vec::new());
+    }
+    fixture.follow().await;
+    for number in [1, 2, 3] {
+        assert_eq!(fixture.latest(id(number)).await.unwrap().settled, TokenAmount::ZERO);
+    }
 }
 
 #[tokio::test]

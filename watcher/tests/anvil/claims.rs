@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use alloy::sol_types::{SolCall as _, SolEvent as _};
+use alloy::{
+    primitives::U256,
+    sol_types::{SolCall as _, SolEvent as _},
+};
 use lloom_bindings::{ChannelEscrow, channel_escrow::IChannelEscrow};
 use lloom_ledger::{ClaimBy, Resolution};
 use lloom_receipts::{Keypair, Signed, TokenAmount, TokenTotal, Voucher};
@@ -127,12 +130,11 @@ async fn it_is_fine_when_somebody_else_settles_first() {
         token: parameters.token,
         rows: vec![IChannelEscrow::VoucherRow {
             payer: parameters.payer,
-            authorizedSigner: parameters.authorized_signer,
             salt: parameters.salt,
-            cumulativeAmount: 100,
-            amount: 100,
+            authorizedSigner: parameters.authorized_signer,
             r,
             vs,
+            amounts: (U256::from(100) << 128) | U256::from(100),
         }],
     };
     let fees = json!({ "maxFeePerGas": "0x174876e800", "maxPriorityFeePerGas": "0x174876e800", "gas": "0x30d40" });
