@@ -71,11 +71,16 @@ artifacts: contracts ## Write the committed ABIs, bytecode and gas snapshots ane
 	node script/artifacts.mjs
 	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --quiet
 
+.PHONY: vectors
+vectors: $(NODE_MODULES) ## Write the signed types' test vectors anew
+	node script/vectors.mjs
+
 .PHONY: test-contracts
-test-contracts: contracts ## Test the contracts; fail on stale artifacts or changed gas
+test-contracts: contracts ## Test the contracts; fail on stale artifacts or vectors, or changed gas
 	$(FORGE) fmt --check
 	$(FORGE) lint --deny notes contracts script
 	node script/artifacts.mjs --check
+	node script/vectors.mjs --check
 	FORGE_SNAPSHOT_CHECK=true $(FORGE) test
 
 .PHONY: test-contracts-long
