@@ -1,7 +1,9 @@
 //! The signed types, as EIP-712 hashes them.
 //!
-//! `Voucher` belongs to the escrow's domain (draft-evm-session-00, "Voucher Signing Format"), the others to the
-//! settlement's. Field names and order are part of the type hash and can't change.
+//! Vouchers, authorizations and grants belong to the escrow's domain, requests, bills and receipts to the settlement's.
+//! `Voucher` (draft-evm-session-00, "Voucher Signing Format"), `SettleAuthorization` and `CloseAuthorization` (its
+//! "Payee-initiated functions") are the draft's. Field names and order are part of the type hash and can't change;
+//! `test/vectors` fixes them for every implementation.
 
 use std::borrow::Cow;
 
@@ -16,6 +18,64 @@ alloy::sol! {
     struct Voucher {
         bytes32 channelId;
         uint128 cumulativeAmount;
+    }
+
+    /// Lets anyone submit a settlement for the payee, beside the voucher that it settles. Signed by the payee.
+    #[derive(Debug, PartialEq, Eq)]
+    struct SettleAuthorization {
+        bytes32 channelId;
+        uint128 cumulativeAmount;
+        /// Unordered, and used once in the channel: by this, or by a `CloseAuthorization`.
+        uint256 nonce;
+        /// Unix seconds, the last at which the chain accepts it.
+        uint256 deadline;
+    }
+
+    /// Lets anyone close a channel for the payee, beside the voucher that settles it. Signed by the payee.
+    ///
+    /// With a `cumulativeAmount` that is settled already no voucher is needed, and what is unclaimed is forfeited.
+    #[derive(Debug, PartialEq, Eq)]
+    struct CloseAuthorization {
+        bytes32 channelId;
+        uint128 cumulativeAmount;
+        /// Unordered, and used once in the channel: by this, or by a `SettleAuthorization`.
+        uint256 nonce;
+        /// Unix seconds, the last at which the chain accepts it.
+        uint256 deadline;
+    }
+
+    /// Lets anyone request a channel's close for the payer. Signed by the payer.
+    #[derive(Debug, PartialEq, Eq)]
+    struct RequestCloseAuthorization {
+        bytes32 channelId;
+        /// Unordered, and used once.
+        uint256 nonce;
+        /// Unix seconds, the last at which the chain accepts it.
+        uint256 deadline;
+    }
+
+    /// Lets anyone open a channel from the payer's balance in the escrow. Signed by the payer.
+    #[derive(Debug, PartialEq, Eq)]
+    struct ChannelGrant {
+        address payer;
+        address payee;
+        address token;
+        uint128 deposit;
+        bytes32 salt;
+        /// Zero: the payer itself.
+        address authorizedSigner;
+        /// Unix seconds, the last at which the chain accepts it.
+        uint64 deadline;
+    }
+
+    /// Lets anyone top a channel up from the payer's balance in the escrow. Signed by the payer.
+    #[derive(Debug, PartialEq, Eq)]
+    struct TopUpGrant {
+        bytes32 channelId;
+        /// The channel's new total, not what is added to it: submitted twice, it adds once.
+        uint128 deposit;
+        /// Unix seconds, the last at which the chain accepts it.
+        uint64 deadline;
     }
 
     /// What is asked of which operator, at which prices and limits. Signed by the payer side.
@@ -77,7 +137,7 @@ alloy::sol! {
     }
 }
 
-/// The escrow's domain, which vouchers are signed in.
+/// The escrow's domain, which vouchers, authorizations and grants are signed in.
 pub fn escrow_domain(chain_id: u64, escrow: Address) -> Eip712Domain {
     domain("EVM Payment Channel", chain_id, escrow)
 }
