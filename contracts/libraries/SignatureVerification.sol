@@ -21,17 +21,19 @@ library SignatureVerification {
         return signer;
     }
 
+    /// @notice By key: 65 bytes, or 64 in EIP-2098 form.
+    /// @return signer Zero when there is none. Zero is never a signer.
+    function recover(bytes32 digest, bytes calldata signature) internal pure returns (address signer) {
+        if (signature.length == 64) return recover(digest, bytes32(signature[:32]), bytes32(signature[32:]));
+        (signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
+    }
+
     /// @notice By key (65 bytes, or 64 in EIP-2098 form) or, where no key matches, by the signer's ERC-1271 code.
     /// @dev The order matters. A matching key is final whatever code the signer's address has: an account that gained
     /// code later (EIP-7702) can't take back what its key has signed.
     function isSigned(address signer, bytes32 digest, bytes calldata signature) internal view returns (bool) {
         if (signer == address(0)) return false;
         return recover(digest, signature) == signer || isSignedByContract(signer, digest, signature);
-    }
-
-    function recover(bytes32 digest, bytes calldata signature) private pure returns (address signer) {
-        if (signature.length == 64) return recover(digest, bytes32(signature[:32]), bytes32(signature[32:]));
-        (signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
     }
 
     /// @dev The signer's code is hostile until proven otherwise: it can't write (`staticcall`), can't burn more than
