@@ -25,9 +25,11 @@ contract DeployTest is Test {
         assertEq(escrow.SETTLEMENT(), address(settlement));
         assertEq(settlement.ESCROW(), address(escrow));
         assertEq(settlement.REGISTRY(), address(registry));
+        assertEq(registry.ESCROW(), address(escrow));
+        assertEq(registry.SETTLEMENT(), address(settlement));
     }
 
-    function test_DeployerJoinsEscrowAndSettlement() public {
+    function test_DeployerJoinsTheThree() public {
         assertJoined(new LloomDeployer());
     }
 

@@ -1,17 +1,36 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
+import {IExecutorRegistry} from "../interfaces/IExecutorRegistry.sol";
 import {IUsageSettlement} from "../interfaces/IUsageSettlement.sol";
 import {EfficientHashLib} from "solady/utils/EfficientHashLib.sol";
 
-/// @notice EIP-712 struct hash of a usage receipt.
+/// @notice EIP-712 struct hashes of requests, bills and usage receipts.
 library UsageHash {
+    bytes32 internal constant REQUEST_TYPEHASH = keccak256(
+        "InferenceRequest(bytes32 channelId,address operator,uint256 nonce,bytes32 model,bytes32 promptHash,"
+        "uint32 maxInputTokens,uint32 maxOutputTokens,uint128 inputPrice,uint128 outputPrice,uint64 deadline)"
+    );
+    bytes32 internal constant BILL_TYPEHASH = keccak256(
+        "UsageBill(bytes32 channelId,bytes32 requestHash,bytes32 responseHash,uint32 inputTokens,uint32 outputTokens,"
+        "uint128 amount,uint64 completedAt)"
+    );
     bytes32 internal constant RECEIPT_TYPEHASH = keccak256(
         "UsageReceipt(bytes32 channelId,uint64 sequence,uint64 cumulativeInputTokens,uint64 cumulativeOutputTokens,"
         "uint128 cumulativeAmount,bytes32 previousReceipt,UsageBill bill)"
         "UsageBill(bytes32 channelId,bytes32 requestHash,bytes32 responseHash,uint32 inputTokens,uint32 outputTokens,"
         "uint128 amount,uint64 completedAt)"
     );
+
+    /// @dev All members are of static types: the struct's ABI encoding is the one that EIP-712 asks for.
+    function hashRequest(IExecutorRegistry.InferenceRequest calldata request) internal pure returns (bytes32) {
+        return keccak256(abi.encode(REQUEST_TYPEHASH, request));
+    }
+
+    /// @dev As above.
+    function hashBill(IExecutorRegistry.UsageBill calldata bill) internal pure returns (bytes32) {
+        return keccak256(abi.encode(BILL_TYPEHASH, bill));
+    }
 
     /// @param billHash Struct hash of the receipt's bill: EIP-712 encodes a nested struct by its hash.
     function hashReceipt(

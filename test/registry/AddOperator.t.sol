@@ -4,29 +4,29 @@ pragma solidity ^0.8.28;
 import {Fixture} from "../Fixture.sol";
 import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
 
-contract OperatorsTest is Fixture {
+contract AddOperatorTest is Fixture {
     function assertStatus(address of_, IExecutorRegistry.OperatorStatus wanted) private view {
         assertEq(uint8(registry.operatorStatus(payee.addr, of_)), uint8(wanted));
     }
 
-    function test_AnOperatorIsActiveThenRetiredThenActiveAgain() public {
+    function test_MakesAnOperatorActive() public {
         assertStatus(signer.addr, IExecutorRegistry.OperatorStatus.None);
+        vm.expectEmit(address(registry));
+        emit IExecutorRegistry.OperatorAdded(payee.addr, signer.addr);
+        vm.prank(payee.addr);
+        registry.addOperator(signer.addr);
+        assertStatus(signer.addr, IExecutorRegistry.OperatorStatus.Active);
+    }
+
+    function test_MakesARetiredOneActiveAgain() public {
         vm.startPrank(payee.addr);
-
+        registry.removeOperator(operator.addr);
+        skip(30 days);
         vm.expectEmit(address(registry));
-        emit IExecutorRegistry.OperatorAdded(payee.addr, signer.addr);
-        registry.addOperator(signer.addr);
-        assertStatus(signer.addr, IExecutorRegistry.OperatorStatus.Active);
-
-        vm.expectEmit(address(registry));
-        emit IExecutorRegistry.OperatorRetired(payee.addr, signer.addr);
-        registry.removeOperator(signer.addr);
-        assertStatus(signer.addr, IExecutorRegistry.OperatorStatus.Retired);
-
-        vm.expectEmit(address(registry));
-        emit IExecutorRegistry.OperatorAdded(payee.addr, signer.addr);
-        registry.addOperator(signer.addr);
-        assertStatus(signer.addr, IExecutorRegistry.OperatorStatus.Active);
+        emit IExecutorRegistry.OperatorAdded(payee.addr, operator.addr);
+        registry.addOperator(operator.addr);
+        assertStatus(operator.addr, IExecutorRegistry.OperatorStatus.Active);
+        assertEq(registry.retiredAt(payee.addr, operator.addr), 0);
     }
 
     function test_APayeeHasManyOperatorsAndAnOperatorManyPayees() public {
@@ -56,14 +56,5 @@ contract OperatorsTest is Fixture {
         vm.prank(payee.addr);
         vm.expectRevert(IExecutorRegistry.OperatorAlreadyActive.selector);
         registry.addOperator(operator.addr);
-    }
-
-    function test_RevertGiven_OperatorIsNotActive() public {
-        vm.startPrank(payee.addr);
-        vm.expectRevert(IExecutorRegistry.OperatorNotActive.selector);
-        registry.removeOperator(signer.addr);
-        registry.removeOperator(operator.addr);
-        vm.expectRevert(IExecutorRegistry.OperatorNotActive.selector);
-        registry.removeOperator(operator.addr);
     }
 }
