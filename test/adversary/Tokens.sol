@@ -52,6 +52,12 @@ contract FickleToken is ERC20("Fickle", "FCK") {
         blocked = account;
     }
 
+    /// @dev Leaves `account` with `balance`, without a transfer.
+    function rebase(address account, uint256 balance) external {
+        _burn(account, balanceOf(account));
+        _mint(account, balance);
+    }
+
     /// @dev Once, inside the next transfer, before money moves.
     function setHook(address to, bytes calldata call) external {
         (hooked, hook) = (to, call);

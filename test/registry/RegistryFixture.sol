@@ -66,7 +66,7 @@ abstract contract RegistryFixture is Fixture {
 
     // --- Documents ---
 
-    function makeRequest(uint256 nonce) internal view returns (IExecutorRegistry.InferenceRequest memory) {
+    function makeRequest(uint256 nonce) internal view virtual returns (IExecutorRegistry.InferenceRequest memory) {
         return IExecutorRegistry.InferenceRequest({
             channelId: channelId,
             operator: operator.addr,
