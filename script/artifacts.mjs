@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const CONTRACTS = ['ChannelEscrow', 'UsageSettlement', 'ExecutorRegistry', 'DevToken', 'LloomDeployer'];
+const CONTRACTS = ['ChannelEscrow', 'UsageSettlement', 'ExecutorRegistry', 'RevenueSplitter', 'DevToken', 'LloomDeployer'];
 
 const root = new URL('..', import.meta.url);
 const check = process.argv.includes('--check');

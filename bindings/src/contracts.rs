@@ -22,5 +22,6 @@ macro_rules! contract {
 contract!(channel_escrow, ChannelEscrow, "artifacts/ChannelEscrow.json");
 contract!(usage_settlement, UsageSettlement, "artifacts/UsageSettlement.json");
 contract!(executor_registry, ExecutorRegistry, "artifacts/ExecutorRegistry.json");
+contract!(revenue_splitter, RevenueSplitter, "artifacts/RevenueSplitter.json");
 contract!(dev_token, DevToken, "artifacts/DevToken.json");
 contract!(lloom_deployer, LloomDeployer, "artifacts/LloomDeployer.json");

@@ -20,7 +20,8 @@ mod deployment;
 pub mod eip712;
 
 pub use contracts::{
-    ChannelEscrow, DevToken, ExecutorRegistry, LloomDeployer, UsageSettlement, channel_escrow, usage_settlement,
+    ChannelEscrow, DevToken, ExecutorRegistry, LloomDeployer, RevenueSplitter, UsageSettlement, channel_escrow,
+    executor_registry, revenue_splitter, usage_settlement,
 };
 pub use deployment::{
     CREATE2_PROXY, Contracts, DEPLOYMENT_SALT, Deployment, ReadDeploymentError, dev_token_address,
