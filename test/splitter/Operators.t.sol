@@ -6,6 +6,7 @@ import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
 import {IRevenueSplitter} from "lloom/interfaces/IRevenueSplitter.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
+import {toVoucherAmounts} from "lloom/types/VoucherAmounts.sol";
 
 contract OperatorsTest is SplitterFixture {
     function test_TheHostNamesAndRetires() public {
@@ -46,7 +47,7 @@ contract OperatorsTest is SplitterFixture {
         escrow.claimVouchers(payee.addr, address(token), rowsOf(voucherRow(30e6)));
 
         IChannelEscrow.VoucherRow memory row = voucherRow(90e6);
-        row.amount = 0;
+        row.amounts = toVoucherAmounts(50e6, 0);
         vm.startPrank(operator.addr);
         settlement.closeWithVoucher(payee.addr, address(token), row);
         vm.expectRevert(IChannelEscrow.NotPayee.selector);
@@ -72,7 +73,7 @@ contract OperatorsTest is SplitterFixture {
         vm.prank(host.addr);
         splitter.removeOperator(operator.addr);
         IChannelEscrow.VoucherRow memory row = voucherRow(90e6);
-        row.amount = 0;
+        row.amounts = toVoucherAmounts(50e6, 0);
         vm.prank(operator.addr);
         vm.expectRevert(IUsageSettlement.NotOperator.selector);
         settlement.closeWithVoucher(payee.addr, address(token), row);

@@ -4,7 +4,10 @@ pragma solidity ^0.8.28;
 import {IDevToken} from "../IDevToken.sol";
 import {Test} from "forge-std/Test.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
+import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
+import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
+import {IPermit2} from "lloom/interfaces/external/IPermit2.sol";
 
 /// @notice The test vectors against Solidity's own encoding, and against what the contracts say. Each type has a test:
 /// it hashes the messages by the type string written here, and then asks the contract whose domain they belong to.
@@ -53,45 +56,6 @@ contract Eip712VectorsTest is Test {
         uint256 deadline;
     }
 
-    struct ChannelGrant {
-        address payer;
-        address payee;
-        address token;
-        uint128 deposit;
-        bytes32 salt;
-        address authorizedSigner;
-        uint64 deadline;
-    }
-
-    struct TopUpGrant {
-        bytes32 channelId;
-        uint128 deposit;
-        uint64 deadline;
-    }
-
-    struct InferenceRequest {
-        bytes32 channelId;
-        address operator;
-        uint256 nonce;
-        bytes32 model;
-        bytes32 promptHash;
-        uint32 maxInputTokens;
-        uint32 maxOutputTokens;
-        uint128 inputPrice;
-        uint128 outputPrice;
-        uint64 deadline;
-    }
-
-    struct UsageBill {
-        bytes32 channelId;
-        bytes32 requestHash;
-        bytes32 responseHash;
-        uint32 inputTokens;
-        uint32 outputTokens;
-        uint128 amount;
-        uint64 completedAt;
-    }
-
     struct UsageReceipt {
         bytes32 channelId;
         uint64 sequence;
@@ -99,7 +63,7 @@ contract Eip712VectorsTest is Test {
         uint64 cumulativeOutputTokens;
         uint128 cumulativeAmount;
         bytes32 previousReceipt;
-        UsageBill bill;
+        IExecutorRegistry.UsageBill bill;
     }
 
     struct ReceiveWithAuthorization {
@@ -111,11 +75,6 @@ contract Eip712VectorsTest is Test {
         bytes32 nonce;
     }
 
-    struct TokenPermissions {
-        address token;
-        uint256 amount;
-    }
-
     struct ChannelOpenWitness {
         address payee;
         bytes32 salt;
@@ -123,7 +82,7 @@ contract Eip712VectorsTest is Test {
     }
 
     struct PermitToOpen {
-        TokenPermissions permitted;
+        IPermit2.TokenPermissions permitted;
         address spender;
         uint256 nonce;
         uint256 deadline;
@@ -135,7 +94,7 @@ contract Eip712VectorsTest is Test {
     }
 
     struct PermitToTopUp {
-        TokenPermissions permitted;
+        IPermit2.TokenPermissions permitted;
         address spender;
         uint256 nonce;
         uint256 deadline;
@@ -292,7 +251,7 @@ contract Eip712VectorsTest is Test {
     function test_ChannelGrant() public {
         (Vector[] memory vectors, bytes[] memory messages) = load(GRANT);
         for (uint256 i = 0; i < vectors.length; ++i) {
-            ChannelGrant memory grant = abi.decode(messages[i], (ChannelGrant));
+            IRelayedChannels.ChannelGrant memory grant = abi.decode(messages[i], (IRelayedChannels.ChannelGrant));
             bytes32 structHash = keccak256(
                 abi.encode(
                     keccak256(bytes(GRANT)),
@@ -312,7 +271,7 @@ contract Eip712VectorsTest is Test {
     function test_TopUpGrant() public {
         (Vector[] memory vectors, bytes[] memory messages) = load(TOP_UP_GRANT);
         for (uint256 i = 0; i < vectors.length; ++i) {
-            TopUpGrant memory grant = abi.decode(messages[i], (TopUpGrant));
+            IRelayedChannels.TopUpGrant memory grant = abi.decode(messages[i], (IRelayedChannels.TopUpGrant));
             bytes32 structHash =
                 keccak256(abi.encode(keccak256(bytes(TOP_UP_GRANT)), grant.channelId, grant.deposit, grant.deadline));
             check(vectors[i], "EVM Payment Channel", structHash);
@@ -341,7 +300,8 @@ contract Eip712VectorsTest is Test {
     function test_InferenceRequest() public {
         (Vector[] memory vectors, bytes[] memory messages) = load(REQUEST);
         for (uint256 i = 0; i < vectors.length; ++i) {
-            InferenceRequest memory request = abi.decode(messages[i], (InferenceRequest));
+            IExecutorRegistry.InferenceRequest memory request =
+                abi.decode(messages[i], (IExecutorRegistry.InferenceRequest));
             bytes32 structHash = keccak256(
                 abi.encode(
                     keccak256(bytes(REQUEST)),
@@ -364,7 +324,7 @@ contract Eip712VectorsTest is Test {
     function test_UsageBill() public {
         (Vector[] memory vectors, bytes[] memory messages) = load(BILL);
         for (uint256 i = 0; i < vectors.length; ++i) {
-            bytes32 structHash = hash(abi.decode(messages[i], (UsageBill)));
+            bytes32 structHash = hash(abi.decode(messages[i], (IExecutorRegistry.UsageBill)));
             check(vectors[i], "Lloom", structHash);
 
             IUsageSettlement settlement = settlementOf(vectors[i].domain);
@@ -405,7 +365,7 @@ contract Eip712VectorsTest is Test {
         }
     }
 
-    function hash(UsageBill memory bill) private pure returns (bytes32) {
+    function hash(IExecutorRegistry.UsageBill memory bill) private pure returns (bytes32) {
         return keccak256(
             abi.encode(
                 keccak256(bytes(BILL)),
@@ -505,7 +465,7 @@ contract Eip712VectorsTest is Test {
         assertEq(token.balanceOf(transfer.to), held + transfer.value, vector.name);
     }
 
-    function hash(TokenPermissions memory permitted) private pure returns (bytes32) {
+    function hash(IPermit2.TokenPermissions memory permitted) private pure returns (bytes32) {
         return keccak256(abi.encode(keccak256(bytes(TOKEN_PERMISSIONS)), permitted.token, permitted.amount));
     }
 
