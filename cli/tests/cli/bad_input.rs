@@ -352,6 +352,7 @@ fn a_store_of_another_chain() {
 #[test]
 fn errors_as_people_see_them() {
     let home = Home::client(NOWHERE);
+    let escrow = Contracts::of_this_version().escrow.to_string();
     let text: String = [
         &["deposit", "-5"][..],
         &["deposit", "0.0000001"],
@@ -368,7 +369,7 @@ fn errors_as_people_see_them() {
         format!(
             "$ lloomctl {}\n{}[exit code {}]\n\n",
             command.join(" "),
-            ended.stderr.replace(place, "<home>"),
+            ended.stderr.replace(place, "<home>").replace(&escrow, "<escrow>"),
             ended.code
         )
     })
