@@ -113,7 +113,10 @@ abstract contract Claims is Channels {
             ChannelFunds funds = channel.funds;
 
             // Check:
-            if (!_isClaimable(channel, funds, channelId, i, amount, amount)) continue;
+            if (!funds.accepts(amount)) {
+                emit RowSkipped(channelId, i, _refusal(channel, funds, amount));
+                continue;
+            }
 
             // Effect:
             unchecked {
@@ -136,7 +139,7 @@ abstract contract Claims is Channels {
         _close(channel, terms, funds, channelId, amount, _payeeAt(terms.destination()));
     }
 
-    /// @dev Whether the channel settles `amount` under `ceiling`. If not, says why.
+    /// @dev Whether a voucher of `ceiling` lets the channel settle `amount`. If not, says why.
     function _isClaimable(
         ChannelRecord storage channel,
         ChannelFunds funds,
