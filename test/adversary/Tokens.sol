@@ -2,6 +2,8 @@
 pragma solidity ^0.8.28;
 
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+import {ERC3009} from "@openzeppelin/contracts/token/ERC20/extensions/draft-ERC3009.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 /// @notice Answers nothing to transfers, like the oldest tokens.
 contract SilentToken {
@@ -95,5 +97,62 @@ contract Accomplice {
     function insist(address target, bytes calldata call) external {
         (bool success,) = target.call(call);
         require(success, "refused");
+    }
+}
+
+/// @notice A token whose `receiveWithAuthorization` looks at no signature, and takes money of nobody's for money; with the
+/// bad habits of `FickleToken` besides.
+contract LaxToken is FickleToken {
+    bool public idle; // says yes and does nothing
+
+    function setIdle(bool on) external {
+        idle = on;
+    }
+
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256,
+        uint256,
+        bytes32,
+        bytes calldata
+    ) external {
+        if (!idle) _update(from, to, value);
+    }
+}
+
+/// @notice An EIP-3009 token as the standard has it: signatures come as `(v, r, s)` alone.
+contract CanonicalToken is ERC3009 {
+    constructor() ERC20("Canonical", "CAN") EIP712("Lloom Dev Token", "1") {}
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+}
+
+/// @notice A token whose holdings change by themselves: everybody has `percent` of what was transferred to it.
+contract RebasingToken is ERC20("Rebasing", "REB") {
+    uint256 public percent = 100;
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+
+    function rebase(uint256 to) external {
+        percent = to;
+    }
+
+    function balanceOf(address account) public view override returns (uint256) {
+        return super.balanceOf(account) * percent / 100;
+    }
+}
+
+/// @notice A token that says yes to functions it doesn't have, as wrapped Ether does.
+contract PhantomToken is ERC20("Phantom", "PHA") {
+    fallback() external {}
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
     }
 }
