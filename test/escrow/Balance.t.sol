@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {Fixture} from "../Fixture.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 
-/// @notice `deposit`, `depositFor`, `depositWithPermit` and `withdrawBalance`.
+/// @notice `deposit`, `depositFor` and `withdrawBalance`.
 contract BalanceTest is Fixture {
     function test_DepositCreditsTheCaller() public {
         vm.expectEmit(address(escrow));
@@ -45,49 +45,6 @@ contract BalanceTest is Fixture {
         assertEq(escrow.balanceOf(payer.addr, address(token)), amount - part);
         escrow.withdrawBalance(address(token), amount - part, payer.addr);
         assertEq(token.balanceOf(payer.addr), held);
-    }
-
-    // --- Permit ---
-
-    function signPermit(uint256 amount, uint256 deadline) private view returns (uint8 v, bytes32 r, bytes32 s) {
-        bytes32 typeHash =
-            keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
-        bytes32 structHash =
-            keccak256(abi.encode(typeHash, payer.addr, address(escrow), amount, token.nonces(payer.addr), deadline));
-        return vm.sign(payer.key, typedDigest(domainOf("Lloom Dev Token", address(token)), structHash));
-    }
-
-    function test_PermitNeedsNoApproval() public {
-        (uint8 v, bytes32 r, bytes32 s) = signPermit(40e6, block.timestamp);
-        vm.startPrank(payer.addr);
-        token.approve(address(escrow), 0);
-        escrow.depositWithPermit(address(token), 40e6, block.timestamp, v, r, s);
-        assertEq(escrow.balanceOf(payer.addr, address(token)), 40e6);
-    }
-
-    function test_PermitThatSomebodySubmittedBeforeDoesNoHarm() public {
-        vm.prank(payer.addr);
-        token.approve(address(escrow), 0);
-        (uint8 v, bytes32 r, bytes32 s) = signPermit(40e6, block.timestamp);
-        vm.prank(stranger);
-        token.permit(payer.addr, address(escrow), 40e6, block.timestamp, v, r, s);
-
-        vm.prank(payer.addr);
-        escrow.depositWithPermit(address(token), 40e6, block.timestamp, v, r, s);
-        assertEq(escrow.balanceOf(payer.addr, address(token)), 40e6);
-    }
-
-    function test_RevertWhen_PermitIsBadAndNothingIsAllowed() public {
-        (uint8 v, bytes32 r, bytes32 s) = signPermit(40e6, block.timestamp - 1);
-        vm.startPrank(payer.addr);
-        token.approve(address(escrow), 0);
-        vm.expectRevert(IChannelEscrow.TransferFailed.selector);
-        escrow.depositWithPermit(address(token), 40e6, block.timestamp - 1, v, r, s);
-    }
-
-    function test_RevertWhen_PermitTokenIsNone() public {
-        vm.expectRevert(IChannelEscrow.InvalidToken.selector);
-        escrow.depositWithPermit(stranger, 1, block.timestamp, 27, 0, 0);
     }
 
     // --- Refusals ---
