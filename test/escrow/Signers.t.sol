@@ -300,4 +300,16 @@ contract SignersTest is SignedCalls {
             vm.revertToState(snapshot);
         }
     }
+
+    /// @dev To look up what it is delegated to costs one more cold access.
+    function test_ADelegatedSignerIsNeverStarved() public {
+        address wallet = address(new HungrySigner());
+        for (uint256 i = 0; i < 2; ++i) {
+            uint256 snapshot = vm.snapshotState();
+            bytes32 id = prepare();
+            delegate(payer, wallet);
+            assertNeverStarved(i == 0 ? Kind.RequestClose : Kind.ClaimContractVouchers, id);
+            vm.revertToState(snapshot);
+        }
+    }
 }
