@@ -104,9 +104,18 @@ contract Accomplice {
 /// bad habits of `FickleToken` besides.
 contract LaxToken is FickleToken {
     bool public idle; // says yes and does nothing
+    uint8 private _decimals = 18;
 
     function setIdle(bool on) external {
         idle = on;
+    }
+
+    function setDecimals(uint8 to) external {
+        _decimals = to;
+    }
+
+    function decimals() public view override returns (uint8) {
+        return _decimals;
     }
 
     function receiveWithAuthorization(
