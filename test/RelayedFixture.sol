@@ -4,10 +4,12 @@ pragma solidity ^0.8.28;
 import {Fixture} from "./Fixture.sol";
 import {MinimalPermit2} from "./permit2/MinimalPermit2.sol";
 import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
+import {IERC3009} from "lloom/interfaces/external/IERC3009.sol";
 
 /// @notice The calls that anyone may submit on a signature of a token's or of Permit2's, with good signatures of the
 /// payer's, as structs to change and as call data. Nonces and digests are computed here from the draft's text.
 abstract contract RelayedFixture is Fixture {
+    bytes4 internal constant RECEIVE_SELECTOR = IERC3009.receiveWithAuthorization.selector;
     address internal constant PERMIT2 = 0x000000000022D473030F116dDEE9F6B43aC78BA3;
 
     struct OpenCall {
