@@ -74,6 +74,19 @@ contract CloseWithAuthorizationTest is RelayedFixture {
         assertEq(token.balanceOf(payer.addr), 960e6);
     }
 
+    /// @dev Nothing takes an authorization back before its deadline, so whoever holds one chooses the moment: better vouchers
+    /// that came after it are forfeited. Hence the draft's advice to sign short deadlines.
+    function test_AnAuthorizationThatIsStillOutForfeitsBetterVouchers() public {
+        bytes32 id = openChannel();
+        bytes memory close = call(id, 30e6, 0, block.timestamp + 1 hours, signVoucher(payer, id, 30e6));
+        skip(1 hours);
+        vm.prank(payer.addr); // to whom it is worth most
+        (bool success,) = address(escrow).call(close);
+        assertTrue(success);
+        assertEq(escrow.claimVouchers(payee.addr, address(token), rowsOf(voucherRow(90e6))), 0);
+        assertEq(token.balanceOf(payee.addr), 30e6);
+    }
+
     /// @dev The payee's signature is needed to forfeit, too.
     function test_RevertWhen_ThePayeeDidNotSign() public {
         bytes32 id = openChannel();

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {RelayedFixture} from "../RelayedFixture.sol";
+import {ERC3009} from "@openzeppelin/contracts/token/ERC20/extensions/draft-ERC3009.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
 
@@ -81,6 +82,24 @@ contract HostageTest is RelayedFixture {
             escrow.withdraw(id);
             vm.revertToState(snapshot);
         }
+    }
+
+    /// @dev What the payer has signed is its own doing even if somebody else submits it late: a top-up that is still out cancels
+    /// a close, once. The payer asks again, or takes it back first, at the token or at Permit2.
+    function test_ATopUpOfThePayersThatIsStillOutCancelsAClose() public {
+        bytes memory topUp = encode(topUpCall(payer, id, 1));
+        skip(1 hours - 1);
+        vm.prank(attacker.addr);
+        (bool success,) = address(escrow).call(topUp);
+        assertTrue(success);
+        assertEq(escrow.getChannel(id).closeRequestedAt, 0);
+        vm.prank(payer.addr);
+        escrow.requestClose(id);
+        assertRefused(topUp, ERC3009.ERC3009UsedAuthorization.selector);
+        skip(1 hours);
+        vm.prank(payer.addr);
+        escrow.withdraw(id);
+        assertEq(token.balanceOf(payer.addr), 990e6);
     }
 
     /// @dev An authorization to ask for a close counts once: after the payer changed its mind, it is spent.

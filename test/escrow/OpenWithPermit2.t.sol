@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IDevToken} from "../IDevToken.sol";
 import {RelayedFixture} from "../RelayedFixture.sol";
-import {ChoosingSigner} from "../adversary/Signers.sol";
+import {ChoosingSigner, MoodySigner} from "../adversary/Signers.sol";
 import {FickleToken, SilentToken} from "../adversary/Tokens.sol";
 import {MinimalPermit2} from "../permit2/MinimalPermit2.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
@@ -106,6 +106,17 @@ contract OpenWithPermit2Test is RelayedFixture {
         call.nonce = 9;
         (bool success,) = submit(encode(call));
         assertFalse(success);
+    }
+
+    /// @dev Permit2 asks an account that has code by its code alone: there, and only there, a delegated account (EIP-7702) can
+    /// take back what its key has signed.
+    function test_RevertWhen_ADelegatedPayersCodeSaysNo() public {
+        bytes memory call = encode(permit2OpenCall(payer));
+        vm.etch(payer.addr, abi.encodePacked(hex"ef0100", address(new MoodySigner())));
+        (bool success,) = submit(call);
+        assertFalse(success);
+        vm.etch(payer.addr, "");
+        assertTaken(call);
     }
 
     function test_TheDeadlineIsTheLastSecond() public {

@@ -76,6 +76,24 @@ contract RaceTest is RelayedFixture {
         assertSplit(40e6);
     }
 
+    /// @dev Anyone who has a voucher may claim it before the receipts come: the money is the same, and the usage is published
+    /// when the channel is closed by a receipt, not by the claim, which finds nothing new.
+    function test_AVoucherThenItsReceiptPublishesUsageAtTheClose() public {
+        assertEq(claim(60e6), 60e6);
+        IUsageSettlement.ReceiptRow[] memory rows = new IUsageSettlement.ReceiptRow[](1);
+        rows[0] = receiptRow(60e6);
+        vm.expectEmit(address(escrow));
+        emit IChannelEscrow.RowSkipped(id, 0, IChannelEscrow.SkipReason.AmountNotIncreasing);
+        vm.prank(operator.addr);
+        settlement.claimReceipts(payee.addr, address(token), rows);
+
+        vm.expectEmit(address(settlement));
+        emit IUsageSettlement.UsageSettled(id, payer.addr, payee.addr, 3, 4096, 1024, 60e6);
+        vm.prank(operator.addr);
+        settlement.closeWithReceipt(payee.addr, address(token), rows[0]);
+        assertSplit(60e6);
+    }
+
     function test_TheCloseOfOneSideThenOfTheOther() public {
         requestCloseAndWait();
         closeAs(payee.addr, id, 60e6);
