@@ -6,6 +6,7 @@ import {SignedCalls} from "../SignedCalls.sol";
 import {MinimalPermit2} from "../permit2/MinimalPermit2.sol";
 import {ERC3009} from "@openzeppelin/contracts/token/ERC20/extensions/draft-ERC3009.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
+import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
 
 /// @notice What is signed for one chain, one deployment, one channel and one kind is good for nothing else.
 contract ReplayTest is SignedCalls {
@@ -83,6 +84,31 @@ contract ReplayTest is SignedCalls {
             id,
             callOf(Kind.SettleOnPayeesSignature, id, keySignature(Kind.CloseOnPayeesSignature, id))
         );
+    }
+
+    /// @dev Receipts and bills likewise, by the settlement's domain.
+    function test_NoReceiptIsGoodElsewhere() public {
+        prepare();
+        IUsageSettlement.ReceiptRow memory row = receiptRow(AMOUNT);
+        uint256 snapshot = vm.snapshotState();
+        vm.chainId(ELSEWHERE);
+        assertNoReceipt(row);
+        vm.revertToState(snapshot);
+
+        ILloomDeployer deployer = ILloomDeployer(deployCode("LloomDeployer"));
+        (escrow, settlement) = (deployer.ESCROW(), deployer.SETTLEMENT());
+        prepare();
+        assertNoReceipt(row);
+    }
+
+    function assertNoReceipt(IUsageSettlement.ReceiptRow memory row) private {
+        uint256 held = token.balanceOf(payee.addr);
+        vm.startPrank(payee.addr);
+        settlement.claimReceipts(payee.addr, address(token), rowsOf(row));
+        vm.expectRevert(IUsageSettlement.InvalidSignature.selector);
+        settlement.closeWithReceipt(payee.addr, address(token), row);
+        vm.stopPrank();
+        assertEq(token.balanceOf(payee.addr), held);
     }
 
     /// @dev The token's domain and Permit2's have the chain in them, too, and `to` and `spender` the escrow.

@@ -256,6 +256,19 @@ contract SignersTest is SignedCalls {
         }
     }
 
+    /// @dev Rows of vouchers and receipts are signed by keys: there its code is not even asked.
+    function test_ADelegatedAccountCantDisownItsRows() public {
+        prepare();
+        address wallet = address(new MoodySigner());
+        delegate(payer, wallet);
+        delegate(operator, wallet);
+        vm.expectCall(payer.addr, "", 0);
+        assertEq(escrow.claimVouchers(payee.addr, address(token), rowsOf(voucherRow(40e6))), 40e6);
+        vm.prank(payee.addr);
+        settlement.claimReceipts(payee.addr, address(token), rowsOf(receiptRow(50e6)));
+        assertEq(token.balanceOf(payee.addr), 50e6);
+    }
+
     /// @dev Its code may say yes where its key said nothing: what an account is delegated to is its own affair.
     function test_ADelegatedAccountsCodeMaySignToo() public {
         address wallet = address(new YesSigner());
