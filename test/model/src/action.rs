@@ -19,7 +19,7 @@ pub enum Action {
         /// The contract that is called.
         to: Address,
         /// What is called there.
-        call: Call,
+        call: Box<Call>,
     },
 }
 
@@ -97,6 +97,7 @@ calls! {
     RemoveOperator(IExecutorRegistry::removeOperatorCall),
     Mint(IDevToken::mintCall),
     Approve(IDevToken::approveCall),
+    Transfer(IDevToken::transferCall),
 }
 
 /// The name in a signature.

@@ -50,7 +50,7 @@ impl Campaign {
     /// Runs the sequences until one disagrees; gives what was met in all of them.
     ///
     /// # Errors
-    /// A disagreement, cut and shrunk.
+    /// The first disagreement found, with the steps up to it.
     ///
     /// # Panics
     /// If one side does.

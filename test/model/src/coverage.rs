@@ -6,7 +6,8 @@ use alloy::{primitives::Log, sol_types::SolEvent};
 
 use crate::{
     abi::{
-        IChannelEscrow::{PayoutCredited, RowSkipped},
+        IChannelEscrow::{ChannelClosed, ChannelSettled, ChannelToppedUp, ChannelsSettled, PayoutCredited, RowSkipped},
+        IDevToken::Approval,
         IUsageSettlement::{UsageSettled, UsagesSettled},
     },
     action::Action,
@@ -56,18 +57,24 @@ impl Coverage {
     }
 }
 
+/// What an event says of a part of its call, where that is not one of the ends that every such call comes to.
 fn part(event: &Log) -> Option<String> {
     if let Ok(skipped) = RowSkipped::decode_log(event) {
         return Some(format!("RowSkipped({:?})", skipped.reason));
     }
+    if let Ok(topped_up) = ChannelToppedUp::decode_log(event) {
+        return topped_up
+            .closeCancelled
+            .then(|| "ChannelToppedUp(closeCancelled)".to_owned());
+    }
     let told = [
+        (Approval::SIGNATURE_HASH, "Ok(permitted)"),
+        (ChannelClosed::SIGNATURE_HASH, "ChannelClosed"),
+        (ChannelSettled::SIGNATURE_HASH, "ChannelSettled"),
+        (ChannelsSettled::SIGNATURE_HASH, "ChannelsSettled"),
         (PayoutCredited::SIGNATURE_HASH, "PayoutCredited"),
         (UsageSettled::SIGNATURE_HASH, "UsageSettled"),
         (UsagesSettled::SIGNATURE_HASH, "UsagesSettled"),
-        (
-            crate::abi::IChannelEscrow::ChannelsSettled::SIGNATURE_HASH,
-            "ChannelsSettled",
-        ),
     ];
     let topic = event.topics().first()?;
     told.iter()

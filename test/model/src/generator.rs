@@ -24,9 +24,12 @@ use crate::{
 /// How often an action is drawn, relative to the others.
 type Weight = u32;
 
-const ACTIONS: &[(Weight, fn(&mut Draw<'_>) -> Action)] = &[
-    (7, |draw| draw.wait()),
-    (5, |draw| draw.again()),
+/// Draws an action of one kind.
+type DrawAction = fn(&mut Draw<'_>) -> Action;
+
+const ACTIONS: &[(Weight, DrawAction)] = &[
+    (9, |draw| draw.wait()),
+    (6, |draw| draw.again()),
     (7, |draw| draw.open()),
     (6, |draw| draw.open_from_balance()),
     (5, |draw| draw.open_with_authorization()),
@@ -48,8 +51,8 @@ const ACTIONS: &[(Weight, fn(&mut Draw<'_>) -> Action)] = &[
     (4, |draw| draw.close_with_authorization()),
     (5, |draw| draw.request_close()),
     (5, |draw| draw.request_close_with_authorization()),
-    (4, |draw| draw.withdraw()),
-    (4, |draw| draw.withdraw_for()),
+    (5, |draw| draw.withdraw()),
+    (5, |draw| draw.withdraw_for()),
     (8, |draw| draw.claim_vouchers()),
     (5, |draw| draw.claim_contract_vouchers()),
     (1, |draw| draw.advance_channels()),
@@ -58,9 +61,10 @@ const ACTIONS: &[(Weight, fn(&mut Draw<'_>) -> Action)] = &[
     (4, |draw| draw.close_with_receipt()),
     (4, |draw| draw.close_with_voucher()),
     (4, |draw| draw.add_operator()),
-    (3, |draw| draw.remove_operator()),
+    (4, |draw| draw.remove_operator()),
     (2, |draw| draw.mint()),
     (2, |draw| draw.approve()),
+    (1, |draw| draw.transfer()),
 ];
 
 /// A step for the state that `model` is in, after the steps of `past`.
@@ -109,6 +113,6 @@ fn call(caller: Address, to: Address, call: impl Into<Call>) -> Action {
     Action::Call {
         caller,
         to,
-        call: call.into(),
+        call: Box::new(call.into()),
     }
 }

@@ -18,7 +18,7 @@
 //!
 //! let chain = Chain::deploy();
 //! let mut coverage = Coverage::default();
-//! sequence(&chain, None, 1, 20, &mut coverage).unwrap();
+//! sequence(&chain, None, 1, 20, &mut coverage).expect("both sides agree");
 //! ```
 
 pub mod abi;

@@ -257,6 +257,10 @@ impl Model {
                 self.approve(to, caller, call.spender, call.value);
                 Ok(IDevToken::approveCall::abi_encode_returns(&true).into())
             }
+            Call::Transfer(call) => {
+                self.transfer(to, caller, call.to, call.value)?;
+                Ok(IDevToken::transferCall::abi_encode_returns(&true).into())
+            }
         }
     }
 

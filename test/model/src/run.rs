@@ -34,10 +34,11 @@ pub struct Difference {
 pub struct Disagreement {
     /// The seed that generated it.
     pub seed: u64,
-    /// As many of its steps as are needed; the two sides disagree after the last.
+    /// Its steps; the two sides disagree after the last.
     pub actions: Vec<Action>,
     /// About what.
     pub difference: Difference,
+    flaw: Option<Flaw>,
     world: Arc<World>,
 }
 
@@ -74,7 +75,7 @@ impl Run {
         for (view, answer) in views.into_iter().zip(answers) {
             if view.answer != answer {
                 return Err(Difference {
-                    what: view.what,
+                    what: view.describe(),
                     model: view.answer.to_string(),
                     contracts: answer.to_string(),
                 });
@@ -84,10 +85,10 @@ impl Run {
     }
 }
 
-/// Gives the accounts tokens, and then runs `steps` steps that `seed` determines; counts what happens in `coverage`.
+/// Gives the accounts tokens, and then runs `steps` steps that `seed` determines; counts in `coverage` what happens.
 ///
 /// # Errors
-/// The sequence, cut and shrunk, when the two sides disagree.
+/// The sequence, cut where the two sides disagree.
 pub fn sequence(
     chain: &Chain,
     flaw: Option<Flaw>,
@@ -108,9 +109,9 @@ pub fn sequence(
         match run.step(&action) {
             Ok(outcome) => coverage.count(&action, outcome.as_ref()),
             Err(difference) => {
-                let (actions, difference) = shrink(chain, flaw, actions, difference);
                 return Err(Box::new(Disagreement {
                     seed,
+                    flaw,
                     actions,
                     difference,
                     world: Arc::clone(&chain.world),
@@ -121,31 +122,28 @@ pub fn sequence(
     Ok(())
 }
 
-/// Leaves out whatever steps are not needed for the two sides to disagree.
-fn shrink(
-    chain: &Chain,
-    flaw: Option<Flaw>,
-    mut actions: Vec<Action>,
-    mut difference: Difference,
-) -> (Vec<Action>, Difference) {
-    let mut size = actions.len() / 2;
-    while size > 0 {
-        let mut start = 0;
-        while start < actions.len() {
-            let end = (start + size).min(actions.len());
-            let fewer = [&actions[..start], &actions[end..]].concat();
-            match replay(chain, flaw, &fewer) {
-                Some((length, found)) => {
-                    actions = fewer;
-                    actions.truncate(length);
-                    difference = found;
+impl Disagreement {
+    /// Leaves out whatever steps are not needed for the two sides to disagree: halves first, single steps last.
+    #[must_use]
+    pub fn shrunk(mut self, chain: &Chain) -> Self {
+        let mut size = self.actions.len() / 2;
+        while size > 0 {
+            let mut start = 0;
+            while start < self.actions.len() {
+                let end = (start + size).min(self.actions.len());
+                let mut fewer = [&self.actions[..start], &self.actions[end..]].concat();
+                if let Some((length, difference)) = replay(chain, self.flaw, &fewer) {
+                    fewer.truncate(length);
+                    self.actions = fewer;
+                    self.difference = difference;
+                } else {
+                    start = end;
                 }
-                None => start = end,
             }
+            size /= 2;
         }
-        size /= 2;
+        self
     }
-    (actions, difference)
 }
 
 /// After how many of these steps the two sides disagree, and about what.

@@ -1,7 +1,9 @@
 //! What is asked of the contracts after every step.
 
+use std::fmt::Debug;
+
 use alloy::{
-    primitives::{Address, B256, Bytes, U256, keccak256},
+    primitives::{Address, B256, Bytes, U256},
     sol_types::{SolCall, SolValue},
 };
 
@@ -12,87 +14,83 @@ use crate::{
 
 /// A view, and the answer that the model gives.
 pub struct View {
-    /// In words.
-    pub what: String,
     /// Which contract is asked.
     pub to: Address,
     /// The call's data.
     pub data: Bytes,
     /// What the model says.
     pub answer: Bytes,
+    describe: fn(&[u8]) -> String,
+}
+
+impl View {
+    /// The call in words.
+    pub fn describe(&self) -> String {
+        (self.describe)(&self.data)
+    }
 }
 
 /// Every channel, one that isn't there, every balance of every account inside and outside of the escrow, every
 /// allowance, every nonce that was used and every operator.
 pub fn of(model: &Model) -> Vec<View> {
-    let world = &model.world;
-    let unknown = keccak256("no channel");
-    let ids: Vec<B256> = model.channels.keys().copied().chain([unknown]).collect();
-    let channels: Vec<_> = ids.iter().map(|&id| model.view(id)).collect();
+    let escrow = model.world.escrow;
+    let channel_ids: Vec<B256> = model.channels.keys().copied().chain([B256::repeat_byte(1)]).collect();
+    let channels: Vec<_> = channel_ids.iter().map(|&id| model.view(id)).collect();
     let mut views = vec![view(
-        format!("channels {ids:?}"),
-        world.escrow,
-        &IChannelEscrow::getChannelsBatchCall { channelIds: ids },
+        escrow,
+        &IChannelEscrow::getChannelsBatchCall {
+            channelIds: channel_ids,
+        },
         &channels,
     )];
-    for (address, token) in &model.tokens {
-        let escrow = world.escrow;
-        for account in world.addresses() {
+    for (&address, token) in &model.tokens {
+        for account in model.world.addresses() {
+            let held = token.balance_of(account);
+            views.push(view(address, &IDevToken::balanceOfCall { account }, &held));
+            let balance = model.balance_of(account, address);
             views.push(view(
-                format!("tokens {address} of {account}"),
-                *address,
-                &IDevToken::balanceOfCall { account },
-                &token.balance_of(account),
-            ));
-            views.push(view(
-                format!("balance of {account} in tokens {address}"),
                 escrow,
                 &IChannelEscrow::balanceOfCall {
                     account,
-                    token: *address,
+                    token: address,
                 },
-                &model.balance_of(account, *address),
+                &balance,
             ));
         }
-        for owner in world.accounts() {
+        for owner in model.world.accounts() {
+            let allowance = token.allowance(owner, escrow);
             views.push(view(
-                format!("allowance of {owner} in tokens {address}"),
-                *address,
+                address,
                 &IDevToken::allowanceCall { owner, spender: escrow },
-                &token.allowance(owner, escrow),
+                &allowance,
             ));
         }
     }
     for &(account, channel_id, nonce) in &model.nonces {
-        for nonce in [nonce, nonce ^ U256::from(256)] {
-            views.push(view(
-                format!("nonce {nonce} of {account} for {channel_id}"),
-                world.escrow,
-                &IChannelEscrow::isNonceUsedCall {
-                    account,
-                    channelId: channel_id,
-                    nonce,
-                },
-                &model.nonces.contains(&(account, channel_id, nonce)),
-            ));
+        // Its neighbour in a bitmap, and one in another word.
+        for nonce in [nonce, nonce ^ U256::from(1), nonce ^ U256::from(256)] {
+            let used = model.nonces.contains(&(account, channel_id, nonce));
+            let call = IChannelEscrow::isNonceUsedCall {
+                account,
+                channelId: channel_id,
+                nonce,
+            };
+            views.push(view(escrow, &call, &used));
         }
     }
     for (&(payee, operator), &status) in &model.operators {
-        views.push(view(
-            format!("what {operator} is to {payee}"),
-            world.registry,
-            &IExecutorRegistry::operatorStatusCall { payee, operator },
-            &U256::from(status as u8),
-        ));
+        let call = IExecutorRegistry::operatorStatusCall { payee, operator };
+        views.push(view(model.world.registry, &call, &U256::from(status as u8)));
     }
     views
 }
 
-fn view(what: String, to: Address, call: &impl SolCall, answer: &impl SolValue) -> View {
+fn view<C: SolCall + Debug>(to: Address, call: &C, answer: &impl SolValue) -> View {
+    let describe = |data: &[u8]| C::abi_decode(data).map_or_else(|_| String::new(), |call| format!("{call:?}"));
     View {
-        what,
         to,
         data: call.abi_encode().into(),
         answer: answer.abi_encode().into(),
+        describe,
     }
 }

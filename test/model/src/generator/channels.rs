@@ -1,6 +1,6 @@
 //! The draft's mandatory core, and time.
 
-use alloy::primitives::U256;
+use alloy::primitives::{Address, B256, U256};
 
 use super::draw::Draw;
 use crate::{
@@ -62,7 +62,7 @@ impl Draw<'_> {
     }
 
     pub fn open_from_balance(&mut self) -> Action {
-        let (payer, token) = self.rich();
+        let (payer, token) = self.rich_or_lost();
         let terms = self.new_terms(payer, token);
         let call = openFromBalanceCall {
             payee: terms.payee,
@@ -151,21 +151,23 @@ impl Draw<'_> {
         self.escrow_call(caller, withdrawForCall { channelIds: ids })
     }
 
-    fn closing_channel(&mut self) -> (alloy::primitives::B256, Channel) {
-        self.channel_where(|channel| channel.close_requested_at != 0)
+    /// A channel whose payer may withdraw by now, or nearly.
+    fn closing_channel(&mut self) -> (B256, Channel) {
+        let almost = self.model.now + 1;
+        self.channel_where(|channel| {
+            let requested_at = channel.close_requested_at;
+            requested_at != 0 && requested_at + CLOSE_GRACE_PERIOD <= almost
+        })
     }
 
     /// An amount around what an account has inside the escrow.
-    pub fn amount_of_balance(
-        &mut self,
-        account: alloy::primitives::Address,
-        token: alloy::primitives::Address,
-    ) -> u128 {
+    pub fn amount_of_balance(&mut self, account: Address, token: Address) -> u128 {
         let balance: u128 = self.model.balance_of(account, token).min(U256::from(u128::MAX)).to();
         match self.below(100) {
             0..70 => balance.min(1 + u128::from(self.below(800))),
             70..76 => balance,
             76..82 => balance.saturating_add(1),
+            82..86 => u128::MAX,
             _ => self.deposit_amount(),
         }
     }

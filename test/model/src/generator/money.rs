@@ -11,7 +11,7 @@ use crate::{
         IChannelEscrow::{
             depositCall, depositForCall, depositWithAuthorizationCall, depositWithPermitCall, withdrawBalanceCall,
         },
-        IDevToken::{approveCall, mintCall},
+        IDevToken::{approveCall, mintCall, transferCall},
         IExecutorRegistry::{addOperatorCall, removeOperatorCall},
     },
     action::Action,
@@ -129,6 +129,20 @@ impl Draw<'_> {
         )
     }
 
+    /// Tokens are sent to the escrow, which has no use for them.
+    pub fn transfer(&mut self) -> Action {
+        let (caller, value) = (self.account(), U256::from(self.below(100)));
+        let token = self.pick(&self.model.world.tokens());
+        super::call(
+            caller,
+            token,
+            transferCall {
+                to: self.model.world.escrow,
+                value,
+            },
+        )
+    }
+
     pub fn add_operator(&mut self) -> Action {
         let payee = self.payee();
         let operator = if self.chance(6) { Address::ZERO } else { self.operator() };
@@ -137,7 +151,12 @@ impl Draw<'_> {
     }
 
     pub fn remove_operator(&mut self) -> Action {
-        let (payee, operator) = (self.payee(), self.operator());
+        let operators: Vec<_> = self.model.operators.keys().copied().collect();
+        let (payee, operator) = if !operators.is_empty() && self.chance(50) {
+            self.pick(&operators)
+        } else {
+            (self.payee(), self.operator())
+        };
         let caller = self.caller(payee);
         super::call(caller, self.model.world.registry, removeOperatorCall { operator })
     }
@@ -155,6 +174,12 @@ impl Draw<'_> {
             return self.pick(&rich);
         }
         (self.account(), self.token())
+    }
+
+    /// The same, but for a token now and then in which nobody has any.
+    pub fn rich_or_lost(&mut self) -> (Address, Address) {
+        let (account, token) = self.rich();
+        (account, if self.chance(6) { self.token() } else { token })
     }
 
     fn token_amount(&mut self) -> U256 {

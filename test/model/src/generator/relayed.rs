@@ -61,8 +61,13 @@ impl Draw<'_> {
     }
 
     pub fn top_up_with_authorization(&mut self) -> Action {
-        let (id, channel) = self.channel();
-        let from = self.caller(channel.terms.payer);
+        let closing = self.chance(50);
+        let (id, channel) = self.channel_where(|channel| !closing || channel.close_requested_at != 0);
+        let from = if self.chance(30) {
+            self.account()
+        } else {
+            self.caller(channel.terms.payer)
+        };
         let salt: B256 = U256::from(self.below(2)).into();
         let additional = if self.chance(40) { 7 } else { self.deposit_amount() };
         let nonce = self.derived(keccak256((id, additional, from, salt).abi_encode()));
@@ -117,7 +122,7 @@ impl Draw<'_> {
     }
 
     pub fn open_with_grant(&mut self) -> Action {
-        let (payer, token) = self.rich();
+        let (payer, token) = self.rich_or_lost();
         let terms = self.new_terms(payer, token);
         let (deposit, deadline) = (self.amount_of_balance(payer, token), self.deadline());
         let message = ChannelGrant {

@@ -73,7 +73,6 @@ impl Draw<'_> {
         let (id, channel) = self.channel();
         let Terms { payee, token, .. } = channel.terms;
         let row = self.voucher_row(id, &channel);
-        let row = crate::abi::IChannelEscrow::VoucherRow { ..row };
         let caller = self.speaker(payee);
         super::call(
             caller,

@@ -185,7 +185,7 @@ impl Model {
         state.blocked != Some(to) && self.transfer(token, self.world.escrow, to, amount).is_ok()
     }
 
-    fn transfer(&mut self, token: Address, from: Address, to: Address, value: U256) -> Effect {
+    pub(super) fn transfer(&mut self, token: Address, from: Address, to: Address, value: U256) -> Effect {
         let state = self.token(token);
         let balance = state.balance_of(from);
         check(
