@@ -54,6 +54,12 @@ test-rust: $(NODE_MODULES) ## Test the Rust workspace, stories of whole systems 
 test-e2e: $(NODE_MODULES) ## Run only the stories of whole systems
 	cargo test --workspace --test e2e
 
+# A disagreement prints its seed and the few steps it needs.
+.PHONY: model
+model: ## Make the same 20,000 random sequences of calls to the contracts and to their model (LLOOM_MODEL_SEED, LLOOM_MODEL_SEQUENCES)
+	LLOOM_MODEL_SEED=$${LLOOM_MODEL_SEED:-$$(date +%s%N)} LLOOM_MODEL_SEQUENCES=$${LLOOM_MODEL_SEQUENCES:-20000} \
+		cargo test --release --package lloom-model --test agreement -- --nocapture
+
 # --- Contracts ---
 
 .PHONY: node_modules
