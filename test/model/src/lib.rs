@@ -9,6 +9,9 @@
 //! - after every step, every channel, every balance of every account inside and outside of the escrow, every
 //!   allowance, every nonce and every operator.
 //!
+//! A disagreement prints its seed and the few steps that it needs: `LLOOM_MODEL_SEED` runs it again, and
+//! `LLOOM_MODEL_SEQUENCES` says how many sequences follow. `make model` runs 20,000 of them from a new seed.
+//!
 //! Gas is not modelled, nor is what a hostile token or a contract signer could do beyond refusing, saying yes and moving
 //! nothing. `advanceChannels` and `closeChannel` are called by accounts, which may not; the settlement's own calls of them
 //! are part of `claimReceipts`, `closeWithReceipt` and `closeWithVoucher`.

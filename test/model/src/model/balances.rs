@@ -108,6 +108,7 @@ impl Model {
     }
 
     fn add_deposit(&mut self, account: Address, token: Address, from: Address, amount: U256) -> Effect {
+        // Not documented: it would fail as a transfer, since nobody has so much, but the sum overflows first.
         let fits = self.balance_of(account, token).checked_add(amount).is_some();
         check(fits, Panic::from(PanicKind::UnderOverflow))?;
         self.credit(account, token, amount);
