@@ -25,7 +25,7 @@ abstract contract Balances is Transfers {
     function depositWithPermit(address token, uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
         external
     {
-        _checkToken(token);
+        _checkDeposit(msg.sender, token, amount);
         // Whoever sees the permit may submit it first. Then the allowance is there and this call fails: go on, and let
         // the transfer decide.
         try IERC20Permit(token).permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
@@ -58,13 +58,17 @@ abstract contract Balances is Transfers {
     /// @dev The caller brings the money in.
     function _recordDeposit(address account, address token, address from, uint256 amount) internal {
         // Check:
-        if (amount == 0) revert ZeroDeposit();
-        _checkAccount(account);
-        _checkToken(token);
+        _checkDeposit(account, token, amount);
 
         // Effect:
         _credit(account, token, amount);
         emit Deposited(account, token, from, amount);
+    }
+
+    function _checkDeposit(address account, address token, uint256 amount) private view {
+        if (amount == 0) revert ZeroDeposit();
+        _checkAccount(account);
+        _checkToken(token);
     }
 
     function _credit(address account, address token, uint256 amount) internal {

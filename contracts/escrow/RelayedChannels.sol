@@ -185,9 +185,11 @@ abstract contract RelayedChannels is Channels {
         _checkSettlement(channel, terms, funds, channelId, cumulativeAmount, voucherSignature);
         address payee = _payeeAt(terms.destination());
         _checkSignature(payee, EscrowHash.hashSettle(channelId, cumulativeAmount, nonce, deadline), payeeSignature);
+        _checkUnused(payee, channelId, nonce);
+        _checkDeadline(deadline);
 
         // Effect:
-        _useNonce(payee, channelId, nonce, deadline);
+        _useNonce(payee, channelId, nonce);
         _settle(channel, terms, funds, channelId, cumulativeAmount, payee);
     }
 
@@ -206,9 +208,11 @@ abstract contract RelayedChannels is Channels {
         _checkClose(channel, terms, funds, channelId, cumulativeAmount, voucherSignature);
         address payee = _payeeAt(terms.destination());
         _checkSignature(payee, EscrowHash.hashClose(channelId, cumulativeAmount, nonce, deadline), payeeSignature);
+        _checkUnused(payee, channelId, nonce);
+        _checkDeadline(deadline);
 
         // Effect:
-        _useNonce(payee, channelId, nonce, deadline);
+        _useNonce(payee, channelId, nonce);
         _close(channel, terms, funds, channelId, cumulativeAmount, payee);
     }
 
@@ -222,9 +226,11 @@ abstract contract RelayedChannels is Channels {
         (ChannelRecord storage channel, ChannelTerms terms) = _openChannel(channelId);
         address payer = terms.payer();
         _checkSignature(payer, EscrowHash.hashRequestClose(channelId, nonce, deadline), signature);
+        _checkUnused(payer, channelId, nonce);
+        _checkDeadline(deadline);
 
         // Effect:
-        _useNonce(payer, channelId, nonce, deadline);
+        _useNonce(payer, channelId, nonce);
         _requestClose(channel, terms, channelId);
     }
 
@@ -249,14 +255,22 @@ abstract contract RelayedChannels is Channels {
     }
 
     /// @inheritdoc IRelayedChannels
+    function invalidateNonce(bytes32 channelId, uint256 nonce) external {
+        _checkUnused(msg.sender, channelId, nonce);
+        _useNonce(msg.sender, channelId, nonce);
+    }
+
+    /// @inheritdoc IRelayedChannels
     function isNonceUsed(address account, bytes32 channelId, uint256 nonce) public view returns (bool) {
         return _usedNonces[account][channelId][nonce / 256] & _bitOf(nonce) != 0;
     }
 
-    function _useNonce(address account, bytes32 channelId, uint256 nonce, uint256 deadline) private {
-        if (isNonceUsed(account, channelId, nonce)) revert NonceAlreadyUsed();
-        _checkDeadline(deadline);
+    function _useNonce(address account, bytes32 channelId, uint256 nonce) private {
         _usedNonces[account][channelId][nonce / 256] |= _bitOf(nonce);
+    }
+
+    function _checkUnused(address account, bytes32 channelId, uint256 nonce) private view {
+        if (isNonceUsed(account, channelId, nonce)) revert NonceAlreadyUsed();
     }
 
     function _bitOf(uint256 nonce) private pure returns (uint256) {

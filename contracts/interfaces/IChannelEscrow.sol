@@ -177,6 +177,7 @@ interface IChannelEscrow is IRelayedChannels {
 
     /// @notice Settles a last voucher, pays the payee, refunds the payer and finalizes the channel. For the payee.
     /// A side whose transfer fails is credited in its balance.
+    /// @dev Emits `ChannelSettled`, where anything new is settled, before `ChannelClosed`.
     /// @dev Warning: can't be undone. With a `cumulativeAmount` not above what is settled, whatever vouchers would still
     /// have paid is forfeited, and the signature is not looked at.
     /// @custom:reverts ChannelNotFound, ChannelFinalized, NotPayee, AmountExceedsDeposit, InvalidSignature,
@@ -197,6 +198,7 @@ interface IChannelEscrow is IRelayedChannels {
     // --- Balances ---
 
     /// @notice Moves the caller's tokens into its balance: money for channels yet to be opened.
+    /// @dev Like every deposit, panics where the balance would pass 2^256 - 1: no honest token has so much.
     /// @custom:reverts ZeroDeposit, InvalidToken, TransferFailed, UnexpectedDepositAmount
     function deposit(address token, uint256 amount) external;
 

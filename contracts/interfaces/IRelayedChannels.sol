@@ -16,7 +16,12 @@ pragma solidity ^0.8.28;
 /// contract (ERC-1271). Errors that are not declared here are the escrow's (`IChannelEscrow`).
 ///
 /// Who submits first changes nothing: the same channel comes of it, the same payment, the same close. Whoever comes
-/// second gets `ChannelAlreadyExists`, `NonceAlreadyUsed`, or the token's own refusal, and reads what is there.
+/// second is refused, by the state that the first has left (`ChannelAlreadyExists`, `AmountNotIncreasing`,
+/// `ChannelFinalized`, `ZeroDeposit`), by `NonceAlreadyUsed`, or by the token or Permit2, and reads what is there.
+///
+/// Warning: what is signed can be submitted until its deadline, by anyone who has seen it, at the moment they choose. A
+/// top-up that is still out cancels a close, and a close authorization forfeits what came after it. Keep deadlines short;
+/// `invalidateNonce`, the token's `cancelAuthorization` and Permit2's own way take back what was not submitted.
 interface IRelayedChannels {
     /// @notice A payer's word that a channel may be opened with money of its balance.
     struct ChannelGrant {
@@ -88,6 +93,8 @@ interface IRelayedChannels {
     /// @notice `open` for `from`, with its tokens, on its Permit2 signature. Refunds go to its wallet.
     /// @dev The witness is `ChannelOpenWitness(address payee,bytes32 salt,address authorizedSigner)`: the wallet shows what
     /// is signed, and Permit2 refuses any other channel.
+    /// Warning: Permit2 asks an account that has code by its code alone, and so a delegated account (EIP-7702) can disown on
+    /// this way what its key has signed.
     /// @param nonce Permit2's, any unused one.
     /// @custom:reverts ChannelAlreadyExists, ZeroDeposit, InvalidPayer, InvalidPayee, InvalidToken, Permit2NotDeployed,
     /// UnexpectedDepositAmount, and what Permit2 says when it refuses
@@ -192,9 +199,15 @@ interface IRelayedChannels {
     /// @dev Warning: a hostile token can burn the gas of the call it is in. Choose the channels.
     function withdrawFor(bytes32[] calldata channelIds) external;
 
+    // --- Taking back ---
+
+    /// @notice Uses up a nonce of the caller's for a channel, so that no authorization with it can be submitted any more.
+    /// @custom:reverts NonceAlreadyUsed: too late, or done before
+    function invalidateNonce(bytes32 channelId, uint256 nonce) external;
+
     // --- Views ---
 
-    /// @return Whether `account`, a channel's payee or payer, has used `nonce` for that channel.
+    /// @return Whether `account`, a channel's payee or payer, has used `nonce` for that channel, or taken it back.
     function isNonceUsed(address account, bytes32 channelId, uint256 nonce) external view returns (bool);
 
     /// @return The canonical deployment of Permit2, whether or not this chain has it.

@@ -68,6 +68,8 @@ interface IUsageSettlement {
     /// totals by calling.
     /// @dev A row needs the payer side's signature over the receipt and one over the bill by the payee or an operator of
     /// its, active or retired; both by keys. A row without them, or that the escrow refuses, is skipped and sinks nothing.
+    /// Warning: a receipt publishes nothing once a voucher of its amount or more was claimed: it settles nothing new. Only
+    /// `closeWithReceipt` still publishes it.
     /// @custom:reverts NotOperator
     function claimReceipts(address payee, address token, ReceiptRow[] calldata rows) external;
 
@@ -77,9 +79,9 @@ interface IUsageSettlement {
     /// @custom:reverts NotOperator, InvalidSignature, and those of the escrow's `closeChannel`
     function closeWithReceipt(address payee, address token, ReceiptRow calldata row) external;
 
-    /// @notice Settles `row.amount` by a voucher, and closes its channel. For the payee and its active operators.
-    /// @dev Warning: closes for good. What better authorizations would have settled is forfeited. With `row.amount` not
-    /// above what is already settled, the signature is not looked at (the draft's forfeit path).
+    /// @notice Settles a voucher's `amount`, and closes its channel. For the payee and its active operators.
+    /// @dev Warning: closes for good. What better authorizations would have settled is forfeited. With an `amount` not
+    /// above what is already settled, neither ceiling nor signature are looked at (the draft's forfeit path).
     /// @custom:reverts NotOperator, AmountExceedsVoucher, InvalidSignature, and those of the escrow's `closeChannel`
     function closeWithVoucher(address payee, address token, IChannelEscrow.VoucherRow calldata row) external;
 

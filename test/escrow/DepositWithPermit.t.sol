@@ -80,6 +80,8 @@ contract DepositWithPermitTest is RelayedFixture {
         vm.prank(payer.addr);
         vm.expectRevert(IChannelEscrow.ZeroDeposit.selector);
         escrow.depositWithPermit(address(token), 0, block.timestamp, v, r, s);
+        vm.expectRevert(IChannelEscrow.ZeroDeposit.selector);
+        escrow.depositWithPermit(stranger, 0, block.timestamp, v, r, s);
     }
 
     function test_RevertWhen_TokenIsNone() public {

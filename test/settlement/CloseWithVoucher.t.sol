@@ -32,7 +32,7 @@ contract CloseWithVoucherTest is Fixture {
         assertEq(token.balanceOf(payee.addr), 40e6);
     }
 
-    /// @dev The draft's forfeit path: nothing new is taken, so nothing need be signed.
+    /// @dev The draft's forfeit path: nothing new is taken, so nothing need be signed, and the ceiling is not looked at.
     function testFuzz_ForfeitsWithoutASignature(uint128 settled, uint128 amount) public {
         bytes32 id = openChannel();
         settled = uint128(bound(settled, 1, DEPOSIT));
