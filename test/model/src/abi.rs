@@ -223,6 +223,7 @@ alloy::sol! {
             bytes calldata signature
         ) external;
         function withdrawFor(bytes32[] calldata channelIds) external;
+        function invalidateNonce(bytes32 channelId, uint256 nonce) external;
 
         function isNonceUsed(address account, bytes32 channelId, uint256 nonce) external view returns (bool);
         function getChannel(bytes32 channelId) external view returns (Channel memory);

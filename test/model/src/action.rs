@@ -86,6 +86,7 @@ calls! {
     RequestCloseWithAuthorization(IChannelEscrow::requestCloseWithAuthorizationCall),
     Withdraw(IChannelEscrow::withdrawCall),
     WithdrawFor(IChannelEscrow::withdrawForCall),
+    InvalidateNonce(IChannelEscrow::invalidateNonceCall),
     ClaimVouchers(IChannelEscrow::claimVouchersCall),
     ClaimContractVouchers(IChannelEscrow::claimContractVouchersCall),
     AdvanceChannels(IChannelEscrow::advanceChannelsCall),

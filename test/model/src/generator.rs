@@ -53,6 +53,7 @@ const ACTIONS: &[(Weight, DrawAction)] = &[
     (5, |draw| draw.request_close_with_authorization()),
     (5, |draw| draw.withdraw()),
     (5, |draw| draw.withdraw_for()),
+    (3, |draw| draw.invalidate_nonce()),
     (8, |draw| draw.claim_vouchers()),
     (5, |draw| draw.claim_contract_vouchers()),
     (1, |draw| draw.advance_channels()),

@@ -241,6 +241,7 @@ impl Model {
             Call::RequestCloseWithAuthorization(call) => self.request_close_with_authorization(call).map(nothing),
             Call::Withdraw(call) => self.withdraw(caller, call).map(nothing),
             Call::WithdrawFor(call) => self.withdraw_for(call).map(nothing),
+            Call::InvalidateNonce(call) => self.use_nonce(caller, call.channelId, call.nonce).map(nothing),
             Call::ClaimVouchers(call) => self.claim_vouchers(call).map(number),
             Call::ClaimContractVouchers(call) => self.claim_contract_vouchers(call).map(number),
             Call::AdvanceChannels(_) | Call::CloseChannel(_) => Err(IChannelEscrow::NotSettlement {}.into()),

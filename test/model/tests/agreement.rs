@@ -246,6 +246,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "AuthorizationExpired",
         ],
     ),
+    ("invalidateNonce", &["Ok", "NonceAlreadyUsed"]),
     (
         "withdraw",
         &[

@@ -25,8 +25,10 @@ fn a_disagreement_is_shrunk_to_what_it_needs() {
         .run(Some(Flaw::AnyonesTopUpCancelsClose))
         .expect_err("the model is broken");
     let shrunk = found.shrunk(&Chain::deploy());
-    let names: Vec<_> = shrunk.actions.iter().map(lloom_model::Action::name).collect();
     println!("{shrunk}");
+    // What was signed is good in a span of time, so waits may be needed too.
+    let names = shrunk.actions.iter().map(lloom_model::Action::name);
+    let names: Vec<_> = names.filter(|name| *name != "wait").collect();
     // A payer with money opens a channel and asks to close it; somebody else with money tops up.
     assert!(names.len() <= 8, "{names:?}");
     assert_eq!(names.last(), Some(&"topUpWithAuthorization"));

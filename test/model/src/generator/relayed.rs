@@ -8,9 +8,9 @@ use alloy::{
 use super::draw::Draw;
 use crate::{
     abi::IChannelEscrow::{
-        self, closeWithAuthorizationCall, openWithAuthorizationCall, openWithGrantCall, openWithPermit2Call,
-        requestCloseWithAuthorizationCall, settleWithAuthorizationCall, topUpWithAuthorizationCall, topUpWithGrantCall,
-        topUpWithPermit2Call,
+        self, closeWithAuthorizationCall, invalidateNonceCall, openWithAuthorizationCall, openWithGrantCall,
+        openWithPermit2Call, requestCloseWithAuthorizationCall, settleWithAuthorizationCall,
+        topUpWithAuthorizationCall, topUpWithGrantCall, topUpWithPermit2Call,
     },
     action::Action,
     typed_data::{
@@ -245,6 +245,21 @@ impl Draw<'_> {
             signature: self.escrow_signature(channel.terms.payer, &message),
         };
         let caller = self.account();
+        self.escrow_call(caller, call)
+    }
+
+    pub fn invalidate_nonce(&mut self) -> Action {
+        let (id, channel) = self.channel();
+        let right = if self.chance(50) {
+            channel.terms.payer
+        } else {
+            channel.terms.payee
+        };
+        let caller = self.caller(right);
+        let call = invalidateNonceCall {
+            channelId: id,
+            nonce: self.nonce_for(caller, id),
+        };
         self.escrow_call(caller, call)
     }
 

@@ -30,9 +30,9 @@ impl Model {
     }
 
     pub(super) fn deposit_with_permit(&mut self, caller: Address, call: &depositWithPermitCall) -> Effect {
-        // The other way round than documented: the permit is passed on before anything else is looked at.
-        self.check_token(call.token)?;
         check(!call.amount.is_zero(), ZeroDeposit {})?;
+        self.check_recipient(caller)?;
+        self.check_token(call.token)?;
         self.permit(
             call.token,
             caller,
@@ -108,7 +108,6 @@ impl Model {
     }
 
     fn add_deposit(&mut self, account: Address, token: Address, from: Address, amount: U256) -> Effect {
-        // Not documented: it would fail as a transfer, since nobody has so much, but the sum overflows first.
         let fits = self.balance_of(account, token).checked_add(amount).is_some();
         check(fits, Panic::from(PanicKind::UnderOverflow))?;
         self.credit(account, token, amount);

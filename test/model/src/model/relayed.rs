@@ -246,7 +246,7 @@ impl Model {
         check(now <= deadline, AuthorizationExpired {})
     }
 
-    fn use_nonce(&mut self, account: Address, id: B256, nonce: U256) -> Effect {
+    pub(super) fn use_nonce(&mut self, account: Address, id: B256, nonce: U256) -> Effect {
         let is_new = self.nonces.insert((account, id, nonce));
         check(is_new || self.has(Flaw::NoncesAreForgotten), NonceAlreadyUsed {})
     }
