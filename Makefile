@@ -93,6 +93,18 @@ test-contracts: contracts ## Test the contracts; fail on stale artifacts or vect
 test-contracts-long: contracts ## The same with fuzzing and invariants at length
 	FOUNDRY_PROFILE=long $(FORGE) test --no-match-path 'test/gas/*'
 
+# --- Analyses of the contracts: test/README.md says what each one proves ---
+
+# What an analysis makes stays apart from the build.
+ANALYSES := target/analyses
+
+.PHONY: coverage
+coverage: $(NODE_MODULES) ## Measure which lines and branches of the contracts the tests run; fail on a gap
+	@mkdir -p $(ANALYSES)/coverage
+	FOUNDRY_PROFILE=analysis $(FORGE) coverage --quiet --report lcov --report-file $(ANALYSES)/coverage/lcov.info \
+		--exclude-tests --no-match-path 'test/gas/*'
+	node script/coverage.mjs
+
 .PHONY: bench-gas
 bench-gas: contracts ## Measure gas and print it beside other systems'
 	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --quiet

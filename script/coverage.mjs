@@ -1,0 +1,77 @@
+#!/usr/bin/env node
+// Judges what `forge coverage` measured (target/analyses/coverage/lcov.info): every line and every branch of contracts/ runs in
+// some test. What can't be reached is named, with the reason, in test/exceptions/coverage.json; an exception that nothing
+// needs any more fails as a gap does.
+//
+// To forge a branch is the body of an `if`, of an `else` or of a `try`. That an `if` is ever skipped, ternaries, loops,
+// `&&` and `||` are none, and free functions it does not see: mutation testing (script/mutation.mjs) judges all of that.
+
+import { readFileSync, readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const REPORT = 'target/analyses/coverage/lcov.info';
+const EXCEPTIONS = 'test/exceptions/coverage.json';
+const SAID = { line: 'never runs', branch: 'branch never taken', file: 'not measured' };
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+
+/** The files of contracts/ that hold code: interfaces have none. */
+function sources() {
+  return readdirSync('contracts', { recursive: true })
+    .filter((path) => path.endsWith('.sol') && !path.startsWith('interfaces/'))
+    .map((path) => `contracts/${path}`)
+    .sort();
+}
+
+/** Per file, what was measured of it: `{ gap: 'line' | 'branch', line, hits }`. */
+function measured() {
+  const files = new Map();
+  let points;
+  for (const record of readFileSync(REPORT, 'utf8').split('\n')) {
+    const [, kind, value] = /^(SF|DA|BRDA):(.*)$/.exec(record) ?? [];
+    if (kind === 'SF') files.set(value, (points = []));
+    if (kind === undefined || kind === 'SF') continue;
+    const fields = value.split(',');
+    points.push({ gap: kind === 'DA' ? 'line' : 'branch', line: Number(fields[0]), hits: Number(fields.at(-1)) || 0 });
+  }
+  return files;
+}
+
+function share(points, kind) {
+  const all = points.filter(({ gap }) => gap === kind);
+  const hit = all.filter(({ hits }) => hits > 0);
+  return all.length === 0 ? '-' : `${((100 * hit.length) / all.length).toFixed(1)} % of ${all.length}`;
+}
+
+// A gap is named by what stands in the source and not by its line: the list survives edits elsewhere.
+const name = ({ file, gap, source }) => JSON.stringify([file, gap, source]);
+
+const report = measured();
+const gaps = [];
+console.log(`${'contracts/'.padEnd(44)}${'lines'.padStart(16)}${'branches'.padStart(16)}`);
+for (const file of sources()) {
+  const points = report.get(file) ?? [];
+  const cells = points.length === 0 ? ['not measured', ''] : [share(points, 'line'), share(points, 'branch')];
+  console.log(`${file.slice('contracts/'.length).padEnd(44)}${cells[0].padStart(16)}${cells[1].padStart(16)}`);
+
+  const text = readFileSync(file, 'utf8').split('\n');
+  const missed = points.filter(({ hits }) => hits === 0);
+  gaps.push(...missed.map(({ gap, line }) => ({ file, gap, line, source: text[line - 1].trim() })));
+  if (points.length === 0) gaps.push({ file, gap: 'file', line: 1, source: '' });
+}
+
+// Exactly matched: an exception excuses one gap.
+const exceptions = JSON.parse(readFileSync(EXCEPTIONS, 'utf8'));
+for (const exception of exceptions) {
+  if (!exception.reason) throw new Error(`${EXCEPTIONS}: no reason is given for ${name(exception)}`);
+}
+const unexcused = gaps.filter((gap) => {
+  const index = exceptions.findIndex((exception) => name(exception) === name(gap));
+  if (index >= 0) exceptions.splice(index, 1);
+  return index < 0;
+});
+
+for (const { file, line, gap, source } of unexcused) console.error(`${file}:${line}: ${SAID[gap]}: ${source}`);
+for (const exception of exceptions) console.error(`${EXCEPTIONS}: nothing needs ${name(exception)} any more`);
+if (unexcused.length + exceptions.length > 0) process.exitCode = 1;
+else console.log(`${gaps.length} gaps, all explained in ${EXCEPTIONS}.`);
