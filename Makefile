@@ -105,6 +105,30 @@ coverage: $(NODE_MODULES) ## Measure which lines and branches of the contracts t
 		--exclude-tests --no-match-path 'test/gas/*'
 	node script/coverage.mjs
 
+# slither and halmos, and all they need, in a virtual environment of their own; only wheels, only these hashes.
+ANALYSERS := .venv/installed
+ANALYSER_PATH := $(abspath .venv/bin):$(abspath node_modules/.bin)
+$(ANALYSERS): script/analysers/requirements.txt
+	python3 -m venv --clear .venv
+	.venv/bin/pip install --quiet --require-hashes --only-binary :all: --requirement $<
+	@touch $@
+
+.PHONY: analysers-lock
+analysers-lock: ## Pin anew what script/analysers/requirements.in asks for
+	python3 -m venv --clear $(ANALYSES)/lock
+	$(ANALYSES)/lock/bin/pip install --quiet uv==0.13.9
+	$(ANALYSES)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate --output-file script/analysers/requirements.txt script/analysers/requirements.in
+
+.PHONY: slither
+slither: $(NODE_MODULES) $(ANALYSERS) ## Let slither read the contracts; fail on what is not explained
+	@rm -rf $(ANALYSES)/slither && mkdir -p $(ANALYSES)/slither
+	FOUNDRY_PROFILE=analysis $(FORGE) build --build-info --build-info-path $(ANALYSES)/slither/build-info \
+		--out $(ANALYSES)/slither/out --cache-path $(ANALYSES)/slither/cache contracts
+	PATH="$(ANALYSER_PATH):$$PATH" slither . --ignore-compile --foundry-out-directory $(ANALYSES)/slither --no-fail-pedantic \
+		--json $(ANALYSES)/slither/findings.json 2> $(ANALYSES)/slither/log || { cat $(ANALYSES)/slither/log; exit 1; }
+	node script/slither.mjs
+
 .PHONY: bench-gas
 bench-gas: contracts ## Measure gas and print it beside other systems'
 	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --quiet

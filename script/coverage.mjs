@@ -7,13 +7,10 @@
 // `&&` and `||` are none, and free functions it does not see: mutation testing (script/mutation.mjs) judges all of that.
 
 import { readFileSync, readdirSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { judge } from './exceptions.mjs';
 
 const REPORT = 'target/analyses/coverage/lcov.info';
-const EXCEPTIONS = 'test/exceptions/coverage.json';
 const SAID = { line: 'never runs', branch: 'branch never taken', file: 'not measured' };
-
-process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
 /** The files of contracts/ that hold code: interfaces have none. */
 function sources() {
@@ -43,9 +40,6 @@ function share(points, kind) {
   return all.length === 0 ? '-' : `${((100 * hit.length) / all.length).toFixed(1)} % of ${all.length}`;
 }
 
-// A gap is named by what stands in the source and not by its line: the list survives edits elsewhere.
-const name = ({ file, gap, source }) => JSON.stringify([file, gap, source]);
-
 const report = measured();
 const gaps = [];
 console.log(`${'contracts/'.padEnd(44)}${'lines'.padStart(16)}${'branches'.padStart(16)}`);
@@ -60,18 +54,9 @@ for (const file of sources()) {
   if (points.length === 0) gaps.push({ file, gap: 'file', line: 1, source: '' });
 }
 
-// Exactly matched: an exception excuses one gap.
-const exceptions = JSON.parse(readFileSync(EXCEPTIONS, 'utf8'));
-for (const exception of exceptions) {
-  if (!exception.reason) throw new Error(`${EXCEPTIONS}: no reason is given for ${name(exception)}`);
-}
-const unexcused = gaps.filter((gap) => {
-  const index = exceptions.findIndex((exception) => name(exception) === name(gap));
-  if (index >= 0) exceptions.splice(index, 1);
-  return index < 0;
-});
-
-for (const { file, line, gap, source } of unexcused) console.error(`${file}:${line}: ${SAID[gap]}: ${source}`);
-for (const exception of exceptions) console.error(`${EXCEPTIONS}: nothing needs ${name(exception)} any more`);
-if (unexcused.length + exceptions.length > 0) process.exitCode = 1;
-else console.log(`${gaps.length} gaps, all explained in ${EXCEPTIONS}.`);
+judge(
+  'coverage',
+  gaps,
+  ({ file, gap, source }) => JSON.stringify([file, gap, source]),
+  ({ file, line, gap, source }) => `${file}:${line}: ${SAID[gap]}: ${source}`,
+);
