@@ -142,6 +142,14 @@ halmos-long: contracts $(ANALYSERS) ## Prove that a batch of two rows equals two
 	FOUNDRY_PROFILE=symbolic $(FORGE) build
 	$(HALMOS) --solver-timeout-assertion 10m
 
+.PHONY: mutation
+mutation: $(NODE_MODULES) ## Change the contracts in MUTANTS places (seed MUTATION_SEED); fail where no test notices
+	node script/mutation.mjs --sample $(or $(MUTANTS),20) --seed $(or $(MUTATION_SEED),1)
+
+.PHONY: mutation-all
+mutation-all: $(NODE_MODULES) ## The same in every place there is
+	node script/mutation.mjs
+
 .PHONY: bench-gas
 bench-gas: contracts ## Measure gas and print it beside other systems'
 	FORGE_SNAPSHOT_EMIT=true $(FORGE) test --match-path 'test/gas/*' --quiet
