@@ -133,12 +133,12 @@ slither: $(NODE_MODULES) $(ANALYSERS) ## Let slither read the contracts; fail on
 HALMOS := FOUNDRY_PROFILE=symbolic PATH="$(ANALYSER_PATH):$$PATH" halmos --no-status --solver-command .venv/bin/yices-smt2
 
 .PHONY: halmos
-halmos: contracts $(ANALYSERS) ## Prove that each entry point keeps the escrow solvent, whatever its state
+halmos: contracts $(ANALYSERS) ## Prove of most entry points that they keep the escrow solvent, whatever its state
 	FOUNDRY_PROFILE=symbolic $(FORGE) build
 	$(HALMOS) --match-contract '^(SolvencyTest|OpenTest)$$'
 
 .PHONY: halmos-long
-halmos-long: contracts $(ANALYSERS) ## Prove that a batch of two rows equals two batches, too
+halmos-long: contracts $(ANALYSERS) ## Try to prove the others as well, and that a batch of two rows equals two batches
 	FOUNDRY_PROFILE=symbolic $(FORGE) build
 	$(HALMOS) --solver-timeout-assertion 10m
 

@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {SymbolicFixture} from "./SymbolicFixture.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 
-/// @notice One call of each entry point, from any state: `SymbolicFixture` says what is shown.
+/// @notice One call of an entry point, from any state: `SymbolicFixture` says what is shown. `PayoutTest` has the others.
 contract SolvencyTest is SymbolicFixture {
     // --- Life of a channel ---
 
@@ -55,15 +55,6 @@ contract SolvencyTest is SymbolicFixture {
         assertStep(before, id, roles);
     }
 
-    function check_Close(bytes32 id, uint128 amount) public {
-        address caller = assumeCaller();
-        (Roles memory roles, State memory before) = start(id, caller);
-        bytes memory signature = SVM.createBytes(65, "signature");
-        vm.prank(caller);
-        escrow.close(id, amount, signature);
-        assertStep(before, id, roles);
-    }
-
     function check_RequestClose(bytes32 id) public {
         address caller = assumeCaller();
         (Roles memory roles, State memory before) = start(id, caller);
@@ -103,21 +94,6 @@ contract SolvencyTest is SymbolicFixture {
     }
 
     // --- The settlement's entry: this contract is the settlement ---
-
-    function check_AdvanceChannels(address payee, IChannelEscrow.Advance calldata row) public {
-        vm.assume(payee != address(escrow));
-        (Roles memory roles, State memory before) = start(row.channelId, payee);
-        IChannelEscrow.Advance[] memory rows = new IChannelEscrow.Advance[](1);
-        rows[0] = row;
-        escrow.advanceChannels(payee, address(token), rows);
-        assertStep(before, row.channelId, roles);
-    }
-
-    function check_CloseChannel(bytes32 id, uint128 amount) public {
-        (Roles memory roles, State memory before) = start(id, address(0));
-        escrow.closeChannel(id, amount);
-        assertStep(before, id, roles);
-    }
 
     function check_OnlyTheSettlementAdvancesAndCloses(
         address payee,
