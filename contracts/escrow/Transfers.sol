@@ -12,8 +12,8 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 /// @title Transfers
 /// @notice The part of the escrow that calls tokens: money in, money out.
 /// @dev Reentrancy. Solvency of a token means: holdings >= balances + deposits not yet paid out.
-/// - Money out (`_pay`, `_tryPay`): every caller has recorded the payment before it starts the transfer, so code that runs
-///   inside a transfer sees a state in which the money is already gone. Nothing is left to guard.
+/// - Money out (`_pay`, `_tryPay`): every caller has taken all that it pays off the books before the first transfer starts,
+///   so code that runs inside a transfer finds nothing that it could be paid again. Nothing is left to guard.
 /// - Money in (`_pull…`): the record may precede the transfer, and the amount received is measured. Inside the transfer
 ///   no other pull can start (the guard), so all that holdings can do besides is to shrink together with what is
 ///   owed, or to grow by a gift. If the measured sum is still the amount asked for, the escrow is solvent.
