@@ -53,11 +53,11 @@ pub fn dev_token_creation_call() -> Bytes {
     creation_call(&DevToken::BYTECODE)
 }
 
-fn create2_address(creation_code: &[u8]) -> Address {
+pub(crate) fn create2_address(creation_code: &[u8]) -> Address {
     CREATE2_PROXY.create2(DEPLOYMENT_SALT, keccak256(creation_code))
 }
 
-fn creation_call(creation_code: &[u8]) -> Bytes {
+pub(crate) fn creation_call(creation_code: &[u8]) -> Bytes {
     [DEPLOYMENT_SALT.as_slice(), creation_code].concat().into()
 }
 

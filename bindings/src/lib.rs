@@ -18,6 +18,7 @@
 mod contracts;
 mod deployment;
 pub mod eip712;
+mod splitter;
 
 pub use contracts::{
     ChannelEscrow, DevToken, ExecutorRegistry, LloomDeployer, RevenueSplitter, UsageSettlement, channel_escrow,
@@ -27,3 +28,4 @@ pub use deployment::{
     CREATE2_PROXY, Contracts, DEPLOYMENT_SALT, Deployment, ReadDeploymentError, dev_token_address,
     dev_token_creation_call,
 };
+pub use splitter::SplitterTerms;

@@ -74,6 +74,9 @@ pub enum Command {
     /// Name the keys that may sign for a payee
     #[command(subcommand)]
     Operator(command::operator::OperatorCommand),
+    /// Share what an executor earns among its host, validators and a treasury
+    #[command(subcommand)]
+    Splitter(command::splitter::SplitterCommand),
     Claim(command::claim::ClaimArgs),
     Earnings(command::earnings::EarningsArgs),
     /// List, show, verify and export usage receipts

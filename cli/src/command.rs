@@ -17,6 +17,7 @@ pub mod models;
 pub mod node;
 pub mod operator;
 pub mod receipts;
+pub mod splitter;
 pub mod watch;
 pub mod withdraw;
 
@@ -60,6 +61,7 @@ async fn dispatch(session: &Session, command: Command) -> Result {
         Command::Balance(arguments) => balance::run(session, arguments).await,
         Command::Channel(command) => channel::run(session, command).await,
         Command::Operator(command) => operator::run(session, command).await,
+        Command::Splitter(command) => splitter::run(session, command).await,
         Command::Claim(arguments) => claim::run(session, arguments).await,
         Command::Earnings(arguments) => earnings::run(session, arguments).await,
         Command::Receipts(command) => receipts::run(session, command).await,

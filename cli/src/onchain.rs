@@ -1,5 +1,7 @@
 //! What the chain says, read through the contracts' views.
 
+mod splitter;
+
 use alloy::{
     primitives::{Address, B256, U256},
     sol_types::SolCall,
@@ -13,6 +15,8 @@ use crate::{
     money::{Token, saturating},
     network::Network,
 };
+
+pub use splitter::SplitterOnChain;
 
 /// A failure of the chain, with its advice.
 pub fn chain_failure(error: ChainError, operation: impl Into<String>) -> Failure {
@@ -197,6 +201,18 @@ impl OnChain {
                     format!("cannot read the {} balance of {account}", self.token.symbol),
                 )
             })
+    }
+
+    /// The same of several accounts.
+    ///
+    /// # Errors
+    /// As [`wallet_balance`](Self::wallet_balance).
+    pub async fn wallet_balances(&self, accounts: Vec<Address>) -> Result<Vec<(Address, TokenAmount)>> {
+        let mut balances = Vec::new();
+        for account in accounts {
+            balances.push((account, self.wallet_balance(account).await?));
+        }
+        Ok(balances)
     }
 
     /// What `owner` allows the escrow to take.

@@ -7,8 +7,8 @@ use lloom_watcher::Call;
 use serde::Serialize;
 
 use crate::{
-    failure::{Kind, OrFail as _, Result},
-    onchain::{OperatorStatus, parse_address},
+    failure::{Failure, Kind, OrFail as _, Result},
+    onchain::{OnChain, OperatorStatus, parse_address},
     output::{Align, Report, Table},
     session::Session,
     transact::{Done, Step, Transactor, describe},
@@ -34,6 +34,9 @@ pub struct ChangeArgs {
     /// The node's address, as `lloomctl init` printed it
     #[arg(value_parser = parse_address)]
     pub operator: Address,
+    /// The payee is this splitter, and this key its host's
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    pub splitter: Option<Address>,
     /// Don't ask before sending
     #[arg(long, short)]
     pub yes: bool,
@@ -111,21 +114,28 @@ pub async fn run(session: &Session, command: OperatorCommand) -> Result {
 async fn change(session: &Session, arguments: ChangeArgs, wanted: OperatorStatus) -> Result {
     let network = &session.network;
     session.config()?;
-    let payee = session.address()?;
+    let own = session.address()?;
     let operator = arguments.operator;
     let on_chain = session.on_chain().await?;
+    // A splitter passes its host's word on to the registry, by calls of the same names.
+    let (payee, names) = match arguments.splitter {
+        Some(splitter) => {
+            check_host(&on_chain, splitter, own).await?;
+            (splitter, splitter)
+        }
+        None => (own, network.contracts.registry),
+    };
     let mut transactions = Vec::new();
     if on_chain.operator_status(payee, operator).await? != wanted {
-        let registry = network.contracts.registry;
         let (label, call) = if wanted == OperatorStatus::Active {
             (
                 format!("name {operator} as an operator of {payee}"),
-                Call::contract(registry, &ExecutorRegistry::addOperatorCall { operator }),
+                Call::contract(names, &ExecutorRegistry::addOperatorCall { operator }),
             )
         } else {
             (
                 format!("retire the operator {operator} of {payee}"),
-                Call::contract(registry, &ExecutorRegistry::removeOperatorCall { operator }),
+                Call::contract(names, &ExecutorRegistry::removeOperatorCall { operator }),
             )
         };
         let steps = vec![Step {
@@ -147,6 +157,18 @@ async fn change(session: &Session, arguments: ChangeArgs, wanted: OperatorStatus
         lines: transactions.iter().map(|done| describe(network, done)).collect(),
         transactions,
     })
+}
+
+async fn check_host(on_chain: &OnChain, splitter: Address, own: Address) -> Result {
+    let [host, ..] = on_chain.splitter(splitter).await?.parties;
+    if host.account == own {
+        return Ok(());
+    }
+    let failure = Failure::new(
+        Kind::Refused,
+        format!("{own} is not the host of the splitter {splitter}"),
+    );
+    Err(failure.hint(format!("its host is {}: use that key (--key or --home)", host.account)))
 }
 
 async fn list(session: &Session, arguments: ListArgs) -> Result {

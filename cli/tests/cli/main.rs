@@ -13,3 +13,4 @@ mod money;
 mod receipts;
 mod reference;
 mod setup;
+mod splitter;

@@ -2,7 +2,7 @@
 
 use crate::harness::Home;
 
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 40] = [
     "",
     "init",
     "devnet",
@@ -23,6 +23,10 @@ const COMMANDS: [&str; 36] = [
     "operator add",
     "operator remove",
     "operator list",
+    "splitter",
+    "splitter deploy",
+    "splitter show",
+    "splitter release",
     "claim",
     "earnings",
     "receipts",
@@ -67,7 +71,7 @@ fn reference() {
 #[test]
 fn every_command_is_in_the_reference() {
     let home = Home::new();
-    for parent in ["", "channel", "operator", "receipts", "node"] {
+    for parent in ["", "channel", "operator", "splitter", "receipts", "node"] {
         let mut arguments: Vec<&str> = parent.split_whitespace().collect();
         arguments.push("--help");
         let help = home.run(&arguments).stdout;

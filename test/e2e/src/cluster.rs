@@ -50,8 +50,11 @@ fn coins(count: u64) -> U256 {
 /// An executor: a payee whose key is on no node, and the home of a node that signs as its operator.
 #[derive(Debug)]
 pub struct Seller {
-    /// The payee's own home: it names the operator, and is needed for nothing else.
+    /// The home of the payee, or of its host where the payee is a splitter: it names the operator, and is needed for
+    /// nothing else.
     pub payee: Home,
+    /// Who is paid.
+    pub paid_to: Address,
     /// The node's home.
     pub home: Home,
     settings: Settings,
@@ -79,7 +82,8 @@ impl Seller {
         adjust: impl FnOnce(&mut Settings),
     ) -> Result<Self> {
         let payee = Home::create(&format!("{name}'s payee"), &Settings::client(chain.rpc_url())).await?;
-        let mut settings = Settings::executor(chain.rpc_url(), Selling::new(payee.address(), backend_url, models));
+        let paid_to = payee.address();
+        let mut settings = Settings::executor(chain.rpc_url(), Selling::new(paid_to, backend_url, models));
         adjust(&mut settings);
         let home = Home::create(name, &settings).await?;
         for account in [payee.address(), home.address()] {
@@ -88,7 +92,46 @@ impl Seller {
         payee
             .json(&["operator", "add", &home.address().to_string(), "--yes"])
             .await?;
-        Ok(Self { payee, home, settings })
+        Ok(Self {
+            payee,
+            paid_to,
+            home,
+            settings,
+        })
+    }
+
+    /// The same, paid to a splitter of the usual shares, whose host names the operator.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub async fn create_with_splitter(
+        chain: &Chain,
+        name: &str,
+        backend_url: &str,
+        models: &[&str],
+        validators: Address,
+        treasury: Address,
+    ) -> Result<Self> {
+        let host = Home::create(&format!("{name}'s host"), &Settings::client(chain.rpc_url())).await?;
+        chain.anvil.set_coins(host.address(), coins(10)).await?;
+        let (validators, treasury) = (validators.to_string(), treasury.to_string());
+        let others = ["--validators", &validators, "--treasury", &treasury, "--yes"];
+        let deployed = host.json(&[&["splitter", "deploy"], &others[..]].concat()).await?;
+        let splitter = deployed["splitter"].as_str().unwrap_or_default();
+        let paid_to: Address = splitter.parse().wrap_err("the splitter's address")?;
+
+        let settings = Settings::executor(chain.rpc_url(), Selling::new(paid_to, backend_url, models));
+        let home = Home::create(name, &settings).await?;
+        chain.anvil.set_coins(home.address(), coins(10)).await?;
+        let operator = home.address().to_string();
+        host.json(&["operator", "add", &operator, "--splitter", splitter, "--yes"])
+            .await?;
+        Ok(Self {
+            payee: host,
+            paid_to,
+            home,
+            settings,
+        })
     }
 
     /// Changes what the node finds in its `config.toml` when it starts next.
@@ -111,7 +154,7 @@ impl Seller {
     /// When the store can't be read.
     pub async fn channels(&self) -> Result<Vec<ChannelId>> {
         let filter = ChannelFilter {
-            payee: Some(self.payee.address()),
+            payee: Some(self.paid_to),
             ..ChannelFilter::default()
         };
         let channels = self

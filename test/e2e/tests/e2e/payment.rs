@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use alloy::primitives::Address;
 use eyre::Result;
 use lloom_e2e::{Behavior, Buyer, Chain, Ending, Mining, Seller, StubBackend, answer, prompt_tokens, prompts};
 use lloom_receipts::TokenAmount;
@@ -190,5 +191,50 @@ async fn what_is_left_in_a_channel_comes_back() -> Result<()> {
     let receipts = shop.receipts().await?;
     let charged = receipts.last().expect("there is a receipt").receipt().cumulative_amount;
     assert_eq!(before.saturating_sub(after), charged, "{said}");
+    Ok(())
+}
+
+/// The payee is a contract: it can sign nothing and send nothing, and needs to do neither.
+#[tokio::test]
+async fn an_executor_behind_a_splitter_earns_claims_and_closes_and_all_get_their_shares() -> Result<()> {
+    let chain = Chain::start(Mining::Living).await?;
+    let backend = StubBackend::start(&[MODEL], Behavior::default()).await?;
+    let [validators, treasury] = [Address::repeat_byte(0x7a), Address::repeat_byte(0x7e)];
+    let (url, models) = (backend.base_url(), [MODEL]);
+    let seller = Seller::create_with_splitter(&chain, "executor", &url, &models, validators, treasury).await?;
+    let node = seller.start().await?;
+    let buyer = Buyer::create(&chain, "client", &[], "10").await?;
+
+    buyer.chat(&node.address, MODEL, "What does a tide table say?").await?;
+    seller.home.json(&["claim"]).await?;
+    let claimed = chain.money.held_by(seller.paid_to).await?;
+    assert!(!claimed.is_zero());
+
+    buyer.chat(&node.address, MODEL, "And who reads it?").await?;
+    let channel = seller.channels().await?[0];
+    seller
+        .home
+        .json(&["channel", "close", &channel.to_string(), "--yes"])
+        .await?;
+    assert!(chain.money.channel(channel).await?.finalized);
+    let earned = chain.money.held_by(seller.paid_to).await?;
+    assert!(earned > claimed, "closing paid for the second answer");
+    assert_eq!(earned, chain.money.settled(channel).await?);
+
+    // Anybody may release; here the client does.
+    let splitter = seller.paid_to.to_string();
+    buyer.home.json(&["splitter", "release", &splitter, "--yes"]).await?;
+    let share = |basis_points: u128| TokenAmount::new(earned.base_units() * basis_points / 10_000);
+    let host = seller.payee.address();
+    assert_eq!(chain.money.held_by(host).await?, share(7_000));
+    assert_eq!(chain.money.held_by(validators).await?, share(2_000));
+    assert_eq!(chain.money.held_by(treasury).await?, share(1_000));
+    assert!(
+        chain.money.held_by(seller.paid_to).await? <= TokenAmount::new(2),
+        "what rounding leaves"
+    );
+
+    let stopped = node.process.stop().await?;
+    assert_eq!(stopped.code(), Some(0), "{}", stopped.stderr);
     Ok(())
 }
