@@ -2,7 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IDevToken} from "../IDevToken.sol";
-import {Test} from "forge-std/Test.sol";
+import {VectorFile} from "./VectorFile.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
 import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
@@ -11,32 +11,7 @@ import {IPermit2} from "lloom/interfaces/external/IPermit2.sol";
 
 /// @notice The test vectors against Solidity's own encoding, and against what the contracts say. Each type has a test:
 /// it hashes the messages by the type string written here, and then asks the contract whose domain they belong to.
-contract Eip712VectorsTest is Test {
-    struct Vector {
-        string name;
-        string encodedType;
-        Domain domain;
-        bytes32 domainSeparator;
-        bytes32 structHash;
-        bytes32 digest;
-        address signer;
-        bytes signature;
-        bytes compactSignature;
-    }
-
-    /// @dev Its name and version stand in the test.
-    struct Domain {
-        uint256 chainId;
-        address verifyingContract;
-    }
-
-    struct Derivation {
-        string name;
-        string kind;
-        bytes encoded;
-        bytes32 hash;
-    }
-
+contract Eip712VectorsTest is VectorFile {
     struct Voucher {
         bytes32 channelId;
         uint128 cumulativeAmount;
@@ -137,11 +112,6 @@ contract Eip712VectorsTest is Test {
         address token;
         bytes32 depositSalt;
     }
-
-    string private constant FILE = "test/vectors/eip712.json";
-    string private constant VECTOR =
-        "Vector(string name,string encodedType,Domain domain,bytes32 domainSeparator,bytes32 structHash,bytes32 digest,address signer,bytes signature,bytes compactSignature)Domain(uint256 chainId,address verifyingContract)";
-    string private constant DERIVATION = "Derivation(string name,string kind,bytes encoded,bytes32 hash)";
 
     string private constant VOUCHER = "Voucher(bytes32 channelId,uint128 cumulativeAmount)";
     string private constant SETTLE =
@@ -590,87 +560,5 @@ contract Eip712VectorsTest is Test {
                 domain.verifyingContract
             )
         );
-    }
-
-    // --- The contract whose domain it is, there and on its chain ---
-
-    function escrowOf(Domain memory domain) private returns (IChannelEscrow) {
-        deployIn(domain, "ChannelEscrow", abi.encode(address(0)));
-        return IChannelEscrow(domain.verifyingContract);
-    }
-
-    function settlementOf(Domain memory domain) private returns (IUsageSettlement) {
-        deployIn(domain, "UsageSettlement", abi.encode(address(0), address(0)));
-        return IUsageSettlement(domain.verifyingContract);
-    }
-
-    function tokenOf(Domain memory domain) private returns (IDevToken) {
-        deployIn(domain, "DevToken", "");
-        return IDevToken(domain.verifyingContract);
-    }
-
-    function deployIn(Domain memory domain, string memory what, bytes memory args) private {
-        vm.chainId(domain.chainId);
-        if (domain.verifyingContract.code.length == 0) deployCodeTo(what, args, domain.verifyingContract);
-    }
-
-    // --- The file ---
-
-    /// @dev The vectors of one type, by the whole of its type string, and their messages encoded. There are some.
-    function load(string memory encodedType) private view returns (Vector[] memory vectors, bytes[] memory messages) {
-        string memory file = vm.readFile(FILE);
-        Vector[] memory all = allVectors(file);
-        (vectors, messages) = (new Vector[](all.length), new bytes[](all.length));
-        uint256 count = 0;
-        for (uint256 i = 0; i < all.length; ++i) {
-            if (!same(all[i].encodedType, encodedType)) continue;
-            vectors[count] = all[i];
-            messages[count] = vm.parseJsonType(file, pathOf(".vectors", i, ".message"), encodedType);
-            ++count;
-        }
-        assertGt(count, 0, encodedType);
-        assembly ("memory-safe") {
-            mstore(vectors, count)
-            mstore(messages, count)
-        }
-    }
-
-    /// @dev The derivations of one kind, and their inputs encoded. There are some.
-    function loadDerivations(string memory kind, string memory inputsType)
-        private
-        view
-        returns (Derivation[] memory derivations, bytes[] memory inputs)
-    {
-        string memory file = vm.readFile(FILE);
-        Derivation[] memory all = allDerivations(file);
-        (derivations, inputs) = (new Derivation[](all.length), new bytes[](all.length));
-        uint256 count = 0;
-        for (uint256 i = 0; i < all.length; ++i) {
-            if (!same(all[i].kind, kind)) continue;
-            derivations[count] = all[i];
-            inputs[count] = vm.parseJsonType(file, pathOf(".derivations", i, ".inputs"), inputsType);
-            ++count;
-        }
-        assertGt(count, 0, kind);
-        assembly ("memory-safe") {
-            mstore(derivations, count)
-            mstore(inputs, count)
-        }
-    }
-
-    function allVectors(string memory file) private pure returns (Vector[] memory) {
-        return abi.decode(vm.parseJsonTypeArray(file, ".vectors", VECTOR), (Vector[]));
-    }
-
-    function allDerivations(string memory file) private pure returns (Derivation[] memory) {
-        return abi.decode(vm.parseJsonTypeArray(file, ".derivations", DERIVATION), (Derivation[]));
-    }
-
-    function pathOf(string memory list, uint256 index, string memory key) private pure returns (string memory) {
-        return string.concat(list, "[", vm.toString(index), "]", key);
-    }
-
-    function same(string memory a, string memory b) private pure returns (bool) {
-        return keccak256(bytes(a)) == keccak256(bytes(b));
     }
 }
