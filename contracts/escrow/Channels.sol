@@ -194,7 +194,6 @@ abstract contract Channels is Destinations {
         if (amount > funds.lower()) {
             paid = amount - funds.lower();
             funds = funds.withLower(amount);
-            emit ChannelSettled(channelId, amount);
         }
         uint128 refunded = _finalize(channel, terms, funds, channelId);
 

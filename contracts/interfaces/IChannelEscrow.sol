@@ -94,7 +94,7 @@ interface IChannelEscrow is IRelayedChannels {
     );
     /// @notice `deposit` is the channel's new total. A pending close is cancelled when `closeCancelled`.
     event ChannelToppedUp(bytes32 indexed channelId, uint128 deposit, bool closeCancelled);
-    /// @notice `settled` is the channel's new cumulative amount.
+    /// @notice `settled` is the channel's new cumulative amount. What closing settles, `ChannelClosed` says.
     event ChannelSettled(bytes32 indexed channelId, uint128 settled);
     /// @notice The same of each channel that a claim by vouchers advanced, where it advanced several, in the order of its
     /// rows. Channels advanced by usage receipts have the settlement's `UsageSettled` or `UsagesSettled` instead: see
@@ -177,7 +177,6 @@ interface IChannelEscrow is IRelayedChannels {
 
     /// @notice Settles a last voucher, pays the payee, refunds the payer and finalizes the channel. For the payee.
     /// A side whose transfer fails is credited in its balance.
-    /// @dev Emits `ChannelSettled`, where anything new is settled, before `ChannelClosed`.
     /// @dev Warning: can't be undone. With a `cumulativeAmount` not above what is settled, whatever vouchers would still
     /// have paid is forfeited, and the signature is not looked at.
     /// @custom:reverts ChannelNotFound, ChannelFinalized, NotPayee, AmountExceedsDeposit, InvalidSignature,

@@ -10,8 +10,6 @@ contract CloseTest is Fixture {
         settleAs(payee.addr, id, 20e6);
 
         vm.expectEmit(address(escrow));
-        emit IChannelEscrow.ChannelSettled(id, 70e6);
-        vm.expectEmit(address(escrow));
         emit IChannelEscrow.ChannelClosed(id, 70e6, 30e6);
         closeAs(payee.addr, id, 70e6);
 

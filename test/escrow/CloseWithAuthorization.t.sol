@@ -25,8 +25,6 @@ contract CloseWithAuthorizationTest is RelayedFixture {
         bytes32 id = openChannel();
         settleAs(payee.addr, id, 20e6);
         vm.expectEmit(address(escrow));
-        emit IChannelEscrow.ChannelSettled(id, 70e6);
-        vm.expectEmit(address(escrow));
         emit IChannelEscrow.ChannelClosed(id, 70e6, 30e6);
         assertTaken(call(id, 70e6, 5));
         assertEq(token.balanceOf(payee.addr), 70e6);

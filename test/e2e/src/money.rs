@@ -188,6 +188,10 @@ impl Money {
             if by_receipt && log.transaction_hash == closed {
                 continue;
             }
+            if closed_in(log) == Some(channel) {
+                let settled = TokenAmount::new(ChannelEscrow::ChannelClosed::decode_log(&log.inner)?.settled);
+                totals.extend((totals.last() != Some(&settled) && !settled.is_zero()).then_some(settled));
+            }
             let entries = settled_in(log)?.into_iter();
             totals.extend(entries.filter(|(id, _)| *id == channel).map(|(_, settled)| settled));
         }

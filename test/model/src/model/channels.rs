@@ -232,9 +232,6 @@ impl Model {
         channel.finalized = true;
         let refunded = channel.deposit - channel.settled;
         let to_balance = channel.refunds_to_balance && !self.has(Flaw::RefundsGoToWallet);
-        if !owed.is_zero() {
-            self.emit_from_escrow(ChannelSettled { channelId: id, settled });
-        }
         self.emit_from_escrow(ChannelClosed {
             channelId: id,
             settled,
