@@ -63,9 +63,11 @@ abstract contract Transfers is IChannelEscrow, ReentrancyGuardTransient {
         bytes calldata signature
     ) internal nonReentrant measured(token, amount) {
         if (PERMIT2.code.length == 0) revert Permit2NotDeployed();
+        // Of its own, or an unoptimized build (the analyses' one) runs out of stack.
+        IPermit2.TokenPermissions memory permitted = IPermit2.TokenPermissions(token, amount);
         IPermit2(PERMIT2)
             .permitWitnessTransferFrom(
-                IPermit2.PermitTransferFrom(IPermit2.TokenPermissions(token, amount), nonce, deadline),
+                IPermit2.PermitTransferFrom(permitted, nonce, deadline),
                 IPermit2.SignatureTransferDetails(address(this), amount),
                 from,
                 witness,
