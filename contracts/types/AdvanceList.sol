@@ -32,6 +32,7 @@ function newAdvanceList(address payee, address token, uint256 count) pure return
 }
 
 /// @param index Below the list's count: not checked.
+/// @param amount Nothing above its 128 bits: the escrow would refuse the whole call.
 function set(AdvanceList self, uint256 index, bytes32 channelId, uint128 amount) pure {
     assembly ("memory-safe") {
         let row := add(self, add(0xa0, shl(6, index)))

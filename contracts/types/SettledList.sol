@@ -25,6 +25,7 @@ function newSettledList(uint256 capacity) pure returns (SettledList list) {
     }
 }
 
+/// @param settled Nothing above its 128 bits: they would be announced as well.
 function push(SettledList self, bytes32 channelId, uint128 settled) pure {
     assembly ("memory-safe") {
         let entry := mload(self)

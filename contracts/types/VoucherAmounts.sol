@@ -20,5 +20,6 @@ function ceiling(VoucherAmounts self) pure returns (uint128) {
 }
 
 function amount(VoucherAmounts self) pure returns (uint128) {
-    return uint128(VoucherAmounts.unwrap(self));
+    // The cast alone need not clear the ceiling above, and assembly (`SettledList`) takes a number as it lies.
+    return uint128(VoucherAmounts.unwrap(self) & type(uint128).max);
 }
