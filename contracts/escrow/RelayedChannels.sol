@@ -160,8 +160,8 @@ abstract contract RelayedChannels is Channels {
         address payer = terms.payer();
         _checkSignature(payer, EscrowHash.hashGrant(grant), signature);
         _checkDeadline(grant.deadline);
-        uint128 deposit = channel.funds.upper();
-        uint128 additionalDeposit = grant.deposit > deposit ? grant.deposit - deposit : 0;
+        uint128 deposited = channel.funds.upper();
+        uint128 additionalDeposit = grant.deposit > deposited ? grant.deposit - deposited : 0;
 
         // Effect:
         _topUp(channel, terms, grant.channelId, additionalDeposit, true);
