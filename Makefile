@@ -98,10 +98,13 @@ test-contracts-long: contracts ## The same with fuzzing and invariants at length
 # What an analysis makes stays apart from the build.
 ANALYSES := target/analyses
 
+# To reach a line takes no luck.
+BRIEFLY := FOUNDRY_FUZZ_RUNS=16 FOUNDRY_INVARIANT_RUNS=8 FOUNDRY_INVARIANT_DEPTH=64
+
 .PHONY: coverage
 coverage: $(NODE_MODULES) ## Measure which lines and branches of the contracts the tests run; fail on a gap
 	@mkdir -p $(ANALYSES)/coverage
-	FOUNDRY_PROFILE=analysis $(FORGE) coverage --quiet --report lcov --report-file $(ANALYSES)/coverage/lcov.info \
+	$(BRIEFLY) FOUNDRY_PROFILE=analysis $(FORGE) coverage --quiet --report lcov --report-file $(ANALYSES)/coverage/lcov.info \
 		--exclude-tests --no-match-path 'test/gas/*'
 	node script/coverage.mjs
 
