@@ -4,8 +4,8 @@ pragma solidity ^0.8.28;
 import {Fixture} from "../Fixture.sol";
 import {IDevToken} from "../IDevToken.sol";
 import {FickleToken} from "../adversary/Tokens.sol";
+import {MinimalPermit2} from "../permit2/MinimalPermit2.sol";
 import {ContractWallet} from "./ContractWallet.sol";
-import {Permit2StandIn} from "./Permit2StandIn.sol";
 
 /// @notice Who there is, what they hold, and how they sign.
 ///
@@ -48,7 +48,7 @@ abstract contract World is Fixture {
         _tokens.push(token);
         _tokens.push(IDevToken(address(new FickleToken())));
         _tokens.push(IDevToken(address(new FickleToken())));
-        vm.etch(escrow.PERMIT2(), address(new Permit2StandIn()).code);
+        vm.etch(escrow.PERMIT2(), address(new MinimalPermit2()).code);
 
         (address alice, address bob, address carol) = (_withKey("alice"), _withKey("bob"), _withKey("carol"));
         (address dave, address wallet, address vault) = (_withKey("dave"), _withCode("wallet"), _withCode("vault"));
@@ -230,6 +230,6 @@ abstract contract World is Fixture {
             )
         );
         bytes32 structHash = keccak256(abi.encode(typeHash, permitted, address(escrow), nonce, deadline, witness));
-        return _sign(from, typedDigest(Permit2StandIn(escrow.PERMIT2()).domainSeparator(), structHash));
+        return _sign(from, typedDigest(MinimalPermit2(escrow.PERMIT2()).DOMAIN_SEPARATOR(), structHash));
     }
 }
