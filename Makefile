@@ -24,7 +24,7 @@ demo: $(NODE_MODULES) ## Run the main job: three clients buy from two executors,
 	$(TARGET_DIR)/debug/demo
 
 .PHONY: test
-test: lint test-contracts test-rust ## Run every check and every test
+test: lint test-contracts coverage slither test-rust ## Run every check and every test
 
 .PHONY: devnet
 devnet: $(NODE_MODULES) ## Run a local development chain with everything deployed, until Ctrl-C
@@ -112,6 +112,8 @@ coverage: $(NODE_MODULES) ## Measure which lines and branches of the contracts t
 ANALYSERS := .venv/installed
 ANALYSER_PATH := $(abspath .venv/bin):$(abspath node_modules/.bin)
 $(ANALYSERS): script/analysers/requirements.txt
+	@python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || \
+		{ echo 'make: slither and halmos need python3, 3.11 or newer, with venv (Debian: python3-venv)' >&2; exit 1; }
 	python3 -m venv --clear .venv
 	.venv/bin/pip install --quiet --require-hashes --only-binary :all: --requirement $<
 	@touch $@
