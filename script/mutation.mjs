@@ -22,7 +22,7 @@ const FORGE = `${process.cwd()}/script/foundry`;
 // Gas changes with any mutant, and proofs are halmos's: neither is a test that notices.
 const COPIED = ['contracts', 'deployments', 'script', 'test', 'bindings/artifacts', 'foundry.toml'];
 const LEFT_OUT = /^test\/(gas|symbolic|e2e|bench|model)(\/|$)/;
-const TIMEOUT = 180_000;
+const TIMEOUT = 300_000; // of a mutant's tests, on a busy machine
 // Unoptimized, and few runs of each fuzz test: what takes luck to notice is not tested.
 const ENVIRONMENT = {
   ...process.env,
@@ -105,12 +105,12 @@ function sampleOf(items, count, seed) {
 }
 
 /** What the tests in `directory`, or those under `path`, come to: 'passed', 'failed', 'timeout', or 'invalid'. */
-function test(directory, path) {
+function test(directory, path, timeout = TIMEOUT) {
   // What a fuzz test failed on is tried again first, the next time: a mutant must not be noticed by another's luck.
   for (const kept of ['fuzz', 'invariant', 'test-failures']) rmSync(`${directory}/cache/${kept}`, { recursive: true, force: true });
   return new Promise((resolve) => {
     const args = ['forge', 'test', '--fail-fast', ...(path ? ['--match-path', path] : [])];
-    const child = spawn(FORGE, args, { cwd: directory, env: ENVIRONMENT, timeout: TIMEOUT });
+    const child = spawn(FORGE, args, { cwd: directory, env: ENVIRONMENT, timeout });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));
     child.on('close', (status, signal) => {
@@ -184,9 +184,13 @@ if (options.list) {
 }
 
 const began = Date.now();
-const copies = [first, ...Array.from({ length: Number(options.jobs) - 1 }, (_, i) => copyTo(`${COPIES}/${i + 2}`))];
-const untouched = await Promise.all(copies.map((directory) => test(directory)));
-if (untouched.some((outcome) => outcome !== 'passed')) throw new Error('the tests fail on the sources as they are');
+const untouched = await test(first, undefined, 10 * TIMEOUT);
+if (untouched !== 'passed') throw new Error(`the tests on the sources as they are: ${untouched}`);
+const copies = [first];
+for (let i = 2; i <= Number(options.jobs); ++i) {
+  cpSync(first, `${COPIES}/${i}`, { recursive: true, verbatimSymlinks: true });
+  copies.push(`${COPIES}/${i}`);
+}
 const pristine = new Map(
   PLACES.flatMap(({ deployed }) => deployed).map((contract) => [contract, readFileSync(artifactOf(first, contract), 'utf8')]),
 );
