@@ -32,7 +32,7 @@ contract Deploy is Script {
         bool isNew = addressOf(type(LloomDeployer).creationCode).code.length == 0;
         deployment.startBlock = isNew ? block.number : recordedStartBlock();
         deployment.deployer = LloomDeployer(create(type(LloomDeployer).creationCode));
-        if (vm.envOr("DEV_TOKEN", false)) deployment.token = create(type(DevToken).creationCode);
+        deployment.token = vm.envOr("DEV_TOKEN", false) ? create(type(DevToken).creationCode) : recordedToken();
 
         console.log("deployer  ", address(deployment.deployer));
         console.log("escrow    ", address(deployment.deployer.ESCROW()));
@@ -83,6 +83,15 @@ contract Deploy is Script {
         // foundry.toml confines it to deployments/.
         // forge-lint: disable-next-line(unsafe-cheatcode)
         return vm.parseJsonUint(vm.readFile(file()), ".startBlock");
+    }
+
+    /// @dev Zero where no earlier run has deployed one.
+    function recordedToken() internal view returns (address) {
+        if (!vm.exists(file())) return address(0);
+        // foundry.toml confines it to deployments/.
+        // forge-lint: disable-next-line(unsafe-cheatcode)
+        string memory recorded = vm.readFile(file());
+        return vm.keyExistsJson(recorded, ".token") ? vm.parseJsonAddress(recorded, ".token") : address(0);
     }
 
     function file() internal view returns (string memory) {

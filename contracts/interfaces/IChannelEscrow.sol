@@ -148,6 +148,8 @@ interface IChannelEscrow is IRelayedChannels {
     /// @dev Warning: an id is used once. The same parameters never open a second channel, not even after the first was
     /// closed: choose a new salt.
     /// Warning: `payee` alone can be paid from the channel, and what its vouchers allow can't be taken back.
+    /// Warning: a payout or refund whose transfer fails is credited in the escrow, where only its owner can withdraw it: a
+    /// contract as payer or payee must be able to call `withdrawBalance`, or may lose it.
     /// Warning: with a contract as signer (ERC-1271) a voucher is worth what that contract says when it is claimed, not
     /// when it was signed, and its operators can't close by it. Prefer a key.
     /// @param payee Who is paid. Not zero, not the escrow.

@@ -10,12 +10,15 @@ pragma solidity ^0.8.28;
 ///   vouches for none. A bond is worth what its reader thinks its token worth.
 /// - What is being unbonded stays at stake for the delay only, and then leaves without notice. Count on
 ///   `amount - unbonding`.
+/// - It secures what is signed while it stands. A fault of before may have been charged to a bond of dust that the payee
+///   gave and sliced itself, and no fault is charged twice.
 /// - A cheat risks at most half of it. Of every slice half reaches the channel's payer and the reporter, and a payee that
 ///   plays both, in a channel with itself, gets that half back. That never pays by itself, since the other half is
 ///   burned; but whoever expects to lose more than half his bond to others is better off so.
 ///
 /// @dev What no proof covers: a model other than the one announced, an answer that is garbage or short, tokens counted
-/// generously within the request's limits, a request accepted and never served. Against those a client has its small
+/// generously within the request's limits, a request accepted and never served, a request billed by two operators, once
+/// each (the request names one of them: link no other's bill). Against those a client has its small
 /// increment, its own count of tokens and its own score of the executor.
 interface IExecutorRegistry {
     enum OperatorStatus {
@@ -149,7 +152,7 @@ interface IExecutorRegistry {
     // --- Bonds ---
 
     /// @notice Puts the caller's tokens at stake. No operator needs a bond; clients may prefer executors that have one.
-    /// @dev Warning: faults of before can be charged to a bond of later.
+    /// @dev Warning: faults of before that were not charged yet can be charged to it.
     /// @dev Warning: a token that rebases, or starts to charge fees later, can't be detected and must not be used: it is
     /// the last to withdraw who gets nothing.
     /// @param token Fixed until nothing remains of the bond. The registry must be allowed to take `amount` of it.

@@ -196,7 +196,8 @@ interface IRelayedChannels {
 
     /// @notice `withdraw` for the payers of many channels; each is paid as if it had called. A channel whose time has not
     /// come is skipped with `RowSkipped` and sinks nothing.
-    /// @dev Warning: a hostile token can burn the gas of the call it is in. Choose the channels.
+    /// @dev Warning: a channel in a hostile token can sink the call, by burning its gas or by a refund that no balance can
+    /// hold. Choose the channels.
     function withdrawFor(bytes32[] calldata channelIds) external;
 
     // --- Taking back ---

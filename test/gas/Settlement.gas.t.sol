@@ -10,8 +10,10 @@ import {toVoucherAmounts} from "lloom/types/VoucherAmounts.sol";
 /// @notice What users pay: gas of whole transactions, the base fee of 21,000 and the call data included (`isolate` runs
 /// each call as a transaction of its own, on cold state).
 /// @dev Conditions, those of the figures in script/gas-report.mjs: distinct payers, one payee, random-looking addresses
-/// and salts, the recipient already holds the token, the second claim on every channel. In batches each payer signs with
-/// a key of its own beside its wallet's, and vouchers are ceilings above the amount taken: what nodes do.
+/// and salts, the recipient already holds the token, the second claim on every channel, and a payee that has had
+/// channels before (`openFirstOfPayee` has not). Single channels are signed for by the payer itself, as `lloomctl` opens
+/// them; a signer of their own costs 22,400 more to open (`openWithSigner`) and 2,100 to settle. In batches each payer has
+/// one, and vouchers are ceilings above the amount taken.
 contract SettlementGasTest is Fixture {
     string private constant GROUP = "Settlement";
     uint128 private constant FIRST = 12_345_678;
