@@ -25,7 +25,7 @@ contract EscrowHandler is ReentryHandler, AttackHandler, Audit {
 
     /// @return actions Everything that changes something, each with one seed.
     function allActions() external pure returns (bytes4[] memory actions) {
-        bytes4[44] memory all = [
+        bytes4[45] memory all = [
             this.deposit.selector,
             this.depositFor.selector,
             this.depositWithPermit.selector,
@@ -49,6 +49,7 @@ contract EscrowHandler is ReentryHandler, AttackHandler, Audit {
             this.topUpWithGrant.selector,
             this.requestClose.selector,
             this.requestCloseWithAuthorization.selector,
+            this.invalidateNonce.selector,
             this.withdraw.selector,
             this.waitAndWithdraw.selector,
             this.withdrawFor.selector,

@@ -5,7 +5,7 @@ import {Books} from "./Books.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
 
-/// @notice The payer's way out.
+/// @notice The payer's way out, and taking back what was signed for it.
 abstract contract ExitHandler is Books {
     function requestClose(uint256 seed) external {
         (bool found, Book storage book) = _openBook(seed);
@@ -38,6 +38,22 @@ abstract contract ExitHandler is Books {
         }
         vm.prank(stranger);
         escrow.requestCloseWithAuthorization(book.id, nonce, deadline, signature);
+    }
+
+    /// @dev By payer or payee: whatever they signed under that nonce is worth nothing from then on.
+    function invalidateNonce(uint256 seed) external {
+        (bool found, Book storage book) = _openBook(seed);
+        if (!found) return;
+        address account = _oneIn(2, seed, "payee") ? book.payee : book.payer;
+        uint256 nonce = _draw(seed, "nonce", 8); // others draw from the first two
+        if (_usedNonce[account][book.id][nonce]) {
+            vm.expectRevert(IRelayedChannels.NonceAlreadyUsed.selector);
+        } else {
+            _usedNonce[account][book.id][nonce] = true;
+            _count();
+        }
+        vm.prank(account);
+        escrow.invalidateNonce(book.id, nonce);
     }
 
     function withdraw(uint256 seed) external {
