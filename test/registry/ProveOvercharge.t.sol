@@ -256,6 +256,20 @@ contract ProveOverchargeTest is RegistryFixture {
         assertEq(bonded(), 900e6);
     }
 
+    /// @dev What the manual warns of: a bond secures what is signed while it stands, and a bond of dust took this fault.
+    function test_RevertGiven_ABondOfDustWasChargedBefore() public {
+        requestUnbond(BOND);
+        skip(DELAY);
+        withdrawBond();
+        giveBond(1);
+        reportOvercharge(1);
+        assertEq(bonded(), 0);
+
+        giveBond(BOND);
+        vm.expectRevert(IExecutorRegistry.AlreadyCharged.selector);
+        reportOvercharge(1);
+    }
+
     // --- Documents that don't belong together ---
 
     function test_RevertWhen_TheRequestIsAnother() public {
