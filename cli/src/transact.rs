@@ -45,6 +45,20 @@ pub struct Done {
     pub fee_wei: U256,
 }
 
+/// Sends all that a command has to send, with the session's key, once whoever typed it agrees.
+///
+/// # Errors
+/// When it can't be paid, nobody agrees, or the chain refuses. What was sent before stays sent.
+pub async fn send(session: &Session, on_chain: &OnChain, steps: Vec<Step>, yes: bool) -> Result<Vec<Done>> {
+    let key = session.unlock()?;
+    let ledger = session.open_store().await?;
+    let transactor = Transactor::new(session, on_chain.clone(), ledger.clone(), key).await?;
+    transactor.agree(&steps, yes).await?;
+    let done = transactor.send_all(steps).await?;
+    ledger.close().await;
+    Ok(done)
+}
+
 /// Sends a command's transactions, one after the other.
 pub struct Transactor<'a> {
     session: &'a Session,

@@ -69,10 +69,10 @@ pub async fn look(on_chain: &OnChain, network: &Network) -> Result<Missing> {
 pub fn steps(missing: &Missing) -> Vec<Step> {
     let mut steps = Vec::new();
     if missing.contracts {
-        steps.push(step("deploy the contracts", Contracts::creation_call(), 0));
+        steps.push(creation("deploy the contracts", Contracts::creation_call(), 0));
     }
     if missing.token {
-        steps.push(step(
+        steps.push(creation(
             "deploy the development token",
             dev_token_creation_call(),
             TOKEN_GAS,
@@ -81,9 +81,10 @@ pub fn steps(missing: &Missing) -> Vec<Step> {
     steps
 }
 
-fn step(label: &str, data: Bytes, usual_gas: u64) -> Step {
+/// Has the CREATE2 proxy create something.
+pub fn creation(label: impl Into<String>, data: Bytes, usual_gas: u64) -> Step {
     Step {
-        label: label.to_owned(),
+        label: label.into(),
         call: Call {
             to: CREATE2_PROXY,
             data,

@@ -11,7 +11,7 @@ use crate::{
     onchain::{OnChain, OperatorStatus, parse_address},
     output::{Align, Report, Table},
     session::Session,
-    transact::{Done, Step, Transactor, describe},
+    transact::{Done, Step, describe, send},
 };
 
 /// Commands of `operator`.
@@ -143,12 +143,7 @@ async fn change(session: &Session, arguments: ChangeArgs, wanted: OperatorStatus
             call,
             usual_gas: 0,
         }];
-        let key = session.unlock()?;
-        let ledger = session.open_store().await?;
-        let transactor = Transactor::new(session, on_chain, ledger.clone(), key).await?;
-        transactor.agree(&steps, arguments.yes).await?;
-        transactions = transactor.send_all(steps).await?;
-        ledger.close().await;
+        transactions = send(session, &on_chain, steps, arguments.yes).await?;
     }
     session.output.print(&Changed {
         payee,

@@ -12,7 +12,7 @@ use crate::{
     onchain::parse_address,
     output::Report,
     session::Session,
-    transact::{Done, Step, Transactor, describe},
+    transact::{Done, Step, describe, send},
 };
 
 /// Take free tokens out of the escrow
@@ -93,13 +93,8 @@ pub async fn run(session: &Session, arguments: WithdrawArgs) -> Result {
         ),
         usual_gas: 0,
     }];
-    let key = session.unlock()?;
-    let ledger = session.open_store().await?;
-    let transactor = Transactor::new(session, on_chain.clone(), ledger.clone(), key).await?;
-    transactor.agree(&steps, arguments.yes).await?;
-    let transactions = transactor.send_all(steps).await?;
+    let transactions = send(session, &on_chain, steps, arguments.yes).await?;
     let balance = on_chain.escrow_balance(address).await?;
-    ledger.close().await;
     session.output.print(&Withdrawn {
         to,
         amount,

@@ -14,7 +14,7 @@ use crate::{
     onchain::parse_channel,
     output::Report,
     session::Session,
-    transact::{Done, Step, Transactor, describe},
+    transact::{Done, Step, describe, send},
 };
 
 /// Client: ask for what a channel hasn't paid out; it comes after the grace period
@@ -91,12 +91,7 @@ pub async fn run(session: &Session, arguments: RequestCloseArgs) -> Result {
             ),
             usual_gas: 0,
         }];
-        let key = session.unlock()?;
-        let ledger = session.open_store().await?;
-        let transactor = Transactor::new(session, on_chain.clone(), ledger.clone(), key).await?;
-        transactor.agree(&steps, arguments.yes).await?;
-        transactions = transactor.send_all(steps).await?;
-        ledger.close().await;
+        transactions = send(session, &on_chain, steps, arguments.yes).await?;
     }
     let channel = on_chain.known_channel(id).await?;
     let grace = on_chain.grace_period().await?;

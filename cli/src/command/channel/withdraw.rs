@@ -15,7 +15,7 @@ use crate::{
     onchain::parse_channel,
     output::Report,
     session::Session,
-    transact::{Done, Step, Transactor, describe},
+    transact::{Done, Step, describe, send},
 };
 
 /// Client: take out what a channel hasn't paid out, once the grace period is over
@@ -102,12 +102,7 @@ pub async fn run(session: &Session, arguments: WithdrawArgs) -> Result {
         ),
         usual_gas: 0,
     }];
-    let key = session.unlock()?;
-    let ledger = session.open_store().await?;
-    let transactor = Transactor::new(session, on_chain.clone(), ledger.clone(), key).await?;
-    transactor.agree(&steps, arguments.yes).await?;
-    let transactions = transactor.send_all(steps).await?;
-    ledger.close().await;
+    let transactions = send(session, &on_chain, steps, arguments.yes).await?;
     session.output.print(&Withdrawn {
         channel: id,
         refunded: channel.remaining(),

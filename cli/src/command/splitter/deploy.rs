@@ -1,17 +1,17 @@
 use std::io::{self, Write};
 
-use alloy::primitives::{Address, Bytes, U256};
+use alloy::primitives::Address;
 use clap::Args;
-use lloom_bindings::{CREATE2_PROXY, SplitterTerms};
-use lloom_watcher::Call;
+use lloom_bindings::SplitterTerms;
 use serde::Serialize;
 
 use crate::{
+    command::deploy::creation,
     failure::{Failure, Kind, Result},
     onchain::parse_address,
     output::{Report, write_pairs},
     session::Session,
-    transact::{Done, Step, Transactor, describe},
+    transact::{Done, describe, send},
 };
 
 const BASIS_POINTS: u16 = 10_000;
@@ -120,13 +120,12 @@ pub async fn run(session: &Session, arguments: DeployArgs) -> Result {
     let on_chain = session.on_chain().await?;
     let mut transactions = Vec::new();
     if !on_chain.has_code(splitter).await? {
-        let steps = vec![step(terms.creation_call(&network.contracts), splitter)];
-        let key = session.unlock()?;
-        let ledger = session.open_store().await?;
-        let transactor = Transactor::new(session, on_chain, ledger.clone(), key).await?;
-        transactor.agree(&steps, arguments.yes).await?;
-        transactions = transactor.send_all(steps).await?;
-        ledger.close().await;
+        let steps = vec![creation(
+            format!("deploy a splitter at {splitter}"),
+            terms.creation_call(&network.contracts),
+            0,
+        )];
+        transactions = send(session, &on_chain, steps, arguments.yes).await?;
     }
     session.output.print(&Deployed {
         splitter,
@@ -134,16 +133,4 @@ pub async fn run(session: &Session, arguments: DeployArgs) -> Result {
         lines: transactions.iter().map(|done| describe(network, done)).collect(),
         transactions,
     })
-}
-
-fn step(data: Bytes, splitter: Address) -> Step {
-    Step {
-        label: format!("deploy a splitter at {splitter}"),
-        call: Call {
-            to: CREATE2_PROXY,
-            data,
-            value: U256::ZERO,
-        },
-        usual_gas: 0,
-    }
 }

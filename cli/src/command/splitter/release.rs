@@ -12,7 +12,7 @@ use crate::{
     onchain::parse_address,
     output::Report,
     session::Session,
-    transact::{Done, Step, Transactor, describe},
+    transact::{Done, Step, describe, send},
 };
 
 /// Gas of a release that can't be asked for because the money comes in only before it: measured, rounded up.
@@ -87,12 +87,7 @@ pub async fn run(session: &Session, arguments: ReleaseArgs) -> Result {
     let mut released = Vec::new();
     if !steps.is_empty() {
         let held = on_chain.wallet_balances(before.accounts_due()).await?;
-        let key = session.unlock()?;
-        let ledger = session.open_store().await?;
-        let transactor = Transactor::new(session, on_chain.clone(), ledger.clone(), key).await?;
-        transactor.agree(&steps, arguments.yes).await?;
-        transactions = transactor.send_all(steps).await?;
-        ledger.close().await;
+        transactions = send(session, &on_chain, steps, arguments.yes).await?;
         for (account, before) in held {
             let amount = on_chain.wallet_balance(account).await?.saturating_sub(before);
             released.push(Payment {
