@@ -9,6 +9,7 @@ import {SignatureVerification} from "./libraries/SignatureVerification.sol";
 import {UsageHash} from "./libraries/UsageHash.sol";
 import {AdvanceList, newAdvanceList} from "./types/AdvanceList.sol";
 import {deriveChannelId} from "./types/ChannelId.sol";
+import {payerSide} from "./types/PayerSide.sol";
 import {UsageList, newUsageList} from "./types/UsageList.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
@@ -90,8 +91,8 @@ contract UsageSettlement is IUsageSettlement {
         (uint128 ceiling, uint128 amount) = (row.amounts.ceiling(), row.amounts.amount());
         if (amount > IChannelEscrow(ESCROW).getChannel(channelId).settled) {
             if (amount > ceiling) revert AmountExceedsVoucher();
-            address signer = _payerSide(row.payer, row.authorizedSigner);
             bytes32 digest = IChannelEscrow(ESCROW).getVoucherDigest(channelId, ceiling);
+            address signer = payerSide(row.payer, row.authorizedSigner);
             if (!signer.isSignedByKey(digest, row.r, row.vs)) revert InvalidSignature();
         }
 
@@ -142,11 +143,12 @@ contract UsageSettlement is IUsageSettlement {
         view
         returns (bytes32 channelId, address billSigner)
     {
-        (address payer, address signer) = (row.payer, row.authorizedSigner);
-        channelId = deriveChannelId(payer, payee, token, row.salt, signer, ESCROW);
-        if (signer == address(0)) signer = payer;
+        (address payer, address authorizedSigner) = (row.payer, row.authorizedSigner);
+        channelId = deriveChannelId(payer, payee, token, row.salt, authorizedSigner, ESCROW);
         bytes32 receiptDigest = MessageHashUtils.toTypedDataHash(separator, UsageHash.hashReceipt(channelId, row));
-        if (!signer.isSignedByKey(receiptDigest, row.payerR, row.payerVs)) return (channelId, address(0));
+        if (!payerSide(payer, authorizedSigner).isSignedByKey(receiptDigest, row.payerR, row.payerVs)) {
+            return (channelId, address(0));
+        }
 
         bytes32 billDigest = MessageHashUtils.toTypedDataHash(separator, row.billHash);
         billSigner = SignatureVerification.recover(billDigest, row.operatorR, row.operatorVs);
@@ -157,9 +159,5 @@ contract UsageSettlement is IUsageSettlement {
 
     function _operatorStatus(address payee, address operator) private view returns (IExecutorRegistry.OperatorStatus) {
         return IExecutorRegistry(REGISTRY).operatorStatus(payee, operator);
-    }
-
-    function _payerSide(address payer, address authorizedSigner) private pure returns (address) {
-        return authorizedSigner == address(0) ? payer : authorizedSigner;
     }
 }

@@ -4,24 +4,34 @@ pragma solidity ^0.8.28;
 import {RelayedFixture} from "./RelayedFixture.sol";
 import {Vm} from "forge-std/Vm.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
+import {IExecutorRegistry} from "lloom/interfaces/IExecutorRegistry.sol";
 import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
+import {IRevenueSplitter} from "lloom/interfaces/IRevenueSplitter.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
 import {toVoucherAmounts} from "lloom/types/VoucherAmounts.sol";
 
-/// @notice Call data that no compiler would make, arrays of nothing and of a thousand rows, for every function there is.
+/// @notice Call data that no compiler would make, arrays of nothing and of a thousand rows, for every function that takes
+/// arguments.
 contract BadInputTest is RelayedFixture {
-    /// @dev A function, and what its arguments' heads are: an address, a number of `q` 128, `l` 64 or `b` 8 bits, a whole word,
-    /// or where something of any length is. Structs of fixed length stand with their fields.
+    /// @dev A function, and what its arguments' heads are: an address, a number of `q` 128, `l` 64, `i` 32 or `b` 8 bits, a
+    /// whole word, or where something of any length is. Structs of fixed length stand with their fields.
     struct Entry {
         address target;
         bytes4 selector;
         string heads;
+        address first; // what a plain call has for its first argument
     }
 
     Entry[] private entries;
+    IRevenueSplitter private splitter;
 
     function setUp() public override {
         super.setUp();
+        IRevenueSplitter.Parties memory parties = IRevenueSplitter.Parties(stranger, stranger, stranger);
+        IRevenueSplitter.Shares memory shares = IRevenueSplitter.Shares(7000, 2000, 1000);
+        bytes memory terms = abi.encode(address(registry), address(escrow), parties, shares);
+        splitter = IRevenueSplitter(deployCode("RevenueSplitter", terms));
+
         inEscrow(IChannelEscrow.open.selector, "aaqwa");
         inEscrow(IChannelEscrow.settle.selector, "wqd");
         inEscrow(IChannelEscrow.topUp.selector, "wq");
@@ -55,6 +65,7 @@ contract BadInputTest is RelayedFixture {
         inEscrow(IRelayedChannels.topUpWithGrant.selector, "wwwd");
         inEscrow(IRelayedChannels.requestCloseWithAuthorization.selector, "wwwd");
         inEscrow(IRelayedChannels.withdrawFor.selector, "d");
+        inEscrow(IRelayedChannels.invalidateNonce.selector, "ww");
         inEscrow(IRelayedChannels.isNonceUsed.selector, "aww");
         inSettlement(IUsageSettlement.claimReceipts.selector, "aad");
         // A receipt's numbers are words here: they are hashed as they come, and `ClaimReceipts.t.sol` says what comes of it.
@@ -62,23 +73,54 @@ contract BadInputTest is RelayedFixture {
         inSettlement(IUsageSettlement.closeWithVoucher.selector, "aaawawww");
         inSettlement(IUsageSettlement.getReceiptDigest.selector, "wlllqww");
         inSettlement(IUsageSettlement.getBillDigest.selector, "w");
+        inRegistry(IExecutorRegistry.addOperator.selector, "a");
+        inRegistry(IExecutorRegistry.removeOperator.selector, "a");
+        inRegistry(IExecutorRegistry.operatorStatus.selector, "aa");
+        inRegistry(IExecutorRegistry.retiredAt.selector, "aa");
+        inRegistry(IExecutorRegistry.bond.selector, "aq");
+        inRegistry(IExecutorRegistry.requestUnbond.selector, "q");
+        inRegistry(IExecutorRegistry.withdraw.selector, "aa");
+        inRegistry(IExecutorRegistry.bondOf.selector, "a");
+        inRegistry(IExecutorRegistry.withdrawableOf.selector, "aa");
+        inRegistry(IExecutorRegistry.isCharged.selector, "ww");
+        // A bill's numbers are words here: a request that hashes to something else than the bill says comes first.
+        inRegistry(IExecutorRegistry.proveOvercharge.selector, "wawwwiiqqlwwwwwwwd");
+        inRegistry(IExecutorRegistry.proveDoubleBill.selector, "wwwiiqldwwwiiqld");
+        inSplitter(IRevenueSplitter.release.selector, "aa");
+        inSplitter(IRevenueSplitter.collect.selector, "a");
+        inSplitter(IRevenueSplitter.addOperator.selector, "a");
+        inSplitter(IRevenueSplitter.removeOperator.selector, "a");
+        inSplitter(IRevenueSplitter.releasable.selector, "aa");
+        inSplitter(IRevenueSplitter.shareOf.selector, "a");
+        inSplitter(IRevenueSplitter.totalReleased.selector, "a");
+        inSplitter(IRevenueSplitter.released.selector, "aa");
     }
 
     function inEscrow(bytes4 selector, string memory heads) private {
-        entries.push(Entry(address(escrow), selector, heads));
+        entries.push(Entry(address(escrow), selector, heads, address(0)));
     }
 
+    /// @dev What is called with a payee is called by it.
     function inSettlement(bytes4 selector, string memory heads) private {
-        entries.push(Entry(address(settlement), selector, heads));
+        address first = bytes(heads)[0] == "a" ? payee.addr : address(0);
+        entries.push(Entry(address(settlement), selector, heads, first));
     }
 
-    /// @dev All arguments zero or empty, but for the settlement's payee, who calls.
+    function inRegistry(bytes4 selector, string memory heads) private {
+        entries.push(Entry(address(registry), selector, heads, address(0)));
+    }
+
+    /// @dev A token that isn't there has no balances to share out.
+    function inSplitter(bytes4 selector, string memory heads) private {
+        entries.push(Entry(address(splitter), selector, heads, address(token)));
+    }
+
+    /// @dev All arguments zero or empty, but for the first.
     function plainCall(Entry memory entry) private view returns (bytes memory call) {
         bytes memory heads = bytes(entry.heads);
         call = bytes.concat(entry.selector);
         for (uint256 i = 0; i < heads.length; ++i) {
-            bool isPayee = i == 0 && entry.target == address(settlement) && heads[0] == "a";
-            uint256 word = heads[i] == "d" ? 32 * heads.length : isPayee ? uint160(payee.addr) : 0;
+            uint256 word = heads[i] == "d" ? 32 * heads.length : i == 0 ? uint160(entry.first) : 0;
             call = bytes.concat(call, bytes32(word));
         }
         call = bytes.concat(call, bytes32(0)); // no bytes, no rows
@@ -134,14 +176,20 @@ contract BadInputTest is RelayedFixture {
             bytes memory heads = bytes(entries[i].heads);
             bytes memory call = plainCall(entries[i]);
             for (uint256 j = 0; j < heads.length; ++j) {
-                uint256 bits = heads[j] == "a" ? 160 : heads[j] == "q" ? 128 : heads[j] == "l" ? 64 : 8;
                 if (heads[j] == "w" || heads[j] == "d") continue;
-                uint256 plain =
-                    j == 0 && entries[i].target == address(settlement) && heads[0] == "a" ? uint160(payee.addr) : 0;
+                uint256 bits = bitsOf(heads[j]);
+                uint256 plain = j == 0 ? uint160(entries[i].first) : 0;
                 assertUndecodable(entries[i], withWord(call, j, plain | 1 << bits));
                 assertUndecodable(entries[i], withWord(call, j, plain | 1 << 255));
             }
         }
+    }
+
+    function bitsOf(bytes1 head) private pure returns (uint256) {
+        if (head == "a") return 160;
+        if (head == "q") return 128;
+        if (head == "l") return 64;
+        return head == "i" ? 32 : 8;
     }
 
     /// @dev Whatever is read first: a good signature does not make a grant of a number that is too large for its type.
@@ -151,7 +199,7 @@ contract BadInputTest is RelayedFixture {
         IRelayedChannels.ChannelGrant memory grant = channelGrant();
         bytes memory call =
             abi.encodeCall(IRelayedChannels.openWithGrant, (grant, sign(payer, escrowDomain(), grantHash(grant))));
-        Entry memory entry = Entry(address(escrow), IRelayedChannels.openWithGrant.selector, "aaaqwald");
+        Entry memory entry = Entry(address(escrow), IRelayedChannels.openWithGrant.selector, "aaaqwald", address(0));
         assertUndecodable(entry, withWord(call, 3, uint256(grant.deposit) | 1 << 128));
         assertUndecodable(entry, withWord(call, 3, uint256(grant.deposit) | 1 << 255));
         assertUndecodable(entry, withWord(call, 6, uint256(grant.deadline) | 1 << 64));
@@ -295,7 +343,7 @@ contract BadInputTest is RelayedFixture {
         IChannelEscrow.VoucherRow[] memory rows = new IChannelEscrow.VoucherRow[](2);
         (rows[0], rows[1]) = (voucherRow(10e6), voucherRow(20e6));
         bytes memory call = abi.encodeCall(IChannelEscrow.claimVouchers, (payee.addr, address(token), rows));
-        Entry memory claim = Entry(address(escrow), IChannelEscrow.claimVouchers.selector, "aad");
+        Entry memory claim = Entry(address(escrow), IChannelEscrow.claimVouchers.selector, "aad", address(0));
         assertUndecodable(claim, withWord(call, 4 + 6, uint256(uint160(payer.addr)) | 1 << 160)); // payer
         assertUndecodable(claim, withWord(call, 4 + 6 + 2, 1 << 255)); // authorizedSigner
         assertUndecodable(claim, truncated(call, call.length - 1));

@@ -6,6 +6,7 @@ import {EscrowHash} from "../libraries/EscrowHash.sol";
 import {SignatureVerification} from "../libraries/SignatureVerification.sol";
 import {ChannelFunds} from "../types/ChannelFunds.sol";
 import {ChannelTerms} from "../types/ChannelTerms.sol";
+import {payerSide} from "../types/PayerSide.sol";
 import {SettledList, newSettledList} from "../types/SettledList.sol";
 import {Channels} from "./Channels.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
@@ -34,17 +35,16 @@ abstract contract Claims is Channels {
         SettledList list = newSettledList(rows.length);
         for (uint256 i = 0; i < rows.length; ++i) {
             VoucherRow calldata row = rows[i];
-            (address payer, address signer, uint128 ceiling, uint128 amount) =
+            (address payer, address authorizedSigner, uint128 ceiling, uint128 amount) =
                 (row.payer, row.authorizedSigner, row.amounts.ceiling(), row.amounts.amount());
-            bytes32 channelId = computeChannelId(payer, payee, token, row.salt, signer);
+            bytes32 channelId = computeChannelId(payer, payee, token, row.salt, authorizedSigner);
             ChannelRecord storage channel = _channels[channelId];
             ChannelFunds funds = channel.funds;
 
             // Check:
             if (!_isClaimable(channel, funds, channelId, i, ceiling, amount)) continue;
-            if (signer == address(0)) signer = payer;
             bytes32 digest = MessageHashUtils.toTypedDataHash(separator, EscrowHash.hashVoucher(channelId, ceiling));
-            if (!signer.isSignedByKey(digest, row.r, row.vs)) {
+            if (!payerSide(payer, authorizedSigner).isSignedByKey(digest, row.r, row.vs)) {
                 emit RowSkipped(channelId, i, SkipReason.InvalidSignature);
                 continue;
             }
@@ -70,17 +70,16 @@ abstract contract Claims is Channels {
         SettledList list = newSettledList(rows.length);
         for (uint256 i = 0; i < rows.length; ++i) {
             ContractVoucherRow calldata row = rows[i];
-            (address payer, address signer, uint128 ceiling, uint128 amount) =
+            (address payer, address authorizedSigner, uint128 ceiling, uint128 amount) =
                 (row.payer, row.authorizedSigner, row.amounts.ceiling(), row.amounts.amount());
-            bytes32 channelId = computeChannelId(payer, payee, token, row.salt, signer);
+            bytes32 channelId = computeChannelId(payer, payee, token, row.salt, authorizedSigner);
             ChannelRecord storage channel = _channels[channelId];
             ChannelFunds funds = channel.funds;
 
             // Check:
             if (!_isClaimable(channel, funds, channelId, i, ceiling, amount)) continue;
-            if (signer == address(0)) signer = payer;
             bytes32 digest = MessageHashUtils.toTypedDataHash(separator, EscrowHash.hashVoucher(channelId, ceiling));
-            if (!signer.isSigned(digest, row.signature)) {
+            if (!payerSide(payer, authorizedSigner).isSigned(digest, row.signature)) {
                 emit RowSkipped(channelId, i, SkipReason.InvalidSignature);
                 continue;
             }

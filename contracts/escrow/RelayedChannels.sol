@@ -41,7 +41,7 @@ abstract contract RelayedChannels is Channels {
     ) external returns (bytes32 channelId) {
         // Check:
         channelId = _newChannelId(from, payee, token, salt, authorizedSigner);
-        _checkNonce(nonce, keccak256(abi.encode(from, payee, token, salt, authorizedSigner)));
+        _checkDerived(nonce, keccak256(abi.encode(from, payee, token, salt, authorizedSigner)));
 
         // Effect:
         _open(channelId, from, payee, token, amount, salt, authorizedSigner, false);
@@ -63,7 +63,7 @@ abstract contract RelayedChannels is Channels {
     ) external {
         // Check:
         (ChannelRecord storage channel, ChannelTerms terms) = _openChannel(channelId);
-        _checkNonce(nonce, keccak256(abi.encode(channelId, additionalDeposit, from, topUpSalt)));
+        _checkDerived(nonce, keccak256(abi.encode(channelId, additionalDeposit, from, topUpSalt)));
 
         // Effect:
         _topUp(channel, terms, channelId, additionalDeposit, from == terms.payer());
@@ -129,7 +129,7 @@ abstract contract RelayedChannels is Channels {
         bytes calldata signature
     ) external {
         // Check:
-        _checkNonce(nonce, keccak256(abi.encode(from, token, depositSalt)));
+        _checkDerived(nonce, keccak256(abi.encode(from, token, depositSalt)));
 
         // Effect:
         _recordDeposit(from, token, from, amount);
@@ -184,9 +184,8 @@ abstract contract RelayedChannels is Channels {
         ChannelFunds funds = channel.funds;
         _checkSettlement(channel, terms, funds, channelId, cumulativeAmount, voucherSignature);
         address payee = _payeeAt(terms.destination());
-        _checkSignature(payee, EscrowHash.hashSettle(channelId, cumulativeAmount, nonce, deadline), payeeSignature);
-        _checkUnused(payee, channelId, nonce);
-        _checkDeadline(deadline);
+        bytes32 structHash = EscrowHash.hashSettle(channelId, cumulativeAmount, nonce, deadline);
+        _checkAuthorization(payee, channelId, nonce, deadline, structHash, payeeSignature);
 
         // Effect:
         _useNonce(payee, channelId, nonce);
@@ -207,9 +206,8 @@ abstract contract RelayedChannels is Channels {
         ChannelFunds funds = channel.funds;
         _checkClose(channel, terms, funds, channelId, cumulativeAmount, voucherSignature);
         address payee = _payeeAt(terms.destination());
-        _checkSignature(payee, EscrowHash.hashClose(channelId, cumulativeAmount, nonce, deadline), payeeSignature);
-        _checkUnused(payee, channelId, nonce);
-        _checkDeadline(deadline);
+        bytes32 structHash = EscrowHash.hashClose(channelId, cumulativeAmount, nonce, deadline);
+        _checkAuthorization(payee, channelId, nonce, deadline, structHash, payeeSignature);
 
         // Effect:
         _useNonce(payee, channelId, nonce);
@@ -225,9 +223,8 @@ abstract contract RelayedChannels is Channels {
         // Check:
         (ChannelRecord storage channel, ChannelTerms terms) = _openChannel(channelId);
         address payer = terms.payer();
-        _checkSignature(payer, EscrowHash.hashRequestClose(channelId, nonce, deadline), signature);
-        _checkUnused(payer, channelId, nonce);
-        _checkDeadline(deadline);
+        bytes32 structHash = EscrowHash.hashRequestClose(channelId, nonce, deadline);
+        _checkAuthorization(payer, channelId, nonce, deadline, structHash, signature);
 
         // Effect:
         _useNonce(payer, channelId, nonce);
@@ -265,6 +262,20 @@ abstract contract RelayedChannels is Channels {
         return _usedNonces[account][channelId][nonce / 256] & _bitOf(nonce) != 0;
     }
 
+    /// @dev That `account` signed this, and that it is neither used nor late.
+    function _checkAuthorization(
+        address account,
+        bytes32 channelId,
+        uint256 nonce,
+        uint256 deadline,
+        bytes32 structHash,
+        bytes calldata signature
+    ) private view {
+        _checkSignature(account, structHash, signature);
+        _checkUnused(account, channelId, nonce);
+        _checkDeadline(deadline);
+    }
+
     function _useNonce(address account, bytes32 channelId, uint256 nonce) private {
         _usedNonces[account][channelId][nonce / 256] |= _bitOf(nonce);
     }
@@ -278,7 +289,7 @@ abstract contract RelayedChannels is Channels {
     }
 
     /// @dev EIP-3009 has no witness: what the payer signed for is bound by its nonce.
-    function _checkNonce(bytes32 nonce, bytes32 derived) private pure {
+    function _checkDerived(bytes32 nonce, bytes32 derived) private pure {
         if (nonce != derived) revert NonceMismatch();
     }
 
