@@ -184,8 +184,8 @@ abstract contract RelayedChannels is Channels {
         ChannelFunds funds = channel.funds;
         _checkSettlement(channel, terms, funds, channelId, cumulativeAmount, voucherSignature);
         address payee = _payeeAt(terms.destination());
-        bytes32 structHash = EscrowHash.hashSettle(channelId, cumulativeAmount, nonce, deadline);
-        _checkAuthorization(payee, channelId, nonce, deadline, structHash, payeeSignature);
+        _checkSignature(payee, EscrowHash.hashSettle(channelId, cumulativeAmount, nonce, deadline), payeeSignature);
+        _checkUsable(payee, channelId, nonce, deadline);
 
         // Effect:
         _useNonce(payee, channelId, nonce);
@@ -206,8 +206,8 @@ abstract contract RelayedChannels is Channels {
         ChannelFunds funds = channel.funds;
         _checkClose(channel, terms, funds, channelId, cumulativeAmount, voucherSignature);
         address payee = _payeeAt(terms.destination());
-        bytes32 structHash = EscrowHash.hashClose(channelId, cumulativeAmount, nonce, deadline);
-        _checkAuthorization(payee, channelId, nonce, deadline, structHash, payeeSignature);
+        _checkSignature(payee, EscrowHash.hashClose(channelId, cumulativeAmount, nonce, deadline), payeeSignature);
+        _checkUsable(payee, channelId, nonce, deadline);
 
         // Effect:
         _useNonce(payee, channelId, nonce);
@@ -223,8 +223,8 @@ abstract contract RelayedChannels is Channels {
         // Check:
         (ChannelRecord storage channel, ChannelTerms terms) = _openChannel(channelId);
         address payer = terms.payer();
-        bytes32 structHash = EscrowHash.hashRequestClose(channelId, nonce, deadline);
-        _checkAuthorization(payer, channelId, nonce, deadline, structHash, signature);
+        _checkSignature(payer, EscrowHash.hashRequestClose(channelId, nonce, deadline), signature);
+        _checkUsable(payer, channelId, nonce, deadline);
 
         // Effect:
         _useNonce(payer, channelId, nonce);
@@ -262,16 +262,8 @@ abstract contract RelayedChannels is Channels {
         return _usedNonces[account][channelId][nonce / 256] & _bitOf(nonce) != 0;
     }
 
-    /// @dev That `account` signed this, and that it is neither used nor late.
-    function _checkAuthorization(
-        address account,
-        bytes32 channelId,
-        uint256 nonce,
-        uint256 deadline,
-        bytes32 structHash,
-        bytes calldata signature
-    ) private view {
-        _checkSignature(account, structHash, signature);
+    /// @dev What `account` signed under this nonce is neither used, nor taken back, nor late.
+    function _checkUsable(address account, bytes32 channelId, uint256 nonce, uint256 deadline) private view {
         _checkUnused(account, channelId, nonce);
         _checkDeadline(deadline);
     }
