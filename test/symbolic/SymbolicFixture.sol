@@ -2,7 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {PlainPermit2, PlainToken} from "./PlainToken.sol";
-import {both, either} from "./Truth.sol";
+import {both, either, where} from "./Truth.sol";
 import {Test} from "forge-std/Test.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 
@@ -111,14 +111,22 @@ abstract contract SymbolicFixture is Test {
 
     function assumeChannelExists(bytes32 id) internal {
         putEntry(DESTINATION, SVM.createBool("pays itself") ? FIRST : SECOND, address(token));
+        putRecord(id, true);
+    }
 
+    /// @dev As `assumeChannel`, without its entry in the list of destinations, and on one path.
+    function assumeRecord(bytes32 id) internal {
+        putRecord(id, SVM.createBool("channel"));
+    }
+
+    function putRecord(bytes32 id, bool exists) private {
         (uint256 lower, uint256 upper) = (SVM.createUint(128, "lower"), SVM.createUint(128, "upper"));
         // Finalized, refunds to balance, has a signer.
         (uint256 flags, uint256 closeRequestedAt) = (SVM.createUint(3, "flags"), SVM.createUint(40, "close requested"));
-        if (flags & 1 == 0) vm.assume(lower <= upper);
-        else vm.assume(upper <= lower);
+        bool isFinalized = flags & 1 != 0;
+        vm.assume(either(both(!isFinalized, lower <= upper), both(isFinalized, upper <= lower)));
         uint256 terms = DESTINATION << 208 | flags << 200 | closeRequestedAt << 160 | uint160(FIRST);
-        putChannel(id, lower << 128 | upper, terms, uint160(THIRD));
+        putChannel(id, where(exists, lower << 128 | upper), where(exists, terms), where(exists, uint160(THIRD)));
     }
 
     /// @dev Whether the list knows a payee of `token` is arbitrary. It knows neither zero nor the escrow.

@@ -14,3 +14,10 @@ function either(bool a, bool b) pure returns (bool c) {
         c := or(a, b)
     }
 }
+
+/// @return result The value where the condition holds, zero where it doesn't.
+function where(bool condition, uint256 value) pure returns (uint256 result) {
+    assembly ("memory-safe") {
+        result := and(sub(0, condition), value)
+    }
+}
