@@ -136,20 +136,18 @@ slither: $(NODE_MODULES) $(ANALYSERS) ## Let slither read the contracts; fail on
 
 # The first line fails where the tests don't compile; halmos asks forge again, and is told that nothing changed. Two at a
 # time, because halmos follows the paths of a test in one thread.
-HALMOS := FOUNDRY_PROFILE=symbolic PATH="$(ANALYSER_PATH):$$PATH" halmos --no-status --solver-command .venv/bin/yices-smt2 \
-	--solver-threads 1 --solver-timeout-assertion 2m --match-contract
+HALMOS := halmos --no-status --solver-command $(abspath .venv/bin/yices-smt2) --solver-threads 1 --solver-timeout-assertion 2m
 
 .PHONY: halmos
-halmos: contracts $(ANALYSERS) ## Prove of opening and depositing that they keep the escrow solvent, whatever its state
+halmos: contracts $(ANALYSERS) ## Prove of each entry point that it keeps the escrow solvent, whatever its state
 	FOUNDRY_PROFILE=symbolic $(FORGE) build
-	$(HALMOS) '^(OpeningTest|OpenTest)$$' --match-test '(Open|OpenFromBalance|AreReadBack)\(' & first=$$!; \
-		$(HALMOS) '^BalanceTest$$' --match-test 'Deposit\(' && wait $$first
+	export FOUNDRY_PROFILE=symbolic PATH="$(ANALYSER_PATH):$$PATH"; \
+		$(HALMOS) --match-contract '^(ClosingTest|OpeningTest|OpenTest|ToppingUpTest)$$' & first=$$!; \
+		$(HALMOS) --match-contract '^(SettlingTest|BalanceTest|RowsTest)$$' && wait $$first
 
-.PHONY: halmos-long
-halmos-long: contracts $(ANALYSERS) ## Try to prove the same of every entry point
-	FOUNDRY_PROFILE=symbolic $(FORGE) build
-	$(HALMOS) '^(OpeningTest|OpenTest|ClosingTest)$$' & first=$$!; \
-		$(HALMOS) '^(ToppingUpTest|BalanceTest|SettlingTest)$$' && wait $$first
+.PHONY: halmos-breakages
+halmos-breakages: $(NODE_MODULES) $(ANALYSERS) ## Break the escrow on purpose, and see the proofs fail
+	PATH="$(ANALYSER_PATH):$$PATH" node script/breakages.mjs $(HALMOS)
 
 .PHONY: mutation
 mutation: $(NODE_MODULES) ## Change the contracts in MUTANTS places (seed MUTATION_SEED); fail where no test notices

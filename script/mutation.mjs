@@ -178,8 +178,9 @@ const among = all.filter(({ file }) => new RegExp(options.only).test(file));
 const chosen = options.sample ? sampleOf(among, Number(options.sample), Number(options.seed)) : among;
 
 if (options.list) {
-  for (const { file, line, source, mutant } of chosen) console.log(`${file}:${line}\n  - ${source}\n  + ${mutant}`);
-  console.log(`${chosen.length} of ${all.length} mutants.`);
+  const lines = chosen.map(({ file, line, source, mutant }) => `${file}:${line}\n  - ${source}\n  + ${mutant}\n`);
+  const text = `${lines.join('')}${chosen.length} of ${all.length} mutants.\n`;
+  await new Promise((written) => process.stdout.write(text, written)); // a pipe takes it in parts
   process.exit();
 }
 

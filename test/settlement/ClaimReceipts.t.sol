@@ -116,6 +116,34 @@ contract ClaimReceiptsTest is Fixture {
         assertEq(token.balanceOf(payee.addr), 50e6);
     }
 
+    /// @dev What was settled comes back in words of 256 bits: here three, in a pattern that no two of them share.
+    function test_PublishesOfManyRowsExactlyThoseThatWereSettled() public {
+        bytes32 id = openChannel();
+        IUsageSettlement.ReceiptRow[] memory rows = new IUsageSettlement.ReceiptRow[](520);
+        uint128 settled = 0;
+        for (uint256 i = 0; i < rows.length; ++i) {
+            if (uint256(keccak256(abi.encode(i))) % 2 == 0 || settled == 0) ++settled;
+            rows[i] = receiptRow(settled);
+            rows[i].sequence = uint64(i);
+            (rows[i].payerR, rows[i].payerVs) = vm.signCompact(payer.key, receiptDigest(id, rows[i]));
+        }
+
+        vm.recordLogs();
+        vm.prank(operator.addr);
+        settlement.claimReceipts(payee.addr, address(token), rows);
+
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        IUsageSettlement.Usage[] memory usages = abi.decode(logs[logs.length - 1].data, (IUsageSettlement.Usage[]));
+        assertEq(usages.length, settled);
+        assertEq(logs.length, rows.length - settled + 2);
+        for (uint256 i = 0; i < usages.length; ++i) {
+            assertEq(usages[i].cumulativeAmount, i + 1, "each amount once, in order");
+            uint64 sequence = usages[i].sequence;
+            assertEq(rows[sequence].cumulativeAmount, i + 1, "published of a row that says so");
+            assertTrue(sequence == 0 || rows[sequence - 1].cumulativeAmount == i, "of the first that does");
+        }
+    }
+
     /// @dev Operators differ from row to row: the one remembered must not vouch for another's bill.
     function test_EveryBillSignerIsChecked() public {
         openChannel();

@@ -24,13 +24,9 @@ contract ToppingUpTest is SymbolicFixture {
         assertStep(before, ID);
     }
 
-    function check_TopUpWithAuthorization(
-        bytes32 ID,
-        uint128 amount,
-        bytes32 salt,
-        uint256 validAfter,
-        uint256 validBefore
-    ) public {
+    function check_TopUpWithAuthorization(uint128 amount, bytes32 salt, uint256 validAfter, uint256 validBefore)
+        public
+    {
         address from = anyAddress("from");
         bytes32 nonce = keccak256(abi.encode(ID, amount, from, salt));
         bytes memory signature = SVM.createBytes(65, "signature");

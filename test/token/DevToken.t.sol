@@ -35,6 +35,7 @@ contract DevTokenTest is Fixture {
 
     function test_IsLikeUsdcAndFreeForAll() public {
         assertEq(token.decimals(), 6);
+        assertEq(token.name(), "Lloom Dev Token");
         assertEq(token.symbol(), "LDEV");
         vm.prank(stranger);
         token.mint(stranger, 5e6);
