@@ -155,7 +155,7 @@ mutation: $(NODE_MODULES) ## Change the contracts in MUTANTS places (seed MUTATI
 
 .PHONY: mutation-all
 mutation-all: $(NODE_MODULES) ## The same in every place there is
-	node script/mutation.mjs
+	node script/mutation.mjs --jobs 2
 
 .PHONY: bench-gas
 bench-gas: contracts ## Measure gas and print it beside other systems'

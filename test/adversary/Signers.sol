@@ -46,6 +46,16 @@ contract YesSigner {
     }
 }
 
+/// @notice A contract signer that says yes as it reverts.
+contract RevokingSigner {
+    function isValidSignature(bytes32, bytes calldata) external pure returns (bytes4) {
+        assembly {
+            mstore(0x00, shl(224, 0x1626ba7e))
+            revert(0x00, 0x20)
+        }
+    }
+}
+
 /// @notice A contract signer that says yes in `size` bytes, of which only the first four say it.
 contract VerboseSigner {
     uint256 public immutable SIZE;

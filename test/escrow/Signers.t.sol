@@ -7,6 +7,7 @@ import {
     HungrySigner,
     MoodySigner,
     ReenteringSigner,
+    RevokingSigner,
     VerboseSigner,
     WritingSigner,
     YesSigner
@@ -160,6 +161,7 @@ contract SignersTest is SignedCalls {
 
     function test_RevertWhen_TheContractRevertsBurnsOrWrites() public {
         assertEachRefuses(address(new MoodySigner()), "");
+        assertEachRefuses(address(new RevokingSigner()), "");
         assertEachRefuses(address(new BurningSigner()), "");
         assertEachRefuses(address(new WritingSigner()), "");
         assertEachRefuses(address(token), ""); // a contract that knows nothing of signatures

@@ -83,6 +83,28 @@ contract StorageTest is Fixture {
         assertEq(load(keccak256(abi.encode(token, keccak256(abi.encode(payer.addr, BALANCES))))), 7);
     }
 
+    /// @dev What makes opening cheap: where payee and token are listed, and the payer signs, two words are all that is written.
+    function test_OpeningWritesTwoWordsWhereThePairIsListed() public {
+        vm.prank(payer.addr);
+        escrow.open(payee.addr, address(token), 1, "first", address(0));
+
+        vm.startStateDiffRecording();
+        bytes32 id = openChannel();
+        Vm.AccountAccess[] memory accesses = vm.stopAndReturnStateDiff();
+
+        uint256 written;
+        for (uint256 i = 0; i < accesses.length; ++i) {
+            for (uint256 j = 0; j < accesses[i].storageAccesses.length; ++j) {
+                Vm.StorageAccess memory access = accesses[i].storageAccesses[j];
+                if (access.account != address(escrow) || !access.isWrite) continue;
+                assertEq(uint256(access.slot), uint256(keccak256(abi.encode(id, CHANNELS))) + written);
+                ++written;
+            }
+        }
+        assertEq(written, 2);
+        assertEq(load(bytes32(DESTINATION_COUNT)), 1, "listed once");
+    }
+
     /// @dev What makes a claim cheap: of a channel, it touches the first word alone.
     function test_AClaimTouchesOneWordOfAChannel() public {
         bytes32 id = openChannel();
