@@ -2,6 +2,9 @@
 pragma solidity ^0.8.28;
 
 import {Fixture} from "../Fixture.sol";
+import {IDevToken} from "../IDevToken.sol";
+import {FickleToken} from "../adversary/Tokens.sol";
+import {stdError} from "forge-std/StdError.sol";
 import {Vm} from "forge-std/Vm.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IUsageSettlement} from "lloom/interfaces/IUsageSettlement.sol";
@@ -264,6 +267,23 @@ contract ClaimReceiptsTest is Fixture {
         vm.prank(operator.addr);
         (bool success,) = address(settlement).call(call);
         assertFalse(success);
+        assertEq(settledOf(id), 0);
+    }
+
+    /// @dev By a token that lets a balance come near 2^256, and then refuses to pay: what the escrow says is passed on.
+    function test_RevertWhen_ThePayeesCreditOverflows() public {
+        FickleToken fickle = new FickleToken();
+        token = IDevToken(address(fickle));
+        fund(payer.addr, DEPOSIT);
+        bytes32 id = openChannel();
+        fickle.rebase(address(escrow), 0);
+        fund(stranger, type(uint256).max);
+        vm.prank(stranger);
+        escrow.depositFor(payee.addr, address(token), type(uint256).max);
+        fickle.setRefuses(true);
+
+        vm.expectRevert(stdError.arithmeticError);
+        claim(receiptRow(40e6));
         assertEq(settledOf(id), 0);
     }
 
