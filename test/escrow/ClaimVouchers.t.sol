@@ -64,7 +64,9 @@ contract ClaimVouchersTest is Fixture {
         Vm.Log[] memory logs = vm.getRecordedLogs();
         assertEq(logs.length, 2, "one event for all that was settled, and a transfer");
         assertEq(logs[0].topics[0], IChannelEscrow.ChannelsSettled.selector);
-        assertEq(abi.decode(logs[0].data, (IChannelEscrow.SettledChannel[])).length, 300);
+        IChannelEscrow.SettledChannel[] memory settled = abi.decode(logs[0].data, (IChannelEscrow.SettledChannel[]));
+        assertEq(settled.length, 300);
+        assertEq(logs[0].data, abi.encode(settled), "not a byte besides");
         assertEq(token.balanceOf(payee.addr), 300 * 301 / 2);
     }
 

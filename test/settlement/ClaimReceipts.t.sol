@@ -138,6 +138,7 @@ contract ClaimReceiptsTest is Fixture {
         Vm.Log[] memory logs = vm.getRecordedLogs();
         IUsageSettlement.Usage[] memory usages = abi.decode(logs[logs.length - 1].data, (IUsageSettlement.Usage[]));
         assertEq(usages.length, settled);
+        assertEq(logs[logs.length - 1].data, abi.encode(usages), "not a byte besides");
         assertEq(logs.length, rows.length - settled + 2);
         for (uint256 i = 0; i < usages.length; ++i) {
             assertEq(usages[i].cumulativeAmount, i + 1, "each amount once, in order");
@@ -265,8 +266,9 @@ contract ClaimReceiptsTest is Fixture {
         call[4 + (4 + 3 + field) * 32 + 31 - bit / 8] |= bytes1(uint8(1 << (bit % 8)));
 
         vm.prank(operator.addr);
-        (bool success,) = address(settlement).call(call);
+        (bool success, bytes memory answer) = address(settlement).call(call);
         assertFalse(success);
+        assertEq(answer.length, 0, "as any call data that can't be decoded");
         assertEq(settledOf(id), 0);
     }
 
