@@ -2,7 +2,7 @@
 // Asks of the tests whether they would notice. Each mutant of contracts/ is tested in a copy of the sources; one that no
 // test fails on survives, and is either a gap in the tests or explained in test/exceptions/mutation.json.
 //
-//   script/mutation.mjs [--sample <count> --seed <number>] [--only <pattern of a path>] [--jobs <copies at once>] [--list]
+//   script/mutation.mjs [--sample <count> --seed <number>] [--only <pattern of path:line>] [--jobs <copies at once>] [--list]
 //
 // Tests reach the contracts through what forge has compiled of them. So a mutant is compiled by a compiler that stays
 // warm in this process, and put in place of that: a second or two, where forge takes ten. It is tried on the tests
@@ -174,7 +174,7 @@ const question = questionIn(first);
 const asts = compile(question, { '*': { '': ['ast'] } }).sources;
 const all = sources().flatMap((file) => mutantsOf(file, readFileSync(file), asts[file].ast));
 const exists = new Set(all.map(key));
-const among = all.filter(({ file }) => new RegExp(options.only).test(file));
+const among = all.filter(({ file, line }) => new RegExp(options.only).test(`${file}:${line}`));
 const chosen = options.sample ? sampleOf(among, Number(options.sample), Number(options.seed)) : among;
 
 if (options.list) {
