@@ -8,6 +8,7 @@ const BINARY = {
 }; // prettier-ignore
 const ASSIGNMENT = { '+=': ['-=', '='], '-=': ['+=', '='], '|=': ['&=', '='] };
 const YUL = { lt: 'gt', gt: 'lt', and: 'or', or: 'and', add: 'sub', shr: 'shl', shl: 'shr' };
+const GROWING = ['+', '*', '<<', '|'];
 const DELETED = ['ExpressionStatement', 'EmitStatement'];
 
 const range = (node) => {
@@ -23,6 +24,17 @@ function otherValues(type) {
   return [];
 }
 
+/** Whether arithmetic in `tree` reverts when it overflows. */
+function overflows(tree) {
+  for (const { nodeType, operator, typeDescriptions } of nodesOf(tree)) {
+    const isNumber = /^u?int\d+$/.test(typeDescriptions?.typeString ?? '');
+    if (nodeType === 'BinaryOperation' && isNumber && ['+', '*'].includes(operator)) return true;
+    if (nodeType === 'Assignment' && isNumber && operator === '+=') return true;
+    if (nodeType === 'UnaryOperation' && operator === '++') return true;
+  }
+  return false;
+}
+
 /** Every edit of one node: `{ start, end, text }` in bytes of the source. */
 function* editsOf(node, source) {
   const slice = ({ start, end }) => source.subarray(start, end).toString();
@@ -33,12 +45,18 @@ function* editsOf(node, source) {
     return start < range(right).start ? { start, end: start + name.length, text: other } : undefined;
   };
 
+  const isWide = node.typeDescriptions?.typeString === 'uint256';
   switch (node.nodeType) {
     case 'BinaryOperation':
       for (const other of BINARY[node.operator] ?? []) yield operator(node.leftExpression, node.rightExpression, node.operator, other);
+      if (isWide && GROWING.includes(node.operator)) yield replace(node, `uint128(${slice(range(node))})`);
       break;
     case 'Assignment':
       for (const other of ASSIGNMENT[node.operator] ?? []) yield operator(node.leftHandSide, node.rightHandSide, node.operator, other);
+      if (isWide && node.operator === '+=') {
+        const sum = slice(range(node.leftHandSide));
+        yield replace(node, `${sum} = uint128(${sum} + ${slice(range(node.rightHandSide))})`);
+      }
       break;
     case 'UnaryOperation':
       if (node.operator === '!' || node.operator === '~') yield replace(node, slice(range(node.subExpression)));
@@ -57,9 +75,14 @@ function* editsOf(node, source) {
       break;
     case 'Literal':
       if (node.kind === 'number') yield replace(node, slice(range(node)).replace(/^(0x[0-9a-fA-F]+|[0-9_]+)/, (digits) => `${BigInt(digits.replaceAll('_', '')) + 1n}`));
+      if (node.kind === 'bool') yield replace(node, node.value === 'true' ? 'false' : 'true');
       if (node.kind === 'string' && node.value) yield { start: range(node).start + 1, end: range(node).start + 1, text: '_' };
       break;
     case 'FunctionCall':
+      if (node.kind === 'typeConversion' && /^uint(128|256)$/.test(node.typeDescriptions.typeString)) {
+        const [bits, narrower] = [/^uint(\d+)$/.exec(node.arguments[0].typeDescriptions.typeString)?.[1], node.typeDescriptions.typeString === 'uint256' ? 128 : 64];
+        if (Number(bits) > narrower) yield replace(node.arguments[0], `uint${narrower}(${slice(range(node.arguments[0]))})`);
+      }
       for (let i = 0; i + 1 < node.arguments.length; ++i) {
         const [first, second] = [node.arguments[i], node.arguments[i + 1]];
         if (first.typeDescriptions.typeString !== second.typeDescriptions.typeString) continue;
@@ -83,6 +106,11 @@ function* editsOf(node, source) {
   if (DELETED.includes(node.nodeType)) {
     const { start, end } = range(node);
     yield { start, end: source.indexOf(';', end) + 1, text: '{}' };
+  }
+  if (['ExpressionStatement', 'Return'].includes(node.nodeType) && overflows(node)) {
+    const { start, end } = range(node);
+    // What a loop counts with is no statement of its own.
+    if (source[end] === 0x3b) yield { start, end: end + 1, text: `unchecked { ${slice({ start, end: end + 1 })} }` };
   }
 }
 

@@ -140,23 +140,6 @@ contract CanonicalToken is ERC3009 {
     }
 }
 
-/// @notice A token whose holdings change by themselves: everybody has `percent` of what was transferred to it.
-contract RebasingToken is ERC20("Rebasing", "REB") {
-    uint256 public percent = 100;
-
-    function mint(address to, uint256 amount) external {
-        _mint(to, amount);
-    }
-
-    function rebase(uint256 to) external {
-        percent = to;
-    }
-
-    function balanceOf(address account) public view override returns (uint256) {
-        return super.balanceOf(account) * percent / 100;
-    }
-}
-
 /// @notice A token that says yes to functions it doesn't have, as wrapped Ether does.
 contract PhantomToken is ERC20("Phantom", "PHA") {
     fallback() external {}

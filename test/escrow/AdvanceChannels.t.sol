@@ -46,6 +46,23 @@ contract AdvanceChannelsTest is Fixture {
         assertEq(settledRows[1], 1);
     }
 
+    /// @dev A thousand rows, of which two thirds go on where the row before has left off.
+    function test_AThousandRowsAreEachForThemselves() public {
+        bytes32 id = openChannel();
+        IChannelEscrow.Advance[] memory rows = new IChannelEscrow.Advance[](1000);
+        uint128 amount = 0;
+        for (uint256 i = 0; i < rows.length; ++i) {
+            if (i % 3 != 0) ++amount;
+            rows[i] = IChannelEscrow.Advance(id, amount);
+        }
+        uint256[] memory settledRows = advance(rows);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            assertEq(settledRows[i / 256] >> (i % 256) & 1, i % 3 == 0 ? 0 : 1);
+        }
+        assertEq(settledRows.length, 4);
+        assertEq(token.balanceOf(payee.addr), amount);
+    }
+
     function test_SkipsWithTheTrueReason() public {
         bytes32 id = openChannel();
         bytes32 unknown = keccak256("unknown");

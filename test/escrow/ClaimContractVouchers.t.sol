@@ -53,6 +53,36 @@ contract ClaimContractVouchersTest is Fixture {
         assertEq(token.balanceOf(payee.addr), held);
     }
 
+    function test_TheSumIsNotThatOfAChannel() public {
+        uint128 max = type(uint128).max;
+        address signer_ = address(new YesSigner());
+        fund(payer.addr, 2 * uint256(max));
+        IChannelEscrow.ContractVoucherRow[] memory rows = new IChannelEscrow.ContractVoucherRow[](2);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            vm.prank(payer.addr);
+            escrow.open(payee.addr, address(token), max, bytes32(i), signer_);
+            rows[i] = row(signer_, bytes32(i), max, max);
+        }
+        assertEq(escrow.claimContractVouchers(payee.addr, address(token), rows), 2 * uint256(max));
+        assertEq(token.balanceOf(payee.addr), 2 * uint256(max));
+    }
+
+    function test_PaysAThousandChannelsInOneTransfer() public {
+        address signer_ = address(new YesSigner());
+        IChannelEscrow.ContractVoucherRow[] memory rows = new IChannelEscrow.ContractVoucherRow[](1000);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            vm.prank(payer.addr);
+            escrow.open(payee.addr, address(token), 1e6, bytes32(i), signer_);
+            rows[i] = row(signer_, bytes32(i), 1e6, uint128(i + 1));
+        }
+        vm.recordLogs();
+        assertEq(escrow.claimContractVouchers(payee.addr, address(token), rows), 1000 * 1001 / 2);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        assertEq(logs.length, 2, "one event for all that was settled, and a transfer");
+        assertEq(abi.decode(logs[0].data, (IChannelEscrow.SettledChannel[])).length, 1000);
+        assertEq(token.balanceOf(payee.addr), 1000 * 1001 / 2);
+    }
+
     function openAt(bytes32 salt, address authorizedSigner) private returns (bytes32) {
         vm.prank(payer.addr);
         return escrow.open(payee.addr, address(token), DEPOSIT, salt, authorizedSigner);

@@ -51,8 +51,22 @@ contract ClaimVouchersTest is Fixture {
         assertEq(claim(row), 50e6);
     }
 
+    /// @dev As much as a channel holds, twice.
+    function test_TheSumIsNotThatOfAChannel() public {
+        uint128 max = type(uint128).max;
+        fund(payer.addr, 2 * uint256(max));
+        IChannelEscrow.VoucherRow[] memory rows = new IChannelEscrow.VoucherRow[](2);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            vm.prank(payer.addr);
+            escrow.open(payee.addr, address(token), max, bytes32(i), address(0));
+            rows[i] = voucherRow(payer, address(0), bytes32(i), max, max);
+        }
+        assertEq(escrow.claimVouchers(payee.addr, address(token), rows), 2 * uint256(max));
+        assertEq(token.balanceOf(payee.addr), 2 * uint256(max));
+    }
+
     function test_PaysManyChannelsInOneTransfer() public {
-        IChannelEscrow.VoucherRow[] memory rows = new IChannelEscrow.VoucherRow[](300);
+        IChannelEscrow.VoucherRow[] memory rows = new IChannelEscrow.VoucherRow[](1000);
         for (uint256 i = 0; i < rows.length; ++i) {
             bytes32 salt = bytes32(i);
             vm.prank(payer.addr);
@@ -60,14 +74,14 @@ contract ClaimVouchersTest is Fixture {
             rows[i] = voucherRow(payer, address(0), salt, 1e6, uint128(i + 1));
         }
         vm.recordLogs();
-        assertEq(escrow.claimVouchers(payee.addr, address(token), rows), 300 * 301 / 2);
+        assertEq(escrow.claimVouchers(payee.addr, address(token), rows), 1000 * 1001 / 2);
         Vm.Log[] memory logs = vm.getRecordedLogs();
         assertEq(logs.length, 2, "one event for all that was settled, and a transfer");
         assertEq(logs[0].topics[0], IChannelEscrow.ChannelsSettled.selector);
         IChannelEscrow.SettledChannel[] memory settled = abi.decode(logs[0].data, (IChannelEscrow.SettledChannel[]));
-        assertEq(settled.length, 300);
+        assertEq(settled.length, 1000);
         assertEq(logs[0].data.length, abi.encode(settled).length, "not a byte besides");
-        assertEq(token.balanceOf(payee.addr), 300 * 301 / 2);
+        assertEq(token.balanceOf(payee.addr), 1000 * 1001 / 2);
     }
 
     function test_ABadRowSinksNothing() public {

@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IDevToken} from "../IDevToken.sol";
 import {RelayedFixture} from "../RelayedFixture.sol";
-import {Accomplice, LaxToken, RebasingToken} from "../adversary/Tokens.sol";
+import {Accomplice, FickleToken, LaxToken} from "../adversary/Tokens.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 import {IRelayedChannels} from "lloom/interfaces/IRelayedChannels.sol";
 import {toVoucherAmounts} from "lloom/types/VoucherAmounts.sol";
@@ -205,28 +205,75 @@ contract TokenRelayedTest is RelayedFixture {
 
     // --- Holdings that change by themselves ---
 
-    /// @dev Such a token must not be used, and can't be recognized. What it costs, it costs its own holders: a payout that
-    /// the escrow can't make is credited, and other tokens are not touched.
-    function test_ARebasingTokenHarmsItsHoldersAlone() public {
-        bytes32 other = openChannel();
-        address otherToken = address(token);
-        RebasingToken rebasing = new RebasingToken();
-        token = IDevToken(address(rebasing));
-        fund(payer.addr, DEPOSIT);
-        bytes32 id = openChannel();
-        rebasing.rebase(50);
-        assertEq(token.balanceOf(address(escrow)), DEPOSIT / 2);
-        closeAs(payee.addr, id, 40e6);
-        assertEq(settledOf(id), 40e6);
-
-        assertEq(IDevToken(otherToken).balanceOf(address(escrow)), DEPOSIT);
-        bytes memory signature = signVoucher(payer, other, DEPOSIT);
-        vm.prank(payee.addr);
-        escrow.settle(other, DEPOSIT, signature);
-        assertEq(IDevToken(otherToken).balanceOf(payee.addr), DEPOSIT);
+    /// @dev A token that rebases, or charges a fee from some day on, must not be used, and can't be recognized: two channels
+    /// in one, and one in another, which none of it may touch.
+    function openTwoAndOneInAnother() private returns (bytes32 first, bytes32 second, FickleToken fickle) {
+        openChannel();
+        fickle = new FickleToken();
+        token = IDevToken(address(fickle));
+        fund(payer.addr, 2 * DEPOSIT);
+        (first, second) = (openChannel(), openChannelWithSigner(signer.addr));
     }
 
-    /// @dev Amounts are base units, whatever a token's decimals are: one unit, and the most a channel holds.
+    function assertOtherTokenPays(IDevToken other) private {
+        token = other;
+        settleAs(payee.addr, channelIdOf(payer.addr, payee.addr, address(token), SALT, address(0)), DEPOSIT);
+        assertEq(token.balanceOf(payee.addr), DEPOSIT);
+        assertEq(token.balanceOf(address(escrow)), 0);
+    }
+
+    /// @dev What it loses, its own holders lose: who comes first is paid, who comes last is credited, and goes without.
+    function test_WhatATokenLosesItsLastHolderLoses() public {
+        IDevToken other = token;
+        (bytes32 first, bytes32 second, FickleToken fickle) = openTwoAndOneInAnother();
+        fickle.rebase(address(escrow), DEPOSIT + 10e6);
+
+        closeAs(payee.addr, first, 40e6);
+        assertEq(fickle.balanceOf(payee.addr), 40e6);
+        assertEq(fickle.balanceOf(payer.addr), 60e6);
+
+        vm.expectEmit(address(escrow));
+        emit IChannelEscrow.PayoutCredited(payer.addr, address(token), DEPOSIT);
+        closeAs(payee.addr, second, 0);
+        vm.startPrank(payer.addr);
+        vm.expectRevert(IChannelEscrow.TransferFailed.selector);
+        escrow.withdrawBalance(address(token), DEPOSIT, payer.addr);
+        escrow.withdrawBalance(address(token), 10e6, payer.addr);
+        vm.stopPrank();
+        assertEq(escrow.balanceOf(payer.addr, address(token)), DEPOSIT - 10e6, "owed for good");
+        assertOtherTokenPays(other);
+    }
+
+    function test_WhatATokenGainsIsNobodys() public {
+        IDevToken other = token;
+        (bytes32 first, bytes32 second, FickleToken fickle) = openTwoAndOneInAnother();
+        fickle.rebase(address(escrow), 3 * DEPOSIT);
+        closeAs(payee.addr, first, 40e6);
+        closeAs(payee.addr, second, 0);
+        assertEq(fickle.balanceOf(payee.addr), 40e6);
+        assertEq(fickle.balanceOf(payer.addr), 2 * DEPOSIT - 40e6);
+        assertEq(fickle.balanceOf(address(escrow)), DEPOSIT);
+        assertOtherTokenPays(other);
+    }
+
+    /// @dev Who is paid, pays it. No more comes in.
+    function test_AFeeThatBeginsLaterIsTheReceivers() public {
+        IDevToken other = token;
+        (bytes32 first, bytes32 second, FickleToken fickle) = openTwoAndOneInAnother();
+        fickle.setFee(1e6);
+        closeAs(payee.addr, first, 40e6);
+        assertEq(fickle.balanceOf(payee.addr), 39e6);
+        assertEq(fickle.balanceOf(payer.addr), 59e6);
+        assertEq(fickle.balanceOf(address(escrow)), DEPOSIT);
+        vm.startPrank(payer.addr);
+        vm.expectRevert(abi.encodeWithSelector(IChannelEscrow.UnexpectedDepositAmount.selector, 10e6, 9e6));
+        escrow.topUp(second, 10e6);
+        vm.stopPrank();
+        assertOtherTokenPays(other);
+    }
+
+    /// @dev Amounts are base units, whatever a token's decimals are: one unit, and the most a channel holds. Nothing here asks
+    /// for decimals, and this test fails where something does and depends on it.
     function test_AnyDecimals() public {
         uint8[4] memory decimals = [0, 6, 18, 24];
         for (uint256 i = 0; i < decimals.length; ++i) {

@@ -226,14 +226,20 @@ contract ProveDoubleBillTest is RegistryFixture {
     function test_RevertWhen_EitherSignatureIsNone() public {
         (IExecutorRegistry.UsageBill memory first, IExecutorRegistry.UsageBill memory second) = makeDoubleBill(1);
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(operator.key, digestOf(second));
-        bytes[4] memory wrong = [
+        bytes[9] memory wrong = [
             bytes(""),
+            new bytes(1),
+            new bytes(64),
             new bytes(65),
+            new bytes(66),
+            new bytes(10_000),
+            abi.encodePacked(r, s, v, uint8(0)),
             abi.encodePacked(r, s, v - 27),
             abi.encodePacked(r, bytes32(ORDER - uint256(s)), v == 27 ? uint8(28) : uint8(27))
         ];
         for (uint256 i = 0; i < wrong.length; ++i) {
             expectRefused(first, sign(operator, first), second, wrong[i], IExecutorRegistry.InvalidSignature.selector);
+            expectRefused(second, wrong[i], first, sign(operator, first), IExecutorRegistry.InvalidSignature.selector);
         }
         expectRefused(first, "", second, "", IExecutorRegistry.InvalidSignature.selector);
     }

@@ -76,6 +76,21 @@ contract ClaimReceiptsTest is Fixture {
         assertEq(token.balanceOf(payee.addr), type(uint128).max);
     }
 
+    /// @dev As much as a channel holds, twice.
+    function test_TheSumIsNotThatOfAChannel() public {
+        uint128 max = type(uint128).max;
+        fund(payer.addr, 2 * uint256(max));
+        IUsageSettlement.ReceiptRow[] memory rows = new IUsageSettlement.ReceiptRow[](2);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            vm.prank(payer.addr);
+            escrow.open(payee.addr, address(token), max, bytes32(i), address(0));
+            rows[i] = receiptRow(payer, payer, operator, address(0), bytes32(i), max);
+        }
+        vm.prank(operator.addr);
+        settlement.claimReceipts(payee.addr, address(token), rows);
+        assertEq(token.balanceOf(payee.addr), 2 * uint256(max));
+    }
+
     function test_TheAuthorizedSignerSignsForThePayer() public {
         openChannelWithSigner(signer.addr);
         assertUnsigned(receiptRow(payer, payer, operator, signer.addr, SALT, 40e6));
@@ -133,10 +148,10 @@ contract ClaimReceiptsTest is Fixture {
         assertEq(token.balanceOf(payee.addr), 50e6);
     }
 
-    /// @dev What was settled comes back in words of 256 bits: here three, in a pattern that no two of them share.
+    /// @dev What was settled comes back in words of 256 bits: here four, in a pattern that no two of them share.
     function test_PublishesOfManyRowsExactlyThoseThatWereSettled() public {
         bytes32 id = openChannel();
-        IUsageSettlement.ReceiptRow[] memory rows = new IUsageSettlement.ReceiptRow[](520);
+        IUsageSettlement.ReceiptRow[] memory rows = new IUsageSettlement.ReceiptRow[](1000);
         uint128 settled = 0;
         for (uint256 i = 0; i < rows.length; ++i) {
             if (uint256(keccak256(abi.encode(i))) % 2 == 0 || settled == 0) ++settled;
