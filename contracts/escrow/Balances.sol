@@ -85,8 +85,8 @@ abstract contract Balances is Transfers {
 
     /// @dev Pays, or credits `to` when the transfer fails: where one blocked receiver must not jam others.
     /// A caller with little gas can't force the credit where a transfer costs what transfers cost: one that starves leaves a
-    /// 63rd of what starved it, too little to write the credit, and the whole call fails. With a transfer of 90,000 gas
-    /// or more, or a token that gives up by itself when gas is low, it can; the money is then in the balance. To refuse
+    /// 63rd of what starved it, too little to write the credit, and the whole call fails. With a transfer of 150,000
+    /// gas or more, or a token that gives up by itself when gas is low, it can; the money is then in the balance. To refuse
     /// the credit whenever little is left would be worse: of a token that fails by burning all its gas, a blocked payee
     /// could never be credited, and would lose what it can't claim.
     function _payOrCredit(address token, address to, uint256 amount) internal {

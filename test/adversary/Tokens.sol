@@ -140,6 +140,31 @@ contract CanonicalToken is ERC3009 {
     }
 }
 
+/// @notice A token whose transfers cost as much gas as one likes, all of it where that is most.
+contract ExpensiveToken is ERC20("Expensive", "EXP") {
+    uint256 public cost;
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+
+    function setCost(uint256 gas_) external {
+        cost = gas_;
+    }
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        uint256 begun = gasleft();
+        uint256 cost_ = cost;
+        if (cost_ == type(uint256).max) {
+            assembly {
+                invalid()
+            }
+        }
+        while (begun - gasleft() < cost_) {}
+        return super.transfer(to, amount);
+    }
+}
+
 /// @notice A token that says yes to functions it doesn't have, as wrapped Ether does.
 contract PhantomToken is ERC20("Phantom", "PHA") {
     fallback() external {}

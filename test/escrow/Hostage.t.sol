@@ -85,7 +85,7 @@ contract HostageTest is RelayedFixture {
     }
 
     /// @dev What the payer has signed is its own doing even if somebody else submits it late: a top-up that is still out cancels
-    /// a close, once. The payer asks again, or takes it back first, at the token or at Permit2.
+    /// a close, once. The payer asks again, or takes it back first, at the token or at Permit2; of grants, see below.
     function test_ATopUpOfThePayersThatIsStillOutCancelsAClose() public {
         bytes memory topUp = encode(topUpCall(payer, id, 1));
         skip(1 hours - 1);
@@ -100,6 +100,47 @@ contract HostageTest is RelayedFixture {
         vm.prank(payer.addr);
         escrow.withdraw(id);
         assertEq(token.balanceOf(payer.addr), 990e6);
+    }
+
+    /// @dev A grant has no nonce: it counts while it asks for more than there is. So of several, each cancels once.
+    function test_GrantsThatAreStillOutCancelAClose() public {
+        bytes[2] memory topUps = [grantOf(DEPOSIT + 1, type(uint64).max), grantOf(DEPOSIT + 2, type(uint64).max)];
+        for (uint256 i = 0; i < topUps.length; ++i) {
+            skip(1 hours - 1);
+            assertTaken(topUps[i]);
+            assertEq(escrow.getChannel(id).closeRequestedAt, 0);
+            vm.prank(payer.addr);
+            escrow.requestClose(id);
+            assertRefused(topUps[i], IChannelEscrow.ZeroDeposit.selector);
+        }
+        skip(1 hours);
+        vm.prank(payer.addr);
+        escrow.withdraw(id);
+    }
+
+    /// @dev What a payer can do about them: submit the largest itself, take its money out first, or wait for their deadlines.
+    function test_APayerGetsRidOfGrantsThatAreStillOut() public {
+        uint64 deadline = uint64(block.timestamp + 10 minutes);
+        bytes memory small = grantOf(DEPOSIT + 1, deadline);
+        uint256 snapshot = vm.snapshotState();
+
+        assertTaken(grantOf(DEPOSIT + 2, deadline));
+        assertRefused(small, IChannelEscrow.ZeroDeposit.selector);
+        vm.revertToState(snapshot);
+
+        vm.prank(payer.addr);
+        escrow.withdrawBalance(address(token), 10e6, payer.addr);
+        assertRefused(small, IChannelEscrow.InsufficientBalance.selector);
+        vm.revertToState(snapshot);
+
+        vm.warp(deadline + 1);
+        assertRefused(small, IRelayedChannels.AuthorizationExpired.selector);
+    }
+
+    function grantOf(uint128 deposit, uint64 deadline) private view returns (bytes memory) {
+        IRelayedChannels.TopUpGrant memory grant = IRelayedChannels.TopUpGrant(id, deposit, deadline);
+        bytes memory signature = sign(payer, escrowDomain(), grantHash(grant));
+        return abi.encodeCall(IRelayedChannels.topUpWithGrant, (grant, signature));
     }
 
     /// @dev An authorization to ask for a close counts once: after the payer changed its mind, it is spent.
