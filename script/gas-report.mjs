@@ -37,7 +37,8 @@ const LIFE = [
   ['withdraw', 53_237],
 ];
 
-// What this project asks of itself, in gas of the transaction.
+// What this project asks of itself, in gas of the transaction: of single calls where the payer signs itself and the payee
+// has had channels, of batches where payers have signers of their own.
 const TARGETS = [
   ['claimVouchers_100', 1_450_000],
   ['claimReceipts_100', 2_150_000],

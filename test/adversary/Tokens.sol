@@ -140,6 +140,15 @@ contract CanonicalToken is ERC3009 {
     }
 }
 
+/// @notice A token whose permits call somebody, and permit nothing.
+contract CallingPermitToken is FickleToken {
+    function permit(address, address, uint256, uint256, uint8, bytes32, bytes32) external {
+        address target = hooked;
+        hooked = address(0);
+        (hookSucceeded,) = target.call(hook);
+    }
+}
+
 /// @notice A token whose transfers cost as much gas as one likes, all of it where that is most.
 contract ExpensiveToken is ERC20("Expensive", "EXP") {
     uint256 public cost;

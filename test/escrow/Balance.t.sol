@@ -2,6 +2,8 @@
 pragma solidity ^0.8.28;
 
 import {Fixture} from "../Fixture.sol";
+import {IDevToken} from "../IDevToken.sol";
+import {FickleToken} from "../adversary/Tokens.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 
 /// @notice `deposit`, `depositFor` and `withdrawBalance`.
@@ -60,6 +62,23 @@ contract BalanceTest is Fixture {
     function test_RevertWhen_TokenIsNone() public {
         vm.expectRevert(IChannelEscrow.InvalidToken.selector);
         escrow.deposit(stranger, 1);
+        vm.expectRevert(IChannelEscrow.InvalidToken.selector);
+        escrow.depositFor(payee.addr, stranger, 1);
+    }
+
+    function test_RevertWhen_TheTokenTakesAFee() public {
+        FickleToken fickle = new FickleToken();
+        token = IDevToken(address(fickle));
+        fund(payer.addr, 40e6);
+        fickle.setFee(1);
+        bytes memory refusal = abi.encodeWithSelector(IChannelEscrow.UnexpectedDepositAmount.selector, 40e6, 40e6 - 1);
+        vm.startPrank(payer.addr);
+        vm.expectRevert(refusal);
+        escrow.deposit(address(token), 40e6);
+        vm.expectRevert(refusal);
+        escrow.depositFor(payee.addr, address(token), 40e6);
+        vm.expectRevert(refusal);
+        escrow.depositWithPermit(address(token), 40e6, block.timestamp, 27, 0, 0);
     }
 
     function test_RevertWhen_AllowanceIsMissing() public {

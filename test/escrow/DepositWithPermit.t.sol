@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IDevToken} from "../IDevToken.sol";
 import {RelayedFixture} from "../RelayedFixture.sol";
-import {FickleToken, PhantomToken} from "../adversary/Tokens.sol";
+import {Accomplice, CallingPermitToken, FickleToken, PhantomToken} from "../adversary/Tokens.sol";
 import {IChannelEscrow} from "lloom/interfaces/IChannelEscrow.sol";
 
 contract DepositWithPermitTest is RelayedFixture {
@@ -98,6 +98,24 @@ contract DepositWithPermitTest is RelayedFixture {
         token.approve(address(escrow), 40e6);
         escrow.depositWithPermit(address(token), 40e6, block.timestamp, 27, 0, 0);
         assertEq(escrow.balanceOf(payer.addr, address(token)), 40e6);
+    }
+
+    /// @dev What is called from inside a permit comes before all that counts: both deposits are made, and each is its own.
+    function test_APermitThatReentersGainsNothing() public {
+        CallingPermitToken calling = new CallingPermitToken();
+        token = IDevToken(address(calling));
+        fund(payer.addr, 40e6);
+        Accomplice accomplice = new Accomplice();
+        fund(address(accomplice), 7e6);
+        bytes memory inner = abi.encodeCall(IChannelEscrow.deposit, (address(token), 7e6));
+        calling.setHook(address(accomplice), abi.encodeCall(Accomplice.insist, (address(escrow), inner)));
+
+        vm.prank(payer.addr);
+        escrow.depositWithPermit(address(token), 40e6, block.timestamp, 27, 0, 0);
+        assertTrue(calling.hookSucceeded());
+        assertEq(escrow.balanceOf(payer.addr, address(token)), 40e6);
+        assertEq(escrow.balanceOf(address(accomplice), address(token)), 7e6);
+        assertEq(token.balanceOf(address(escrow)), 47e6);
     }
 
     /// @dev Wrapped Ether says yes to any permit, and its holders approved it once and for all: nothing of theirs moves.

@@ -108,6 +108,10 @@ contract OpenTest is Fixture {
         escrow.open(address(0), address(token), DEPOSIT, SALT, address(0));
         vm.expectRevert(IChannelEscrow.InvalidPayee.selector);
         escrow.open(address(escrow), address(token), DEPOSIT, SALT, address(0));
+        vm.expectRevert(IChannelEscrow.InvalidPayee.selector);
+        escrow.openFromBalance(address(0), address(token), DEPOSIT, SALT, address(0));
+        vm.expectRevert(IChannelEscrow.InvalidPayee.selector);
+        escrow.openFromBalance(address(escrow), address(token), DEPOSIT, SALT, address(0));
     }
 
     function test_RevertWhen_TokenIsNone() public {
@@ -116,6 +120,10 @@ contract OpenTest is Fixture {
         escrow.open(payee.addr, address(0), DEPOSIT, SALT, address(0));
         vm.expectRevert(IChannelEscrow.InvalidToken.selector);
         escrow.open(payee.addr, stranger, DEPOSIT, SALT, address(0));
+        vm.expectRevert(IChannelEscrow.InvalidToken.selector);
+        escrow.openFromBalance(payee.addr, address(0), DEPOSIT, SALT, address(0));
+        vm.expectRevert(IChannelEscrow.InvalidToken.selector);
+        escrow.openFromBalance(payee.addr, stranger, DEPOSIT, SALT, address(0));
     }
 
     function test_RevertWhen_AllowanceIsMissing() public {

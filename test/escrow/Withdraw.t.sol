@@ -67,6 +67,18 @@ contract WithdrawTest is Fixture {
         escrow.withdraw(id);
     }
 
+    function test_TheLastSecondOfGraceAndTheFirstAfter() public {
+        bytes32 id = openChannel();
+        requestClose(id);
+        skip(1 hours - 1);
+        vm.prank(payer.addr);
+        vm.expectRevert(IChannelEscrow.CloseNotReady.selector);
+        escrow.withdraw(id);
+        skip(1);
+        vm.prank(payer.addr);
+        escrow.withdraw(id);
+    }
+
     function test_RevertGiven_NoCloseRequested() public {
         bytes32 id = openChannel();
         skip(365 days);

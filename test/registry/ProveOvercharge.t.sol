@@ -118,6 +118,20 @@ contract ProveOverchargeTest is RegistryFixture {
         assertEq(bondToken.balanceOf(payee.addr) + bonded(), type(uint128).max - BOND / 20);
     }
 
+    /// @dev Of the largest bond there is, filled up again after each fault: shares add up to more than a bond can hold.
+    function test_SharesAreCountedInFull() public {
+        uint256 slice = uint256(type(uint128).max) / 10 + 1;
+        uint256 faults = 110;
+        bondToken.mint(payee.addr, faults * slice);
+        for (uint256 i = 1; i <= faults; ++i) {
+            giveBond(type(uint128).max - bonded());
+            reportOvercharge(i);
+        }
+        assertEq(shareOf(payer.addr), faults * (slice * 4 / 10));
+        assertEq(shareOf(reporter), faults * (slice / 10));
+        assertGt(shareOf(reporter), type(uint128).max);
+    }
+
     function test_AnUnbondingBondIsPunishedUntilItIsWithdrawn() public {
         requestUnbond(BOND);
         skip(DELAY + 365 days);
@@ -203,6 +217,18 @@ contract ProveOverchargeTest is RegistryFixture {
         expectRefused(request, bill, IExecutorRegistry.NotOvercharged.selector);
 
         request.inputPrice -= 1;
+        bill.requestHash = hashOf(request);
+        expectCharged(request, bill);
+    }
+
+    function test_TheLargestAmountForOutputToo() public {
+        IExecutorRegistry.InferenceRequest memory request = makeRequest(1);
+        (request.maxOutputTokens, request.outputPrice) = (1_000_000, type(uint128).max);
+        IExecutorRegistry.UsageBill memory bill = makeBill(request);
+        (bill.inputTokens, bill.outputTokens, bill.amount) = (0, 1_000_000, type(uint128).max);
+        expectRefused(request, bill, IExecutorRegistry.NotOvercharged.selector);
+
+        request.outputPrice -= 1;
         bill.requestHash = hashOf(request);
         expectCharged(request, bill);
     }

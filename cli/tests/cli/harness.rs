@@ -55,9 +55,27 @@ impl Home {
 
     /// A client's, on the chain at `rpc_url`.
     pub fn client(rpc_url: &str) -> Self {
+        Self::of("client", rpc_url, &[])
+    }
+
+    /// An executor's, in front of no server.
+    pub fn executor(rpc_url: &str) -> Self {
+        let offer = [
+            "--backend",
+            "http://localhost:9/v1",
+            "--model",
+            "none",
+            "--price",
+            "1/1",
+        ];
+        Self::of("executor", rpc_url, &offer)
+    }
+
+    fn of(role: &str, rpc_url: &str, arguments: &[&str]) -> Self {
         let mut home = Self::new();
         home.rpc_url = Some(rpc_url.to_owned());
-        let made = home.run(&["init", "--role", "client", "--no-mdns", "--insecure-fast-kdf"]);
+        let init = ["init", "--role", role, "--no-mdns", "--insecure-fast-kdf"];
+        let made = home.run(&[&init, arguments].concat());
         assert_eq!(made.code, 0, "{made:?}");
         home
     }

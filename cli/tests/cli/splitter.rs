@@ -1,5 +1,7 @@
 //! A payee that belongs to three.
 
+use std::fs;
+
 use serde_json::json;
 
 use crate::harness::{Devnet, Home};
@@ -60,6 +62,32 @@ fn a_splitter_is_deployed_once_and_pays_what_is_due() {
         .collect();
     assert_eq!(amounts, ["3500000", "1000000", "500000"]);
     assert_eq!(host.json(&["splitter", "show", splitter])["in_escrow"], "0");
+}
+
+/// A node that has its config already is told the line to put into it, as it stands there.
+#[test]
+fn what_comes_next_can_be_copied_into_a_nodes_config() {
+    let devnet = Devnet::start();
+    let node = Home::executor(&devnet.url);
+    node.json(&["faucet"]);
+    let said = node.run(&deploy(&["--yes"]));
+    assert_eq!(said.code, 0, "{said:?}");
+    let (_, lines) = said
+        .stdout
+        .split_once("config.toml it has already:")
+        .expect("what comes next");
+    let payee = lines
+        .lines()
+        .find(|line| line.contains("payee"))
+        .expect("a line to copy")
+        .trim();
+
+    let path = node.path().join("config.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::write(&path, config.replace("[executor]", &format!("[executor]\n{payee}"))).unwrap();
+    let listed = node.json(&["operator", "list"]);
+    let named = listed["payee"].as_str().unwrap();
+    assert!(payee.to_lowercase().contains(named), "{named} {payee}");
 }
 
 #[test]

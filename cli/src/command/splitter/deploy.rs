@@ -83,16 +83,12 @@ impl Report for Deployed {
             out,
             &[("Splitter", self.splitter.to_string()), ("Host", self.host.to_string())],
         )?;
-        writeln!(out, "\nNext:")?;
         writeln!(
             out,
-            "  lloomctl operator add <NODE'S ADDRESS> --splitter {}   (with the host's key)",
-            self.splitter
-        )?;
-        writeln!(
-            out,
-            "  lloomctl init --role executor --payee {} …            (on the node)",
-            self.splitter
+            "\nNext, with the host's key:\n  lloomctl operator add <NODE'S ADDRESS> --splitter {splitter}\n\
+             and on the node, `lloomctl init --role executor --payee {splitter} …`, or in the config.toml it has already:\n  \
+             [executor]\n  payee = \"{splitter}\"",
+            splitter = self.splitter
         )
     }
 }
