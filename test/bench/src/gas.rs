@@ -20,8 +20,8 @@ pub fn measure() -> Result<Vec<Figure>> {
         serde_json::from_str(&text).wrap_err_with(|| format!("{SNAPSHOT} is no gas snapshot"))?;
     let mut figures = Vec::new();
     for (call, title, target) in [
-        ("claimVouchers", "claim by vouchers", 16_500.0),
-        ("claimReceipts", "claim by receipts", 23_000.0),
+        ("claimVouchers", "claim by vouchers", 14_500.0),
+        ("claimReceipts", "claim by receipts", 21_500.0),
     ] {
         for channels in [1_u32, 10, 100] {
             let key = format!("{call}_{channels}");
