@@ -4,6 +4,7 @@ mod bad_backends;
 mod crashes;
 mod demo;
 mod payment;
+mod scripts;
 mod shop;
 mod stub_backend;
 mod watching;
