@@ -32,8 +32,10 @@ const LIFE = [
   ['deposit', undefined],
   ['topUp', 53_781],
   ['settle', 57_088],
+  ['settleWithSigner', undefined],
   ['requestClose', 31_504],
   ['close', 68_320],
+  ['closeWithSigner', undefined],
   ['withdraw', 53_237],
 ];
 

@@ -84,6 +84,19 @@ contract SettlementGasTest is Fixture {
         vm.snapshotGasLastCall(GROUP, "settle");
     }
 
+    function test_WithSigner() public {
+        bytes32 id = openChannelWithSigner(signer.addr);
+        (bytes memory first, bytes memory second) = (signVoucher(signer, id, FIRST), signVoucher(signer, id, SECOND));
+        vm.startPrank(payee.addr);
+        escrow.settle(id, FIRST, first);
+        uint256 snapshot = vm.snapshotState();
+        escrow.settle(id, SECOND, second);
+        vm.snapshotGasLastCall(GROUP, "settleWithSigner");
+        vm.revertToState(snapshot);
+        escrow.close(id, SECOND, second);
+        vm.snapshotGasLastCall(GROUP, "closeWithSigner");
+    }
+
     function test_Close() public {
         bytes32 id = openChannel();
         settleAs(payee.addr, id, FIRST);
