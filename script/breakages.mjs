@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import './exceptions.mjs'; // changes to the project's root
+import './root.mjs';
 
 const COPY = 'target/analyses/halmos/broken';
 const FORGE = resolve('script/foundry');

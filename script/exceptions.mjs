@@ -2,10 +2,7 @@
 // exactly, finding by finding. A list that only ever grew would in time excuse what it was never meant for.
 
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-
-/** Everything runs from the project's root. */
-process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+import './root.mjs';
 
 /** The exceptions of `tool`, each with its `reason`. */
 export function exceptionsOf(tool) {

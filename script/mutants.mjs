@@ -80,8 +80,10 @@ function* editsOf(node, source) {
       break;
     case 'FunctionCall':
       if (node.kind === 'typeConversion' && /^uint(128|256)$/.test(node.typeDescriptions.typeString)) {
-        const [bits, narrower] = [/^uint(\d+)$/.exec(node.arguments[0].typeDescriptions.typeString)?.[1], node.typeDescriptions.typeString === 'uint256' ? 128 : 64];
-        if (Number(bits) > narrower) yield replace(node.arguments[0], `uint${narrower}(${slice(range(node.arguments[0]))})`);
+        const [argument] = node.arguments;
+        const bits = /^uint(\d+)$/.exec(argument.typeDescriptions.typeString)?.[1];
+        const narrower = isWide ? 128 : 64;
+        if (Number(bits) > narrower) yield replace(argument, `uint${narrower}(${slice(range(argument))})`);
       }
       for (let i = 0; i + 1 < node.arguments.length; ++i) {
         const [first, second] = [node.arguments[i], node.arguments[i + 1]];

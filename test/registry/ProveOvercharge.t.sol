@@ -210,25 +210,22 @@ contract ProveOverchargeTest is RegistryFixture {
 
     /// @dev The largest amount, by one base unit: (2^128 - 2) million millionths and one more.
     function test_TheLargestAmountIsCheckedToTheBaseUnit() public {
-        IExecutorRegistry.InferenceRequest memory request = makeRequest(1);
-        (request.maxInputTokens, request.inputPrice) = (1_000_000, type(uint128).max);
-        IExecutorRegistry.UsageBill memory bill = makeBill(request);
-        (bill.inputTokens, bill.outputTokens, bill.amount) = (1_000_000, 0, type(uint128).max);
-        expectRefused(request, bill, IExecutorRegistry.NotOvercharged.selector);
-
-        request.inputPrice -= 1;
-        bill.requestHash = hashOf(request);
-        expectCharged(request, bill);
+        assertCheckedToTheBaseUnit(1_000_000, 0);
     }
 
-    function test_TheLargestAmountForOutputToo() public {
+    function test_TheLargestAmountOfOutputIsCheckedToTheBaseUnit() public {
+        assertCheckedToTheBaseUnit(0, 1_000_000);
+    }
+
+    function assertCheckedToTheBaseUnit(uint32 input, uint32 output) private {
         IExecutorRegistry.InferenceRequest memory request = makeRequest(1);
-        (request.maxOutputTokens, request.outputPrice) = (1_000_000, type(uint128).max);
+        (request.maxInputTokens, request.maxOutputTokens) = (input, output);
+        (request.inputPrice, request.outputPrice) = (type(uint128).max, type(uint128).max);
         IExecutorRegistry.UsageBill memory bill = makeBill(request);
-        (bill.inputTokens, bill.outputTokens, bill.amount) = (0, 1_000_000, type(uint128).max);
+        (bill.inputTokens, bill.outputTokens, bill.amount) = (input, output, type(uint128).max);
         expectRefused(request, bill, IExecutorRegistry.NotOvercharged.selector);
 
-        request.outputPrice -= 1;
+        (request.inputPrice, request.outputPrice) = (type(uint128).max - 1, type(uint128).max - 1);
         bill.requestHash = hashOf(request);
         expectCharged(request, bill);
     }
