@@ -60,6 +60,11 @@ model: ## Make the same 20,000 random sequences of calls to the contracts and to
 	LLOOM_MODEL_SEED=$${LLOOM_MODEL_SEED:-$$(date +%s%N)} LLOOM_MODEL_SEQUENCES=$${LLOOM_MODEL_SEQUENCES:-20000} \
 		cargo test --release --package lloom-model --test agreement -- --nocapture
 
+# Prints the seed of what disagrees, and the fewest changes that show it.
+.PHONY: fuzz
+fuzz: ## Compare batches of mutated signatures with each checked alone, 100,000 times (LLOOM_FUZZ_CASES)
+	LLOOM_FUZZ_CASES=$${LLOOM_FUZZ_CASES:-100000} cargo test --release --package lloom-receipts a_batch_says
+
 # --- Contracts ---
 
 .PHONY: node_modules

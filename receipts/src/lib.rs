@@ -29,10 +29,33 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Many signatures at once
+//!
+//! [`Verifier::verify_all`] takes documents of any kinds together, says of each what verifying it alone would say, and
+//! needs a fraction of the time: one random linear combination of all their signatures is checked, and only where it
+//! fails are parts of it checked, down to the single signatures that are bad. `src/batch.rs` holds the argument why that
+//! is as safe.
+//!
+//! ```
+//! # use alloy::primitives::{Address, B256};
+//! # use lloom_receipts::{ChannelId, Domain, Keypair, TokenAmount, Verifier, Voucher};
+//! # let domain = Domain::new(31337, Address::repeat_byte(1), Address::repeat_byte(2));
+//! # let payer = Keypair::from_secret([7; 32])?;
+//! # let channel = ChannelId::new(B256::repeat_byte(3));
+//! let vouchers = (1..=100).map(|amount| {
+//!     let voucher = Voucher { channel, amount: TokenAmount::new(amount) };
+//!     payer.sign(&domain, voucher).into_unverified().by(payer.address())
+//! });
+//! let verdicts = Verifier::default().verify_all(&domain, vouchers.collect());
+//! assert!(verdicts.iter().all(Result::is_ok));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! This crate does no I/O and keeps no clock: time comes in as [`UnixSeconds`]. It does not decide whom to trust with
 //! credit; it says what is true of a document.
 
 mod amount;
+mod batch;
 mod bill;
 mod chain;
 mod channel;
@@ -48,6 +71,7 @@ mod signed;
 mod struct_hash;
 mod time;
 mod tokens;
+mod verifiable;
 mod verifier;
 mod voucher;
 
@@ -66,5 +90,6 @@ pub use signature::{Signature, SignatureError};
 pub use signed::{Document, Signed, Unverified, Verified};
 pub use time::{BlockNumber, UnixSeconds};
 pub use tokens::{TokenCount, TokenTotal, Usage};
-pub use verifier::{Verifier, VerifyError};
+pub use verifiable::{ReceiptBy, SignedBy, Verifiable};
+pub use verifier::{SignatureCheck, Verifier, VerifyError};
 pub use voucher::Voucher;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     ChannelId, Document, Domain, ReceiptHash, Signature, Signed, TokenAmount, TokenTotal, Unverified, UsageBill,
-    Verified, Verifier, VerifyError, struct_hash::TypeHash,
+    Verified, Verifier, VerifyError, signed::digest, struct_hash::TypeHash,
 };
 
 /// A bill linked to the receipt before it. Signed by the payer side.
@@ -40,6 +40,17 @@ impl UsageReceipt {
 
 impl Document for UsageReceipt {
     fn struct_hash(&self) -> B256 {
+        self.struct_hash_with(self.bill.struct_hash())
+    }
+
+    fn separator(domain: &Domain) -> B256 {
+        domain.settlement_separator()
+    }
+}
+
+impl UsageReceipt {
+    /// The struct hash, when that of the bill is known.
+    fn struct_hash_with(&self, bill: B256) -> B256 {
         static TYPE: TypeHash = TypeHash::new();
         // A struct inside a struct is encoded as its hash.
         let data = (
@@ -49,14 +60,10 @@ impl Document for UsageReceipt {
             self.cumulative_output.get(),
             self.cumulative_amount.base_units(),
             self.previous.hash(),
-            self.bill.struct_hash(),
+            bill,
         )
             .abi_encode();
         TYPE.hash_encoded::<eip712::UsageReceipt>(&data)
-    }
-
-    fn separator(domain: &Domain) -> B256 {
-        domain.settlement_separator()
     }
 }
 
@@ -131,15 +138,31 @@ impl Receipt<Unverified> {
         payer_side: Address,
         is_executor_side: impl FnOnce(Address) -> bool,
     ) -> Result<Receipt<Verified>, ReceiptError> {
+        let digests = self.digests(domain);
         verifier
-            .check(self.receipt.digest(domain), &self.payer_signature, payer_side)
+            .check(digests.receipt, &self.payer_signature, payer_side)
             .map_err(ReceiptError::Payer)?;
         let biller = verifier
-            .recover(self.receipt.bill.digest(domain), &self.bill_signature)
+            .recover(digests.bill, &self.bill_signature)
             .map_err(ReceiptError::Executor)?;
         if !is_executor_side(biller) {
             return Err(ReceiptError::NotExecutorSide { biller });
         }
+        self.into_verified()
+    }
+
+    /// What the two signatures are over; the bill is hashed once for both.
+    pub(crate) fn digests(&self, domain: &Domain) -> Digests {
+        let separator = UsageReceipt::separator(domain);
+        let bill = self.receipt.bill.struct_hash();
+        Digests {
+            receipt: digest(separator, self.receipt.struct_hash_with(bill)),
+            bill: digest(UsageBill::separator(domain), bill),
+        }
+    }
+
+    /// The receipt once both signatures are known to be right: what is left to say is that they speak of one channel.
+    pub(crate) fn into_verified(self) -> Result<Receipt<Verified>, ReceiptError> {
         if self.receipt.bill.channel != self.receipt.channel {
             return Err(ReceiptError::OtherChannel {
                 bill: self.receipt.bill.channel,
@@ -152,6 +175,12 @@ impl Receipt<Unverified> {
             state: PhantomData,
         })
     }
+}
+
+/// What the signatures of a receipt are over.
+pub(crate) struct Digests {
+    pub(crate) receipt: B256,
+    pub(crate) bill: B256,
 }
 
 impl Receipt<Verified> {

@@ -78,6 +78,14 @@ impl Signature {
         bytes
     }
 
+    pub(crate) const fn r(&self) -> [u8; 32] {
+        self.r
+    }
+
+    pub(crate) const fn s(&self) -> [u8; 32] {
+        self.s
+    }
+
     pub(crate) const fn odd_y(&self) -> bool {
         self.odd_y
     }

@@ -15,12 +15,17 @@ pub trait Document {
 
     /// What is signed: `keccak256(0x1901 ‖ separator ‖ structHash)`.
     fn digest(&self, domain: &Domain) -> B256 {
-        let mut preimage = [0; 66];
-        preimage[..2].copy_from_slice(&[0x19, 0x01]);
-        preimage[2..34].copy_from_slice(Self::separator(domain).as_slice());
-        preimage[34..].copy_from_slice(self.struct_hash().as_slice());
-        keccak256(preimage)
+        digest(Self::separator(domain), self.struct_hash())
     }
+}
+
+/// What is signed of a struct with this hash (EIP-712).
+pub(crate) fn digest(separator: B256, struct_hash: B256) -> B256 {
+    let mut preimage = [0; 66];
+    preimage[..2].copy_from_slice(&[0x19, 0x01]);
+    preimage[2..34].copy_from_slice(separator.as_slice());
+    preimage[34..].copy_from_slice(struct_hash.as_slice());
+    keccak256(preimage)
 }
 
 /// The signature has not been looked at.
@@ -103,11 +108,18 @@ impl<D: Document> Signed<D, Unverified> {
         signer: Address,
     ) -> Result<Signed<D, Verified>, VerifyError> {
         verifier.check(self.document.digest(domain), &self.signature, signer)?;
-        Ok(Signed {
+        Ok(self.into_verified())
+    }
+}
+
+impl<D> Signed<D, Unverified> {
+    /// The document once its signature is known to be right.
+    pub(crate) fn into_verified(self) -> Signed<D, Verified> {
+        Signed {
             document: self.document,
             signature: self.signature,
             state: PhantomData,
-        })
+        }
     }
 }
 

@@ -9,19 +9,47 @@ use secp256k1::{
     ecdsa::{RecoverableSignature, RecoveryId},
 };
 
-use crate::{Signature, key::address_of};
+use crate::{
+    Signature,
+    batch::{self, Claim, KeyMultiples},
+    key::address_of,
+};
 
 /// Signers whose public key is remembered; a node meets fewer in a day.
 const MAX_KNOWN_KEYS: usize = 65_536;
 
-/// Checks ECDSA signatures with libsecp256k1.
+/// Checks ECDSA signatures: one by one with libsecp256k1, and many at once with [`check_all`](Self::check_all), which is
+/// several times as fast.
 ///
 /// It always recovers the key instead of verifying against a known one: the chain recovers too, so the recovery bit has
 /// to be right, and plain verification doesn't look at it. What the cache of known keys saves is the hash from key to
-/// address.
+/// address; and signatures can be checked together only by keys that are known.
 #[derive(Debug, Default)]
 pub struct Verifier {
-    known: Mutex<HashMap<Address, PublicKey>>,
+    known: Mutex<HashMap<Address, KnownKey>>,
+}
+
+#[derive(Clone, Copy)]
+struct KnownKey {
+    key: PublicKey,
+    multiples: KeyMultiples,
+}
+
+impl std::fmt::Debug for KnownKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.key, formatter)
+    }
+}
+
+/// A signature to be checked, and by whom it has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignatureCheck {
+    /// What was signed.
+    pub digest: B256,
+    /// The signature over it.
+    pub signature: Signature,
+    /// Who has to have made it.
+    pub signer: Address,
 }
 
 impl Verifier {
@@ -31,7 +59,7 @@ impl Verifier {
     /// [`VerifyError::Unrecoverable`] when nobody did, [`VerifyError::WrongSigner`] when somebody else did.
     pub fn check(&self, digest: B256, signature: &Signature, signer: Address) -> Result<(), VerifyError> {
         let key = recover_key(digest, signature)?;
-        if self.known().get(&signer) == Some(&key) {
+        if self.known().get(&signer).is_some_and(|known| known.key == key) {
             return Ok(());
         }
         let recovered = address_of(&key);
@@ -41,12 +69,51 @@ impl Verifier {
                 recovered,
             });
         }
-        let mut known = self.known();
-        if known.len() >= MAX_KNOWN_KEYS {
-            known.clear();
-        }
-        known.insert(signer, key);
+        self.remember(signer, key);
         Ok(())
+    }
+
+    /// Makes many checks, with the results in their order: each is what [`check`](Self::check) would say. Those by
+    /// signers that made a good signature before are made together ([`crate`], "Many signatures at once").
+    pub fn check_all(&self, checks: &[SignatureCheck]) -> Vec<Result<(), VerifyError>> {
+        let singly = |check: &SignatureCheck| self.check(check.digest, &check.signature, check.signer);
+        if checks.len() < batch::SMALLEST {
+            return checks.iter().map(singly).collect();
+        }
+        let mut results = vec![Ok(()); checks.len()];
+        let mut keys = Vec::new();
+        let mut places = HashMap::new();
+        let mut claims = Vec::with_capacity(checks.len());
+        let mut positions = Vec::with_capacity(checks.len());
+        for (position, check) in checks.iter().enumerate() {
+            let place = match places.get(&check.signer) {
+                Some(&place) => place,
+                None => {
+                    // A guard that lived on into the other arm would still be held there.
+                    let known = self.known().get(&check.signer).copied();
+                    let Some(known) = known else {
+                        results[position] = singly(check);
+                        continue;
+                    };
+                    keys.push(known.multiples);
+                    places.insert(check.signer, keys.len() - 1);
+                    keys.len() - 1
+                }
+            };
+            positions.push(position);
+            claims.push(Claim {
+                digest: check.digest,
+                signature: &check.signature,
+                key: place,
+            });
+        }
+        let proven = batch::prove(&keys, &claims, &mut rand::rng());
+        for (position, proven) in positions.into_iter().zip(proven) {
+            if !proven {
+                results[position] = singly(&checks[position]);
+            }
+        }
+        results
     }
 
     /// Who made `signature` over `digest`.
@@ -57,7 +124,19 @@ impl Verifier {
         recover_key(digest, signature).map(|key| address_of(&key))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Address, PublicKey>> {
+    fn remember(&self, signer: Address, key: PublicKey) {
+        // Without them it is checked one by one for ever.
+        let Some(multiples) = KeyMultiples::of(&key) else {
+            return;
+        };
+        let mut known = self.known();
+        if known.len() >= MAX_KNOWN_KEYS {
+            known.clear();
+        }
+        known.insert(signer, KnownKey { key, multiples });
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Address, KnownKey>> {
         // A cache has no invariant that a panic elsewhere could break.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
