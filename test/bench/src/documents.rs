@@ -12,7 +12,7 @@ use lloom_receipts::{
 /// When all documents are dated: a moment in 2026.
 pub const NOW: UnixSeconds = UnixSeconds::new(1_790_000_000);
 
-/// A payer's channel with an executor, and both keys.
+/// A payer's channel with the executor, who is the same in all of them, and both keys.
 #[derive(Debug)]
 pub struct Books {
     /// What the signatures are for.
@@ -26,14 +26,13 @@ pub struct Books {
 }
 
 impl Books {
-    /// The `number`th pair of a payer and an executor.
+    /// The `number`th payer with the executor.
     ///
     /// # Errors
     /// Never in practice: a hash would have to be no key.
     pub fn new(number: u32) -> Result<Self> {
-        let key =
-            |role: &str| Keypair::from_secret(keccak256(format!("{role} {number}")).0).wrap_err("a key from a hash");
-        let (payer, operator) = (key("payer")?, key("operator")?);
+        let key = |of: &str| Keypair::from_secret(keccak256(of).0).wrap_err("a key from a hash");
+        let (payer, operator) = (key(&format!("payer {number}"))?, key("operator")?);
         let parameters = ChannelParameters {
             payer: payer.address(),
             payee: operator.address(),

@@ -11,6 +11,9 @@ pub const RUNS: usize = 5;
 /// A measured number, how it came about, and what it should be.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
+    /// What other programs find it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<&'static str>,
     /// What was measured.
     pub name: String,
     /// The median of the runs.
@@ -50,6 +53,7 @@ impl Figure {
     /// A figure without a target.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str, method: impl Into<String>) -> Self {
         Self {
+            key: None,
             name: name.into(),
             value,
             unit,
@@ -57,6 +61,12 @@ impl Figure {
             target: None,
             met: None,
         }
+    }
+
+    /// Lets other programs find it.
+    pub const fn with_key(mut self, key: &'static str) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// Says what it should be.
@@ -115,13 +125,21 @@ impl Report {
         })
     }
 
-    /// Adds a topic, writes its file and prints it, with its methods below.
+    /// Adds a topic, writes its file and prints it, with its methods below. The file holds the figures that have a key by
+    /// their keys, as plain numbers, and all of them with their methods as `figures`.
     ///
     /// # Errors
     /// When the file can't be written.
     pub fn add(&mut self, topic: &str, figures: Vec<Figure>) -> Result<()> {
         let path = self.output.join(format!("{topic}.json"));
-        let json = serde_json::to_string_pretty(&figures)?;
+        let mut file = serde_json::Map::new();
+        for figure in &figures {
+            if let Some(key) = figure.key {
+                file.insert(key.to_owned(), figure.value.into());
+            }
+        }
+        file.insert(String::from("figures"), serde_json::to_value(&figures)?);
+        let json = serde_json::to_string_pretty(&file)?;
         fs::write(&path, json + "\n").wrap_err_with(|| format!("writing {}", path.display()))?;
         print(topic, &figures);
         self.figures.extend(figures);

@@ -31,19 +31,19 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Topic {
     Gas,
-    Verification,
-    Acceptance,
+    Receipts,
+    Ledger,
     Streaming,
 }
 
 impl Topic {
-    const ALL: [Self; 4] = [Self::Gas, Self::Verification, Self::Acceptance, Self::Streaming];
+    const ALL: [Self; 4] = [Self::Gas, Self::Receipts, Self::Ledger, Self::Streaming];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Gas => "gas",
-            Self::Verification => "verification",
-            Self::Acceptance => "acceptance",
+            Self::Receipts => "receipts",
+            Self::Ledger => "ledger",
             Self::Streaming => "streaming",
         }
     }
@@ -51,8 +51,8 @@ impl Topic {
     fn measure(self) -> Result<Vec<Figure>> {
         match self {
             Self::Gas => gas::measure(),
-            Self::Verification => verification::measure(),
-            Self::Acceptance => acceptance::measure(),
+            Self::Receipts => verification::measure(),
+            Self::Ledger => acceptance::measure(),
             Self::Streaming => streaming::measure(),
         }
     }
