@@ -84,8 +84,8 @@ impl Operation for Reserve {
         cover(session, &standing, self.exposure).await?;
         session
             .write(
-                sql("UPDATE requests SET reserved = ?2 WHERE hash = ?1;
-                     UPDATE accounts SET spent = ?4 WHERE channel = ?3")
+                sql("UPDATE requests SET reserved = $2 WHERE hash = $1;
+                     UPDATE accounts SET spent = $4 WHERE channel = $3")
                 .put(self.request)
                 .put(self.total)
                 .put(standing.channel.id)
@@ -130,8 +130,8 @@ impl Operation for Acknowledge {
             session
                 .write(
                     sql(
-                        "UPDATE requests SET received_input = ?2, received_output = ?3, received_hash = ?4
-                         WHERE hash = ?1",
+                        "UPDATE requests SET received_input = $2, received_output = $3, received_hash = $4
+                         WHERE hash = $1",
                     )
                     .put(self.progress.request)
                     .put(usage.input)
@@ -195,14 +195,13 @@ impl Operation for Waive {
         }
         session
             .write(
-                sql(
-                    "UPDATE requests SET dropped = ?2, reserved = zeroblob(16) WHERE hash = ?1;
-                     UPDATE accounts SET spent = ?4 WHERE channel = ?3",
-                )
+                sql("UPDATE requests SET dropped = $2, reserved = $5 WHERE hash = $1;
+                     UPDATE accounts SET spent = $4 WHERE channel = $3")
                 .put(self.request)
                 .put(self.reason.clone())
                 .put(standing.channel.id)
-                .put(minus(standing.account.spent, request.reserved)?),
+                .put(minus(standing.account.spent, request.reserved)?)
+                .put(TokenAmount::ZERO),
             )
             .await?;
         Ok(Outcome::Recorded)
@@ -235,8 +234,8 @@ pub(crate) async fn admit(
     voucher: &Signed<Voucher, Verified>,
 ) -> Result<Admission, ServeError> {
     let statement = sql("SELECT
-             (SELECT unusable IS NULL FROM vouchers WHERE channel = ?1 AND amount = ?2) AS known,
-             (SELECT amount FROM vouchers WHERE channel = ?1 AND unusable IS NULL AND amount <= ?3
+             (SELECT unusable IS NULL FROM vouchers WHERE channel = $1 AND amount = $2) AS known,
+             (SELECT amount FROM vouchers WHERE channel = $1 AND unusable IS NULL AND amount <= $3
               ORDER BY amount DESC LIMIT 1) AS best")
     .put(standing.channel.id)
     .put(voucher.document().amount)
@@ -297,7 +296,7 @@ pub(crate) async fn cover(
         .rows(
             sql(
                 "SELECT a.spent, a.authorized FROM channels c JOIN accounts a ON a.channel = c.id
-                 WHERE c.payer = ?1 AND c.token = ?2 AND c.id <> ?3
+                 WHERE c.payer = $1 AND c.token = $2 AND c.id <> $3
                    AND a.side = 'serving' AND a.spent > a.authorized",
             )
             .put(parameters.payer)
@@ -340,7 +339,7 @@ pub(crate) async fn settled_volume(
         .rows(
             sql(
                 "SELECT c.confirmed_settled FROM channels c JOIN accounts a ON a.channel = c.id
-                 WHERE c.payer = ?1 AND c.token = ?2 AND a.side = 'serving' AND c.confirmed_settled IS NOT NULL",
+                 WHERE c.payer = $1 AND c.token = $2 AND a.side = 'serving' AND c.confirmed_settled IS NOT NULL",
             )
             .put(payer)
             .put(token),

@@ -3,12 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use lloom_receipts::{ChannelId, ReceiptHead, TokenAmount};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     Account, ChannelRecord, LedgerError,
     channel::{channel_columns, read_channel},
-    column::{Column, Put as _, Read as _, sql},
+    column::{Column, Put as _, Read as _, Row, sql},
     packed::{Packed, packed_rows},
     session::Session,
 };
@@ -66,7 +65,7 @@ macro_rules! standing_columns {
 }
 pub(crate) use standing_columns;
 
-pub(crate) fn read_standing(row: &SqliteRow) -> Result<Standing, LedgerError> {
+pub(crate) fn read_standing(row: &Row) -> Result<Standing, LedgerError> {
     let channel = read_channel(row)?;
     let side: Option<Side> = row.read_optional("side")?;
     let (account, head, confirmed_sequence) = if side.is_some() {
@@ -93,7 +92,7 @@ pub(crate) fn read_standing(row: &SqliteRow) -> Result<Standing, LedgerError> {
 }
 
 /// The head of `channel`, of the table `accounts`.
-pub(crate) fn read_head(row: &SqliteRow, channel: ChannelId) -> Result<ReceiptHead, LedgerError> {
+pub(crate) fn read_head(row: &Row, channel: ChannelId) -> Result<ReceiptHead, LedgerError> {
     Ok(ReceiptHead {
         channel,
         sequence: row.read("head_sequence")?,
@@ -127,10 +126,10 @@ impl Standing {
                 sql(
                     "INSERT INTO accounts (channel, side, authorized, spent, billed, head_sequence, head_input,
                                            head_output, head_amount, head_hash, confirmed_sequence)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
                      ON CONFLICT (channel) DO UPDATE SET
-                         authorized = ?3, spent = ?4, billed = ?5, head_sequence = ?6, head_input = ?7,
-                         head_output = ?8, head_amount = ?9, head_hash = ?10, confirmed_sequence = ?11",
+                         authorized = $3, spent = $4, billed = $5, head_sequence = $6, head_input = $7,
+                         head_output = $8, head_amount = $9, head_hash = $10, confirmed_sequence = $11",
                 )
                 .put(self.channel.id)
                 .put(side)
@@ -153,7 +152,7 @@ pub(crate) async fn find_standing(session: &mut Session, channel: ChannelId) -> 
     let statement = sql(concat!(
         "SELECT ",
         standing_columns!(),
-        " FROM channels c LEFT JOIN accounts a ON a.channel = c.id WHERE c.id = ?1"
+        " FROM channels c LEFT JOIN accounts a ON a.channel = c.id WHERE c.id = $1"
     ))
     .put(channel);
     session.row(statement).await?.as_ref().map(read_standing).transpose()
@@ -169,10 +168,10 @@ pub(crate) async fn find_standings(
         asked.push(channel);
     }
     let statement = sql(concat!(
-        packed_rows!("?1", "32"),
+        packed_rows!("$1", "32"),
         "SELECT ",
         standing_columns!(),
-        " FROM packed JOIN channels c ON c.id = substr(?1, at, 32) LEFT JOIN accounts a ON a.channel = c.id"
+        " FROM packed JOIN channels c ON c.id = substr($1, at, 32) LEFT JOIN accounts a ON a.channel = c.id"
     ))
     .put(asked.into_bytes());
     let rows = session.rows(statement).await?;
@@ -206,10 +205,10 @@ pub(crate) async fn best_authorized(
         .row(
             sql("SELECT
                      (SELECT amount FROM vouchers
-                      WHERE channel = ?1 AND unusable IS NULL AND amount <= ?2
+                      WHERE channel = $1 AND unusable IS NULL AND amount <= $2
                       ORDER BY amount DESC LIMIT 1) AS voucher,
                      (SELECT cumulative_amount FROM receipts
-                      WHERE channel = ?1 AND unusable IS NULL AND cumulative_amount <= ?2
+                      WHERE channel = $1 AND unusable IS NULL AND cumulative_amount <= $2
                       ORDER BY sequence DESC LIMIT 1) AS receipt")
             .put(channel)
             .put(deposit),
@@ -234,7 +233,7 @@ pub(crate) async fn refresh_authorized(session: &mut Session, channel: ChannelId
     let authorized = best_authorized(session, channel, standing.deposit()).await?;
     session
         .write(
-            sql("UPDATE accounts SET authorized = ?2 WHERE channel = ?1")
+            sql("UPDATE accounts SET authorized = $2 WHERE channel = $1")
                 .put(channel)
                 .put(authorized),
         )

@@ -56,7 +56,7 @@ impl Ledger {
             "SELECT ",
             bill_columns!(),
             " FROM bills b JOIN accounts a ON a.channel = b.channel
-              WHERE b.channel = ?1 AND a.side = 'serving'
+              WHERE b.channel = $1 AND a.side = 'serving'
                 AND NOT EXISTS (SELECT 1 FROM receipts p WHERE p.channel = b.channel AND p.request = b.request)
               ORDER BY b.completed_at, b.request"
         ))
@@ -129,7 +129,7 @@ impl Ledger {
             "SELECT ",
             receipt_columns!(),
             " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-              WHERE p.channel = ?1 AND p.sequence >= ?2 ORDER BY p.sequence LIMIT ?3"
+              WHERE p.channel = $1 AND p.sequence >= $2 ORDER BY p.sequence LIMIT $3"
         ))
         .put(channel)
         .put(from_sequence)
@@ -154,7 +154,7 @@ impl Operation for TakeBackBill {
             .ok_or(ServeError::UnknownChannel)?;
         standing.check_side(Side::Serving)?;
         // Two bills for one request are proof of a fault: the one that is committed here stays the only one.
-        let committed = sql("SELECT 1 FROM bills WHERE request = ?1").put(self.bill.request);
+        let committed = sql("SELECT 1 FROM bills WHERE request = $1").put(self.bill.request);
         if session.row(committed).await?.is_some() {
             return Err(ServeError::BillNotCommitted);
         }
@@ -183,7 +183,7 @@ impl Operation for CommitBill {
             let statement = sql(concat!(
                 "SELECT ",
                 bill_columns!(),
-                " FROM bills b WHERE b.request = ?1"
+                " FROM bills b WHERE b.request = $1"
             ));
             let row = session.row(statement.put(self.bill.request)).await?;
             let row = row.ok_or(LedgerError::Inconsistent {
@@ -210,7 +210,7 @@ pub(crate) async fn find_receipt_within(
         "SELECT ",
         receipt_columns!(),
         " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-          WHERE p.channel = ?1 AND p.unusable IS NULL AND p.cumulative_amount <= ?2
+          WHERE p.channel = $1 AND p.unusable IS NULL AND p.cumulative_amount <= $2
           ORDER BY p.sequence DESC LIMIT 1"
     ))
     .put(channel)

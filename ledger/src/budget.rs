@@ -28,7 +28,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn spent_since(&self, token: Address, since: UnixSeconds) -> Result<TokenAmount, LedgerError> {
         let mut session = self.reader("sum up what was spent").await?;
-        let statement = sql("SELECT amount FROM spending WHERE token = ?1 AND hour >= ?2")
+        let statement = sql("SELECT amount FROM spending WHERE token = $1 AND hour >= $2")
             .put(token)
             .put(since.get() / HOUR);
         let rows = session.rows(statement).await?;
@@ -49,7 +49,7 @@ pub(crate) struct Spending {
 impl Spending {
     /// Reads the day before `now`, and an hour more: not all that is checked is of the same moment.
     pub(crate) async fn read(session: &mut Session, token: Address, now: UnixSeconds) -> Result<Self, LedgerError> {
-        let statement = sql("SELECT hour, operator, amount FROM spending WHERE token = ?1 AND hour >= ?2")
+        let statement = sql("SELECT hour, operator, amount FROM spending WHERE token = $1 AND hour >= $2")
             .put(token)
             .put((now.minus(DAY).get() / HOUR).saturating_sub(1));
         let rows = session.rows(statement).await?;
@@ -145,7 +145,7 @@ async fn in_hour(
     operator: Address,
     at: UnixSeconds,
 ) -> Result<TokenAmount, LedgerError> {
-    let statement = sql("SELECT amount FROM spending WHERE token = ?1 AND hour = ?2 AND operator = ?3")
+    let statement = sql("SELECT amount FROM spending WHERE token = $1 AND hour = $2 AND operator = $3")
         .put(token)
         .put(at.get() / HOUR)
         .put(operator);
@@ -165,8 +165,8 @@ async fn store(
     session
         .write(
             sql(
-                "INSERT INTO spending (token, hour, operator, amount) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (token, hour, operator) DO UPDATE SET amount = ?4",
+                "INSERT INTO spending (token, hour, operator, amount) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (token, hour, operator) DO UPDATE SET amount = $4",
             )
             .put(token)
             .put(hour)

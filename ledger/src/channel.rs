@@ -1,10 +1,9 @@
 use alloy::primitives::{Address, B256};
 use lloom_receipts::{BlockNumber, ChannelId, ChannelParameters};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     ChainEventKind, ChannelState, Ledger, LedgerError, PublishedUsage,
-    column::{Put as _, Read as _, from_json, sql},
+    column::{Put as _, Read as _, Row, from_json, sql},
     session::Session,
 };
 
@@ -59,7 +58,7 @@ macro_rules! channel_columns {
 }
 pub(crate) use channel_columns;
 
-pub(crate) fn read_channel(row: &SqliteRow) -> Result<ChannelRecord, LedgerError> {
+pub(crate) fn read_channel(row: &Row) -> Result<ChannelRecord, LedgerError> {
     let state = |deposit, settled, close_requested_at, finalized| -> Result<Option<ChannelState>, LedgerError> {
         let Some(deposit) = row.read_optional(deposit)? else {
             return Ok(None);
@@ -106,7 +105,7 @@ pub(crate) async fn find_channel(
     let statement = sql(concat!(
         "SELECT ",
         channel_columns!(),
-        " FROM channels c WHERE c.id = ?1"
+        " FROM channels c WHERE c.id = $1"
     ))
     .put(channel);
     session.row(statement).await?.as_ref().map(read_channel).transpose()
@@ -130,9 +129,9 @@ impl Ledger {
             "SELECT ",
             channel_columns!(),
             " FROM channels c
-              WHERE (?1 IS NULL OR c.payer = ?1) AND (?2 IS NULL OR c.payee = ?2)
-                AND (?3 IS NULL OR c.operator = ?3)
-                AND (NOT ?4 OR c.latest_finalized = 0)
+              WHERE ($1 IS NULL OR c.payer = $1) AND ($2 IS NULL OR c.payee = $2)
+                AND ($3 IS NULL OR c.operator = $3)
+                AND (NOT $4 OR NOT c.latest_finalized)
               ORDER BY c.opened_in IS NULL, c.opened_in, c.id"
         ))
         .put_optional(filter.payer)
@@ -149,7 +148,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn operators(&self, payee: Address) -> Result<Vec<(Address, bool)>, LedgerError> {
         let statement = sql(
-            "SELECT data FROM events WHERE account = ?1 AND name IN ('operator_added', 'operator_retired')
+            "SELECT data FROM events WHERE account = $1 AND name IN ('operator_added', 'operator_retired')
              ORDER BY block, position",
         )
         .put(payee);
@@ -174,7 +173,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn published_usage(&self, channel: ChannelId) -> Result<Option<PublishedUsage>, LedgerError> {
-        let statement = sql("SELECT data FROM events WHERE channel = ?1 AND name = 'usage_settled'
+        let statement = sql("SELECT data FROM events WHERE channel = $1 AND name = 'usage_settled'
              ORDER BY block DESC, position DESC LIMIT 1")
         .put(channel);
         let row = self.reader("read published usage").await?.row(statement).await?;
@@ -197,7 +196,7 @@ impl Ledger {
 }
 
 /// Reads the column `data` of an event.
-pub(crate) fn read_event_kind(row: &SqliteRow) -> Result<ChainEventKind, LedgerError> {
+pub(crate) fn read_event_kind(row: &Row) -> Result<ChainEventKind, LedgerError> {
     let data: String = row.read("data")?;
     from_json("data", &data)
 }

@@ -2,14 +2,13 @@
 
 use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, Signed, TokenAmount, Verified, Voucher};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     AuthorizationRef, ChannelEarnings, Claimable, Earnings, Ledger, LedgerError, Outcome, SettleError,
     account::{Side, Standing, read_standing, refresh_authorized, standing_columns},
     billing::find_receipt_within,
     channel::channel_columns,
-    column::{Put as _, Read as _, sql},
+    column::{Put as _, Read as _, Row, sql},
     session::Session,
     writer::Operation,
 };
@@ -35,7 +34,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn claimable(&self, payee: Address) -> Result<Vec<Claimable>, LedgerError> {
         let mut session = self.snapshot("list what is claimable").await?;
-        let statement = sql(select_served!("c.payee = ?1 AND c.latest_finalized = 0")).put(payee);
+        let statement = sql(select_served!("c.payee = $1 AND NOT c.latest_finalized")).put(payee);
         let mut claimable = Vec::new();
         for row in &session.rows(statement).await? {
             claimable.push(claimable_of(&mut session, row).await?);
@@ -49,7 +48,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn claimable_channel(&self, channel: ChannelId) -> Result<Option<Claimable>, LedgerError> {
         let mut session = self.snapshot("read what is claimable").await?;
-        match session.row(sql(select_served!("c.id = ?1")).put(channel)).await? {
+        match session.row(sql(select_served!("c.id = $1")).put(channel)).await? {
             Some(row) => Ok(Some(claimable_of(&mut session, &row).await?)),
             None => Ok(None),
         }
@@ -80,7 +79,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn earnings(&self, payee: Address) -> Result<Earnings, LedgerError> {
         let mut session = self.snapshot("sum up earnings").await?;
-        let statement = sql(select_served!("c.payee = ?1")).put(payee);
+        let statement = sql(select_served!("c.payee = $1")).put(payee);
         let mut channels = Vec::new();
         for row in &session.rows(statement).await? {
             let receipts = read_standing(row)?.head.sequence;
@@ -102,7 +101,7 @@ impl Ledger {
     }
 }
 
-async fn claimable_of(session: &mut Session, row: &SqliteRow) -> Result<Claimable, LedgerError> {
+async fn claimable_of(session: &mut Session, row: &Row) -> Result<Claimable, LedgerError> {
     let standing: Standing = read_standing(row)?;
     let deposit = standing.deposit();
     let id = standing.channel.id;
@@ -121,7 +120,7 @@ async fn find_voucher_within(
     deposit: TokenAmount,
 ) -> Result<Option<Signed<Voucher, Verified>>, LedgerError> {
     let statement = sql("SELECT amount, signature FROM vouchers
-         WHERE channel = ?1 AND unusable IS NULL AND amount <= ?2 ORDER BY amount DESC LIMIT 1")
+         WHERE channel = $1 AND unusable IS NULL AND amount <= $2 ORDER BY amount DESC LIMIT 1")
     .put(channel)
     .put(deposit);
     let Some(row) = session.row(statement).await? else {
@@ -150,22 +149,22 @@ impl Operation for SetUnusable {
             AuthorizationRef::Voucher { amount } => (
                 sql(
                     "SELECT v.unusable FROM vouchers v JOIN accounts a ON a.channel = v.channel
-                     WHERE v.channel = ?1 AND v.amount = ?2 AND a.side = ?3",
+                     WHERE v.channel = $1 AND v.amount = $2 AND a.side = $3",
                 )
                 .put(self.channel)
                 .put(amount),
-                sql("UPDATE vouchers SET unusable = ?3 WHERE channel = ?1 AND amount = ?2")
+                sql("UPDATE vouchers SET unusable = $3 WHERE channel = $1 AND amount = $2")
                     .put(self.channel)
                     .put(amount),
             ),
             AuthorizationRef::Receipt { sequence } => (
                 sql(
                     "SELECT p.unusable FROM receipts p JOIN accounts a ON a.channel = p.channel
-                     WHERE p.channel = ?1 AND p.sequence = ?2 AND a.side = ?3",
+                     WHERE p.channel = $1 AND p.sequence = $2 AND a.side = $3",
                 )
                 .put(self.channel)
                 .put(sequence),
-                sql("UPDATE receipts SET unusable = ?3 WHERE channel = ?1 AND sequence = ?2")
+                sql("UPDATE receipts SET unusable = $3 WHERE channel = $1 AND sequence = $2")
                     .put(self.channel)
                     .put(sequence),
             ),

@@ -8,28 +8,40 @@ use lloom_receipts::{
     BillHash, BlockNumber, ChannelId, ContentHash, ContentSalt, ModelHash, PricePerMillion, ReceiptHash, RequestHash,
     RequestNonce, Signature, TokenAmount, TokenCount, TokenTotal, UnixSeconds,
 };
-use sqlx::{
-    Decode, Encode, Row, Sqlite, Type,
-    encode::IsNull,
-    error::BoxDynError,
-    query::Query,
-    sqlite::{SqliteArguments, SqliteArgumentsBuffer, SqliteRow, SqliteTypeInfo, SqliteValueRef},
+use sqlx::{Decode, Sqlite, Type};
+
+pub(crate) use crate::row::Row;
+use crate::{
+    EventPosition, LedgerError,
+    statement::{Statement, Value},
 };
 
-use crate::{EventPosition, LedgerError};
-
-/// A statement on its way to the store.
-pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
-
 /// A statement with the text `text`.
-pub(crate) fn sql(text: &'static str) -> Statement {
-    sqlx::query(text)
+pub(crate) const fn sql(text: &'static str) -> Statement {
+    Statement::new(text)
 }
+
+/// What a store keeps a value as.
+pub(crate) trait Form: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + Send + Sized {
+    fn value(form: Option<Self>) -> Value;
+}
+
+macro_rules! forms {
+    ($($form:ty: $value:ident),*) => {$(
+        impl Form for $form {
+            fn value(form: Option<Self>) -> Value {
+                Value::$value(form)
+            }
+        }
+    )*};
+}
+
+forms!(Vec<u8>: Bytes, i64: Integer, f64: Real, String: Text, bool: Bool);
 
 /// A type with one stored form.
 pub(crate) trait Column: Sized + Send {
-    /// What SQLite sees.
-    type Form: for<'q> Encode<'q, Sqlite> + for<'r> Decode<'r, Sqlite> + Type<Sqlite> + Send;
+    /// What the store sees.
+    type Form: Form;
 
     fn store(self) -> Self::Form;
 
@@ -37,49 +49,19 @@ pub(crate) trait Column: Sized + Send {
     fn load(form: Self::Form) -> Option<Self>;
 }
 
-struct Stored<T>(T);
-
-impl<T: Column> Type<Sqlite> for Stored<T> {
-    fn type_info() -> SqliteTypeInfo {
-        T::Form::type_info()
-    }
-
-    fn compatible(info: &SqliteTypeInfo) -> bool {
-        T::Form::compatible(info)
-    }
-}
-
-impl<T: Column + Clone> Encode<'_, Sqlite> for Stored<T> {
-    fn encode(self, arguments: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-        self.0.store().encode(arguments)
-    }
-
-    fn encode_by_ref(&self, arguments: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-        self.0.clone().store().encode(arguments)
-    }
-}
-
-impl<'r, T: Column> Decode<'r, Sqlite> for Stored<T> {
-    fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
-        T::load(T::Form::decode(value)?)
-            .map(Self)
-            .ok_or_else(|| format!("no value of {}", std::any::type_name::<T>()).into())
-    }
-}
-
 /// Binds values of the domain.
 pub(crate) trait Put: Sized {
-    fn put<T: Column + Clone + 'static>(self, value: T) -> Self;
-    fn put_optional<T: Column + Clone + 'static>(self, value: Option<T>) -> Self;
+    fn put<T: Column>(self, value: T) -> Self;
+    fn put_optional<T: Column>(self, value: Option<T>) -> Self;
 }
 
 impl Put for Statement {
-    fn put<T: Column + Clone + 'static>(self, value: T) -> Self {
-        self.bind(Stored(value))
+    fn put<T: Column>(self, value: T) -> Self {
+        self.put_optional(Some(value))
     }
 
-    fn put_optional<T: Column + Clone + 'static>(self, value: Option<T>) -> Self {
-        self.bind(value.map(Stored))
+    fn put_optional<T: Column>(self, value: Option<T>) -> Self {
+        self.value(T::Form::value(value.map(T::store)))
     }
 }
 
@@ -89,17 +71,25 @@ pub(crate) trait Read {
     fn read_optional<T: Column>(&self, column: &'static str) -> Result<Option<T>, LedgerError>;
 }
 
-impl Read for SqliteRow {
+impl Read for Row {
     fn read<T: Column>(&self, column: &'static str) -> Result<T, LedgerError> {
-        self.try_get::<Stored<T>, _>(column)
-            .map(|Stored(value)| value)
-            .map_err(|source| LedgerError::Unreadable { column, source })
+        self.read_optional(column)?.ok_or_else(|| LedgerError::Unreadable {
+            column,
+            source: sqlx::Error::Decode("it has no value".into()),
+        })
     }
 
     fn read_optional<T: Column>(&self, column: &'static str) -> Result<Option<T>, LedgerError> {
-        self.try_get::<Option<Stored<T>>, _>(column)
-            .map(|value| value.map(|Stored(value)| value))
-            .map_err(|source| LedgerError::Unreadable { column, source })
+        let unreadable = |source| LedgerError::Unreadable { column, source };
+        let Some(form) = self.form::<T::Form>(column).map_err(unreadable)? else {
+            return Ok(None);
+        };
+        let value = T::load(form).ok_or_else(|| {
+            unreadable(sqlx::Error::Decode(
+                format!("no value of {}", std::any::type_name::<T>()).into(),
+            ))
+        })?;
+        Ok(Some(value))
     }
 }
 

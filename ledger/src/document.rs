@@ -4,11 +4,10 @@ use lloom_receipts::{
     ChannelId, ContentSalt, InferenceRequest, Prices, Receipt, ReceiptHash, RequestHash, Signed, TokenAmount,
     UnixSeconds, Usage, UsageBill, UsageReceipt, Verified, Voucher,
 };
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     LedgerError, Progress,
-    column::{Put as _, Read as _, sql},
+    column::{Put as _, Read as _, Row, sql},
     packed::{Packed, packed_rows},
     session::Session,
 };
@@ -42,7 +41,7 @@ impl StoredRequest {
     }
 }
 
-pub(crate) fn read_request(row: &SqliteRow) -> Result<StoredRequest, LedgerError> {
+pub(crate) fn read_request(row: &Row) -> Result<StoredRequest, LedgerError> {
     let hash = row.read("hash")?;
     let request = InferenceRequest {
         channel: row.read("channel")?,
@@ -87,7 +86,7 @@ pub(crate) async fn find_request(
     let statement = sql(concat!(
         "SELECT ",
         request_columns!(),
-        " FROM requests r LEFT JOIN bills b ON b.channel = r.channel AND b.request = r.hash WHERE r.hash = ?1"
+        " FROM requests r LEFT JOIN bills b ON b.channel = r.channel AND b.request = r.hash WHERE r.hash = $1"
     ))
     .put(hash);
     session.row(statement).await?.as_ref().map(read_request).transpose()
@@ -103,9 +102,9 @@ pub(crate) async fn requests_with_nonces(
         asked.push(document.channel).push(document.nonce);
     }
     let statement = sql(concat!(
-        packed_rows!("?1", "64"),
+        packed_rows!("$1", "64"),
         "SELECT (SELECT hash FROM requests
-                 WHERE channel = substr(?1, at, 32) AND nonce = substr(?1, at + 32, 32)) AS hash
+                 WHERE channel = substr($1, at, 32) AND nonce = substr($1, at + 32, 32)) AS hash
          FROM packed ORDER BY at"
     ))
     .put(asked.into_bytes());
@@ -120,13 +119,13 @@ pub(crate) fn pack_voucher(voucher: &Signed<Voucher, Verified>, rows: &mut Packe
         .push(*voucher.signature());
 }
 
-/// A statement that stores the packed vouchers in `?2`. Their channels' accounts are stored before.
+/// A statement that stores the packed vouchers in `$2`. Their channels' accounts are stored before.
 macro_rules! insert_vouchers {
     () => {
         concat!(
-            packed_rows!("?2", "113"),
+            packed_rows!("$2", "113"),
             "INSERT INTO vouchers (channel, amount, signature)
-             SELECT substr(?2, at, 32), substr(?2, at + 32, 16), substr(?2, at + 48, 65) FROM packed; "
+             SELECT substr($2, at, 32), substr($2, at + 32, 16), substr($2, at + 48, 65) FROM packed; "
         )
     };
 }
@@ -141,7 +140,7 @@ macro_rules! bill_columns {
 }
 pub(crate) use bill_columns;
 
-pub(crate) fn read_bill(row: &SqliteRow) -> Result<UsageBill, LedgerError> {
+pub(crate) fn read_bill(row: &Row) -> Result<UsageBill, LedgerError> {
     Ok(UsageBill {
         channel: row.read("channel")?,
         request: row.read("request")?,
@@ -161,7 +160,7 @@ pub(crate) async fn insert_bill(session: &mut Session, bill: &UsageBill) -> Resu
         .write(
             sql(
                 "INSERT INTO bills (channel, request, hash, response_hash, input, output, amount, completed_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             )
             .put(bill.channel)
             .put(bill.request)
@@ -188,7 +187,7 @@ macro_rules! receipt_columns {
 }
 pub(crate) use receipt_columns;
 
-pub(crate) fn read_receipt(row: &SqliteRow) -> Result<Receipt<Verified>, LedgerError> {
+pub(crate) fn read_receipt(row: &Row) -> Result<Receipt<Verified>, LedgerError> {
     let bill = read_bill(row)?;
     let receipt = UsageReceipt {
         channel: bill.channel,
@@ -214,7 +213,7 @@ pub(crate) async fn newest_receipt(
         "SELECT ",
         receipt_columns!(),
         " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-          WHERE p.channel = ?1 ORDER BY p.sequence DESC LIMIT 1"
+          WHERE p.channel = $1 ORDER BY p.sequence DESC LIMIT 1"
     ))
     .put(channel);
     session.row(statement).await?.as_ref().map(read_receipt).transpose()
@@ -233,16 +232,16 @@ pub(crate) async fn append_receipt(
         () => {
             "INSERT INTO receipts (channel, sequence, hash, cumulative_input, cumulative_output, cumulative_amount,
                  previous, request, payer_signature, bill_signature)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?8, ?9, ?10, ?11);
-             UPDATE accounts SET head_sequence = ?2, head_hash = ?3, head_input = ?4, head_output = ?5,
-                 head_amount = ?6, authorized = ?7 WHERE channel = ?1"
+             VALUES ($1, $2, $3, $4, $5, $6, $8, $9, $10, $11);
+             UPDATE accounts SET head_sequence = $2, head_hash = $3, head_input = $4, head_output = $5,
+                 head_amount = $6, authorized = $7 WHERE channel = $1"
         };
     }
     let statement = match voucher {
         None => sql(append_sql!()),
         Some(_) => sql(concat!(
             append_sql!(),
-            "; INSERT INTO vouchers (channel, amount, signature) VALUES (?1, ?12, ?13)"
+            "; INSERT INTO vouchers (channel, amount, signature) VALUES ($1, $12, $13)"
         )),
     };
     let document = receipt.receipt();
@@ -274,7 +273,7 @@ pub(crate) async fn insert_voucher(
 ) -> Result<(), LedgerError> {
     session
         .write(
-            sql("INSERT INTO vouchers (channel, amount, signature) VALUES (?1, ?2, ?3)")
+            sql("INSERT INTO vouchers (channel, amount, signature) VALUES ($1, $2, $3)")
                 .put(voucher.document().channel)
                 .put(voucher.document().amount)
                 .put(*voucher.signature()),

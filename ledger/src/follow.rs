@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use alloy::primitives::{Address, B256};
 use lloom_receipts::{BlockNumber, ChannelId, Domain};
-use sqlx::sqlite::SqliteRow;
+
 use tokio::sync::broadcast;
 
 use crate::{
     Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, Ledger, LedgerError, Outcome,
     account::refresh_authorized,
     channel::{find_channel, read_event_kind},
-    column::{Put as _, Read as _, sql, to_json},
+    column::{Put as _, Read as _, Row, sql, to_json},
     error::Failure,
     session::Session,
     writer::Operation,
@@ -51,7 +51,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn newest_blocks(&self, limit: u32) -> Result<Vec<Block>, LedgerError> {
-        let statement = sql("SELECT number, hash, parent, timestamp FROM blocks ORDER BY number DESC LIMIT ?1")
+        let statement = sql("SELECT number, hash, parent, timestamp FROM blocks ORDER BY number DESC LIMIT $1")
             .put(i64::from(limit));
         let rows = self.reader("list blocks").await?.rows(statement).await?;
         rows.iter().map(read_block).collect()
@@ -136,7 +136,7 @@ impl Operation for ApplyBlocks {
         for block in self.blocks.iter().filter(|block| Some(block.number) > from) {
             session
                 .write(
-                    sql("INSERT INTO blocks (number, hash, parent, timestamp) VALUES (?1, ?2, ?3, ?4)")
+                    sql("INSERT INTO blocks (number, hash, parent, timestamp) VALUES ($1, $2, $3, $4)")
                         .put(block.number)
                         .put(block.hash)
                         .put(block.parent)
@@ -229,8 +229,8 @@ impl ApplyBlocks {
             session
                 .write(
                     sql("INSERT INTO channels (id, payer, payee, token, salt, authorized_signer, opened_in, refunds_to_balance)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                         ON CONFLICT (id) DO UPDATE SET opened_in = ?7, refunds_to_balance = ?8")
+                         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                         ON CONFLICT (id) DO UPDATE SET opened_in = $7, refunds_to_balance = $8")
                     .put(channel)
                     .put(parameters.payer)
                     .put(parameters.payee)
@@ -257,7 +257,7 @@ impl ApplyBlocks {
                     .write(
                         sql(
                             "INSERT INTO obligations (channel, requested_at, deadline, block_hash, position)
-                             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+                             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
                         )
                         .put(channel)
                         .put(*requested_at)
@@ -281,7 +281,7 @@ impl ApplyBlocks {
         let newly = session
             .rows(
                 sql("SELECT channel, data FROM events
-                     WHERE channel IS NOT NULL AND (?1 IS NULL OR block > ?1) AND block <= ?2
+                     WHERE channel IS NOT NULL AND ($1 IS NULL OR block > $1) AND block <= $2
                      ORDER BY block, position")
                 .put_optional(before)
                 .put(confirmed),
@@ -304,8 +304,9 @@ impl ApplyBlocks {
         }
         session
             .write(
-                sql("UPDATE store SET confirmed = ?1;
-                     DELETE FROM blocks WHERE number < ?2 AND number < (SELECT max(number) FROM blocks)")
+                sql("UPDATE store SET confirmed = $1;
+                     DELETE FROM blocks
+                     WHERE number < $2 AND number < (SELECT number FROM blocks ORDER BY number DESC LIMIT 1)")
                 .put(confirmed)
                 .put(confirmed.below(BLOCKS_KEPT)),
             )
@@ -327,12 +328,12 @@ pub(crate) async fn store_state(
 ) -> Result<(), LedgerError> {
     let statement = match height {
         Height::Confirmed => sql(
-            "UPDATE channels SET confirmed_deposit = ?2, confirmed_settled = ?3, confirmed_close_requested_at = ?4,
-                                 confirmed_finalized = ?5 WHERE id = ?1",
+            "UPDATE channels SET confirmed_deposit = $2, confirmed_settled = $3, confirmed_close_requested_at = $4,
+                                 confirmed_finalized = $5 WHERE id = $1",
         ),
         Height::Latest => sql(
-            "UPDATE channels SET latest_deposit = ?2, latest_settled = ?3, latest_close_requested_at = ?4,
-                                 latest_finalized = ?5 WHERE id = ?1",
+            "UPDATE channels SET latest_deposit = $2, latest_settled = $3, latest_close_requested_at = $4,
+                                 latest_finalized = $5 WHERE id = $1",
         ),
     };
     session
@@ -355,7 +356,7 @@ async fn insert_event(session: &mut Session, event: &ChainEvent) -> Result<bool,
         .write(
             sql(
                 "INSERT INTO events (block_hash, position, block, transaction_hash, channel, account, name, data)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
             )
             .put(event.block_hash)
             .put(event.position)
@@ -367,7 +368,7 @@ async fn insert_event(session: &mut Session, event: &ChainEvent) -> Result<bool,
             .put(data),
         )
         .await?;
-    Ok(inserted.rows_affected() > 0)
+    Ok(inserted > 0)
 }
 
 pub(crate) async fn confirmed_block(session: &mut Session) -> Result<Option<BlockNumber>, LedgerError> {
@@ -383,11 +384,11 @@ pub(crate) async fn newest_block(session: &mut Session) -> Result<Option<Block>,
 }
 
 async fn block_at(session: &mut Session, number: BlockNumber) -> Result<Option<Block>, LedgerError> {
-    let statement = sql("SELECT number, hash, parent, timestamp FROM blocks WHERE number = ?1").put(number);
+    let statement = sql("SELECT number, hash, parent, timestamp FROM blocks WHERE number = $1").put(number);
     session.row(statement).await?.as_ref().map(read_block).transpose()
 }
 
-fn read_block(row: &SqliteRow) -> Result<Block, LedgerError> {
+fn read_block(row: &Row) -> Result<Block, LedgerError> {
     Ok(Block {
         number: row.read("number")?,
         hash: row.read("hash")?,

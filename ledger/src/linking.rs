@@ -47,7 +47,7 @@ impl Ledger {
             receipt_columns!(),
             " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
               JOIN accounts a ON a.channel = p.channel
-              WHERE p.channel = ?1 AND a.side = 'buying' AND p.sequence > a.confirmed_sequence ORDER BY p.sequence"
+              WHERE p.channel = $1 AND a.side = 'buying' AND p.sequence > a.confirmed_sequence ORDER BY p.sequence"
         ))
         .put(channel);
         let rows = self
@@ -224,7 +224,7 @@ async fn receipt_hash_at(
     channel: ChannelId,
     sequence: u64,
 ) -> Result<Option<ReceiptHash>, LedgerError> {
-    let statement = sql("SELECT hash FROM receipts WHERE channel = ?1 AND sequence = ?2")
+    let statement = sql("SELECT hash FROM receipts WHERE channel = $1 AND sequence = $2")
         .put(channel)
         .put(sequence);
     session.row(statement).await?.map(|row| row.read("hash")).transpose()

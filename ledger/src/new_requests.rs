@@ -46,43 +46,51 @@ impl NewRequest<'_> {
     }
 }
 
-/// A statement that stores the packed requests in `?1`. Their channels' accounts are stored before.
+/// A statement that stores the packed requests in `$1`. Their channels' accounts are stored before.
 macro_rules! insert_requests {
     () => {
         concat!(
-            packed_rows!("?1", "361"),
+            packed_rows!("$1", "361"),
             "INSERT INTO requests (hash, channel, nonce, operator, model, prompt_hash, max_input, max_output,
                  input_price, output_price, deadline, signature, content_salt, begun_at, reserved)
-             SELECT substr(?1, at, 32), substr(?1, at + 32, 32), substr(?1, at + 64, 32), substr(?1, at + 96, 20),
-                 substr(?1, at + 116, 32), substr(?1, at + 148, 32),
-                 CAST(CAST(substr(?1, at + 180, 10) AS TEXT) AS INTEGER),
-                 CAST(CAST(substr(?1, at + 190, 10) AS TEXT) AS INTEGER),
-                 substr(?1, at + 200, 16), substr(?1, at + 216, 16), substr(?1, at + 232, 8),
-                 substr(?1, at + 240, 65), substr(?1, at + 305, 32), substr(?1, at + 337, 8),
-                 substr(?1, at + 345, 16)
+             SELECT substr($1, at, 32), substr($1, at + 32, 32), substr($1, at + 64, 32), substr($1, at + 96, 20),
+                 substr($1, at + 116, 32), substr($1, at + 148, 32),
+                 CAST(CAST(substr($1, at + 180, 10) AS TEXT) AS INTEGER),
+                 CAST(CAST(substr($1, at + 190, 10) AS TEXT) AS INTEGER),
+                 substr($1, at + 200, 16), substr($1, at + 216, 16), substr($1, at + 232, 8),
+                 substr($1, at + 240, 65), substr($1, at + 305, 32), substr($1, at + 337, 8),
+                 substr($1, at + 345, 16)
              FROM packed; "
         )
     };
 }
 
-/// What an account becomes with new requests, as [`upsert_accounts!`] takes it.
+/// What an account becomes with new requests, as [`upsert_accounts!`] takes it: at first use, all of it.
 fn pack_account(standing: &Standing, rows: &mut Packed) {
     rows.push(standing.channel.id)
         .push(standing.account.authorized)
-        .push(standing.account.spent);
+        .push(standing.account.spent)
+        .push(standing.account.billed)
+        .push(standing.head.sequence)
+        .push(standing.head.input)
+        .push(standing.head.output)
+        .push(standing.head.amount)
+        .push(standing.head.hash)
+        .push(standing.confirmed_sequence);
 }
 
-/// A statement that stores what the packed accounts in `?3` have authorized and spent, and the side at first use.
+/// A statement that stores what the packed accounts in `$3` have authorized and spent, and the side at first use.
 macro_rules! upsert_accounts {
     ($side:literal) => {
         concat!(
-            packed_rows!("?3", "64"),
+            packed_rows!("$3", "160"),
             "INSERT INTO accounts (channel, side, authorized, spent, billed, head_sequence, head_input, head_output,
                                    head_amount, head_hash, confirmed_sequence)
-             SELECT substr(?3, at, 32), '",
+             SELECT substr($3, at, 32), '",
             $side,
-            "', substr(?3, at + 32, 16), substr(?3, at + 48, 16), zeroblob(16), zeroblob(8), zeroblob(8),
-                    zeroblob(8), zeroblob(16), zeroblob(32), zeroblob(8)
+            "', substr($3, at + 32, 16), substr($3, at + 48, 16), substr($3, at + 64, 16),
+                    substr($3, at + 80, 8), substr($3, at + 88, 8), substr($3, at + 96, 8), substr($3, at + 104, 16),
+                    substr($3, at + 120, 32), substr($3, at + 152, 8)
              FROM packed WHERE true
              ON CONFLICT (channel) DO UPDATE SET authorized = excluded.authorized, spent = excluded.spent; "
         )

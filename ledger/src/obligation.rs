@@ -1,11 +1,10 @@
 //! Deadlines: channels that have to be claimed before their payers can withdraw.
 
 use lloom_receipts::ChannelId;
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     Ledger, LedgerError, Obligation, ObligationId, Outcome, Resolution, SettleError,
-    column::{Column, Put as _, Read as _, from_json, sql, to_json},
+    column::{Column, Put as _, Read as _, Row, from_json, sql, to_json},
     session::Session,
     writer::Operation,
 };
@@ -40,7 +39,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn obligations_of(&self, channel: ChannelId) -> Result<Vec<Obligation>, LedgerError> {
         let statement = sql("SELECT id, channel, requested_at, deadline, resolution FROM obligations
-             WHERE channel = ?1 ORDER BY id")
+             WHERE channel = $1 ORDER BY id")
         .put(channel);
         let rows = self
             .snapshot("list a channel's obligations")
@@ -70,7 +69,7 @@ impl Operation for ResolveObligation {
     type Error = SettleError;
 
     async fn run(&self, session: &mut Session) -> Result<Outcome, SettleError> {
-        let statement = sql("SELECT id, channel, requested_at, deadline, resolution FROM obligations WHERE id = ?1");
+        let statement = sql("SELECT id, channel, requested_at, deadline, resolution FROM obligations WHERE id = $1");
         let row = session
             .row(statement.put(self.id))
             .await?
@@ -81,7 +80,7 @@ impl Operation for ResolveObligation {
         }
         session
             .write(
-                sql("UPDATE obligations SET resolution = ?2 WHERE id = ?1")
+                sql("UPDATE obligations SET resolution = $2 WHERE id = $1")
                     .put(self.id)
                     .put(to_json(&self.resolution)?),
             )
@@ -90,7 +89,7 @@ impl Operation for ResolveObligation {
     }
 }
 
-fn read_obligation(row: &SqliteRow) -> Result<Obligation, LedgerError> {
+fn read_obligation(row: &Row) -> Result<Obligation, LedgerError> {
     let resolution: Option<String> = row.read_optional("resolution")?;
     Ok(Obligation {
         id: row.read("id")?,

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     LedgerError,
-    column::{Put as _, Read as _, sql},
+    column::{Put as _, Read as _, Row, sql},
     group::{Group, Grouped},
     lock::StoreLock,
     migration::{self, APPLICATION_ID},
@@ -348,10 +348,11 @@ async fn inspect(path: &Path) -> Result<Option<Inspected>, OpenError> {
             return Err(damaged(&verdict));
         }
     }
-    let row = sql("SELECT chain_id, escrow, settlement FROM store")
+    let row = sqlx::query("SELECT chain_id, escrow, settlement FROM store")
         .fetch_optional(&mut connection)
         .await
-        .map_err(sql_failed)?;
+        .map_err(sql_failed)?
+        .map(Row::from);
     let unreadable = |error: LedgerError| damaged(&error.to_string());
     let deployment = match row {
         None => None,
@@ -377,7 +378,7 @@ async fn introduce(
     session
         .write(
             sql(
-                "INSERT INTO store (id, chain_id, escrow, settlement, generation) VALUES (1, ?1, ?2, ?3, 0)
+                "INSERT INTO store (id, chain_id, escrow, settlement, generation) VALUES (1, $1, $2, $3, 0)
                  ON CONFLICT DO NOTHING",
             )
             .put(deployment.chain_id)
@@ -400,7 +401,7 @@ async fn introduce(
         // fault that anybody can prove (design, section 3.3), so they are never billed again.
         session
             .write(
-                sql("UPDATE store SET restored_at = ?1, generation = ?2;
+                sql("UPDATE store SET restored_at = $1, generation = $2;
                      UPDATE requests SET dropped = 'accepted before the store was restored from a copy'
                      WHERE dropped IS NULL
                        AND channel IN (SELECT channel FROM accounts WHERE side = 'serving')

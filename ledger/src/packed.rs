@@ -33,9 +33,9 @@ impl Packed {
     }
 }
 
-/// The head of a statement that takes packed rows apart: `packed_rows!("?1", "48")` makes a table `packed` with one row
-/// for each 48 bytes of `?1`, in order, whose column `at` says where they begin. So `substr(?1, at, 32)` is a first column
-/// of 32 bytes, and `substr(?1, at + 32, 16)` the next one.
+/// The head of a statement that takes packed rows apart: `packed_rows!("$1", "48")` makes a table `packed` with one row
+/// for each 48 bytes of `$1`, in order, whose column `at` says where they begin. So `substr($1, at, 32)` is a first column
+/// of 32 bytes, and `substr($1, at + 32, 16)` the next one.
 macro_rules! packed_rows {
     ($parameter:literal, $width:literal) => {
         concat!(

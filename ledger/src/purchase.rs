@@ -62,7 +62,7 @@ impl Ledger {
             request_columns!(),
             " FROM requests r JOIN accounts a ON a.channel = r.channel
               LEFT JOIN bills b ON b.channel = r.channel AND b.request = r.hash
-              WHERE r.channel = ?1 AND a.side = 'buying' AND b.request IS NULL AND r.dropped IS NULL
+              WHERE r.channel = $1 AND a.side = 'buying' AND b.request IS NULL AND r.dropped IS NULL
               ORDER BY r.begun_at, r.hash"
         ))
         .put(channel);
@@ -126,8 +126,8 @@ impl Operation for RecordChannel {
                 sql(
                     "INSERT INTO channels (id, payer, payee, token, salt, authorized_signer, operator, client_random,
                                            planned_deposit)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                     ON CONFLICT (id) DO UPDATE SET operator = ?7, client_random = ?8, planned_deposit = ?9",
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                     ON CONFLICT (id) DO UPDATE SET operator = $7, client_random = $8, planned_deposit = $9",
                 )
                 .put(self.id)
                 .put(parameters.payer)
@@ -184,7 +184,7 @@ impl Operation for Authorize {
         }
         session
             .write(
-                sql("UPDATE requests SET reserved = ?2 WHERE hash = ?1")
+                sql("UPDATE requests SET reserved = $2 WHERE hash = $1")
                     .put(self.request)
                     .put(authorized),
             )
@@ -218,9 +218,10 @@ impl Operation for Abandon {
         standing.store(session, Side::Buying).await?;
         session
             .write(
-                sql("UPDATE requests SET dropped = ?2, reserved = zeroblob(16) WHERE hash = ?1")
+                sql("UPDATE requests SET dropped = $2, reserved = $3 WHERE hash = $1")
                     .put(self.request)
-                    .put(self.reason.clone()),
+                    .put(self.reason.clone())
+                    .put(TokenAmount::ZERO),
             )
             .await?;
         let document = request.request.document();

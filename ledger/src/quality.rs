@@ -50,7 +50,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn quality(&self, operator: Address) -> Result<Quality, LedgerError> {
         let statement = sql("SELECT outcome, first_token_micros, tokens_per_second FROM observations
-             WHERE operator = ?1 ORDER BY id DESC LIMIT ?2")
+             WHERE operator = $1 ORDER BY id DESC LIMIT $2")
         .put(operator)
         .put(i64::from(QUALITY_WINDOW));
         let rows = self
@@ -103,9 +103,9 @@ impl Operation for Observe {
             .write(
                 sql(
                     "INSERT INTO observations (operator, at, outcome, first_token_micros, tokens_per_second)
-                     VALUES (?1, ?2, ?3, ?4, ?5);
-                     DELETE FROM observations WHERE operator = ?1 AND id <=
-                         (SELECT id FROM observations WHERE operator = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?6)",
+                     VALUES ($1, $2, $3, $4, $5);
+                     DELETE FROM observations WHERE operator = $1 AND id <=
+                         (SELECT id FROM observations WHERE operator = $1 ORDER BY id DESC LIMIT 1 OFFSET $6)",
                 )
                 .put(self.operator)
                 .put(self.observation.at)

@@ -8,13 +8,12 @@ use std::collections::{HashMap, HashSet};
 use lloom_receipts::{
     BillHash, ChannelId, Receipt, ReceiptHash, ReceiptHead, RequestHash, Signed, TokenAmount, Verified, Voucher,
 };
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     Ledger, LedgerError, Outcome, ServeError,
     acceptance::{Admission, HeldVouchers, judge},
     account::{Side, read_head},
-    column::{Put as _, Read as _, sql},
+    column::{Put as _, Read as _, Row, sql},
     document::{insert_vouchers, newest_receipt, pack_voucher},
     group::{Answers, Grouped},
     packed::{Packed, packed_rows},
@@ -205,9 +204,9 @@ async fn find<'a>(
             .push(voucher.unwrap_or(TokenAmount::ZERO));
     }
     let statement = sql(concat!(
-        packed_rows!("?1", "88"),
-        ", asked AS (SELECT at, substr(?1, at, 32) AS channel, substr(?1, at + 32, 8) AS sequence,
-                            substr(?1, at + 40, 32) AS request, substr(?1, at + 72, 16) AS voucher FROM packed)
+        packed_rows!("$1", "88"),
+        ", asked AS (SELECT at, substr($1, at, 32) AS channel, substr($1, at + 32, 8) AS sequence,
+                            substr($1, at + 40, 32) AS request, substr($1, at + 72, 16) AS voucher FROM packed)
          SELECT
              c.id IS NOT NULL AS channel_known, c.confirmed_deposit AS deposit,
              a.side, a.authorized, a.head_sequence, a.head_input, a.head_output, a.head_amount, a.head_hash,
@@ -235,7 +234,7 @@ async fn find<'a>(
         .collect()
 }
 
-fn read_page<'a>(row: &SqliteRow, channel: ChannelId) -> Result<Option<Page<'a>>, LedgerError> {
+fn read_page<'a>(row: &Row, channel: ChannelId) -> Result<Option<Page<'a>>, LedgerError> {
     let known: bool = row.read("channel_known")?;
     if !known {
         return Ok(None);
@@ -257,7 +256,7 @@ fn read_page<'a>(row: &SqliteRow, channel: ChannelId) -> Result<Option<Page<'a>>
     }))
 }
 
-fn read_stored(row: &SqliteRow) -> Result<Stored, LedgerError> {
+fn read_stored(row: &Row) -> Result<Stored, LedgerError> {
     Ok(Stored {
         same_sequence: row.read_optional("same_sequence")?,
         bill: row.read_optional("bill")?,
@@ -308,18 +307,18 @@ impl News<'_> {
                 .push(*receipt.bill_signature());
         }
         let statement = sql(concat!(
-            packed_rows!("?3", "298"),
+            packed_rows!("$3", "298"),
             "INSERT INTO receipts (channel, sequence, hash, previous, cumulative_input, cumulative_output,
                                    cumulative_amount, request, payer_signature, bill_signature)
-             SELECT substr(?3, at, 32), substr(?3, at + 32, 8), substr(?3, at + 40, 32), substr(?3, at + 72, 32),
-                    substr(?3, at + 104, 8), substr(?3, at + 112, 8), substr(?3, at + 120, 16),
-                    substr(?3, at + 136, 32), substr(?3, at + 168, 65), substr(?3, at + 233, 65) FROM packed; ",
+             SELECT substr($3, at, 32), substr($3, at + 32, 8), substr($3, at + 40, 32), substr($3, at + 72, 32),
+                    substr($3, at + 104, 8), substr($3, at + 112, 8), substr($3, at + 120, 16),
+                    substr($3, at + 136, 32), substr($3, at + 168, 65), substr($3, at + 233, 65) FROM packed; ",
             insert_vouchers!(),
-            packed_rows!("?1", "120"),
-            "UPDATE accounts SET authorized = substr(?1, at + 32, 16), head_sequence = substr(?1, at + 48, 8),
-                 head_input = substr(?1, at + 56, 8), head_output = substr(?1, at + 64, 8),
-                 head_amount = substr(?1, at + 72, 16), head_hash = substr(?1, at + 88, 32)
-             FROM packed WHERE accounts.channel = substr(?1, at, 32)"
+            packed_rows!("$1", "120"),
+            "UPDATE accounts SET authorized = substr($1, at + 32, 16), head_sequence = substr($1, at + 48, 8),
+                 head_input = substr($1, at + 56, 8), head_output = substr($1, at + 64, 8),
+                 head_amount = substr($1, at + 72, 16), head_hash = substr($1, at + 88, 32)
+             FROM packed WHERE accounts.channel = substr($1, at, 32)"
         ));
         let statement = statement
             .put(accounts.into_bytes())

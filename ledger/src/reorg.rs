@@ -43,13 +43,13 @@ impl Operation for RollBack {
             return Ok(Outcome::AlreadyKnown);
         }
         let connected = session
-            .row(sql("SELECT 1 FROM blocks WHERE number <= ?1 LIMIT 1").put(self.ancestor))
+            .row(sql("SELECT 1 FROM blocks WHERE number <= $1 LIMIT 1").put(self.ancestor))
             .await?
             .is_some();
         let ancestor = connected.then_some(self.ancestor);
         let gone = session
             .rows(
-                sql("SELECT DISTINCT channel FROM events WHERE channel IS NOT NULL AND (?1 IS NULL OR block > ?1)")
+                sql("SELECT DISTINCT channel FROM events WHERE channel IS NOT NULL AND ($1 IS NULL OR block > $1)")
                     .put_optional(ancestor),
             )
             .await?;
@@ -60,10 +60,10 @@ impl Operation for RollBack {
         session
             .write(
                 sql("DELETE FROM obligations WHERE (block_hash, position) IN
-                         (SELECT block_hash, position FROM events WHERE ?1 IS NULL OR block > ?1);
-                     DELETE FROM events WHERE ?1 IS NULL OR block > ?1;
-                     DELETE FROM blocks WHERE ?1 IS NULL OR number > ?1;
-                     UPDATE store SET confirmed = ?2")
+                         (SELECT block_hash, position FROM events WHERE $1 IS NULL OR block > $1);
+                     DELETE FROM events WHERE $1 IS NULL OR block > $1;
+                     DELETE FROM blocks WHERE $1 IS NULL OR number > $1;
+                     UPDATE store SET confirmed = $2")
                 .put_optional(ancestor)
                 .put_optional(confirmed),
             )
@@ -82,7 +82,7 @@ async fn replay(
     confirmed_block: Option<BlockNumber>,
 ) -> Result<(), LedgerError> {
     let rows = session
-        .rows(sql("SELECT block, data FROM events WHERE channel = ?1 ORDER BY block, position").put(channel))
+        .rows(sql("SELECT block, data FROM events WHERE channel = $1 ORDER BY block, position").put(channel))
         .await?;
     let (mut opened_in, mut refunds, mut confirmed, mut latest) = (None, false, None, None);
     for row in &rows {
@@ -98,7 +98,7 @@ async fn replay(
     }
     session
         .write(
-            sql("UPDATE channels SET opened_in = ?2, refunds_to_balance = ?3 WHERE id = ?1")
+            sql("UPDATE channels SET opened_in = $2, refunds_to_balance = $3 WHERE id = $1")
                 .put(channel)
                 .put_optional(opened_in)
                 .put(refunds),
@@ -111,9 +111,9 @@ async fn replay(
     session
         .write(
             sql(
-                "DELETE FROM channels WHERE id = ?1 AND opened_in IS NULL AND planned_deposit IS NULL
-                   AND NOT EXISTS (SELECT 1 FROM accounts WHERE channel = ?1)
-                   AND NOT EXISTS (SELECT 1 FROM obligations WHERE channel = ?1)",
+                "DELETE FROM channels WHERE id = $1 AND opened_in IS NULL AND planned_deposit IS NULL
+                   AND NOT EXISTS (SELECT 1 FROM accounts WHERE channel = $1)
+                   AND NOT EXISTS (SELECT 1 FROM obligations WHERE channel = $1)",
             )
             .put(channel),
         )

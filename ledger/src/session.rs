@@ -1,10 +1,6 @@
-use sqlx::{
-    Sqlite, SqliteConnection, Transaction,
-    pool::PoolConnection,
-    sqlite::{SqliteQueryResult, SqliteRow},
-};
+use sqlx::{Sqlite, SqliteConnection, Transaction, pool::PoolConnection};
 
-use crate::{LedgerError, column::Statement};
+use crate::{LedgerError, column::Row, statement::Statement};
 
 /// Statements run for one operation after the other, and what they are run for.
 pub(crate) struct Session {
@@ -58,18 +54,15 @@ impl Session {
         self.wrote
     }
 
-    /// Runs a statement that changes the store. Several, separated by semicolons, are one round trip to SQLite's thread.
-    ///
-    /// Several share their numbered parameters. The driver counts the numbers that a statement skips (below the highest
-    /// it uses) as parameters of their own, over all the statements together; once there are more of those than values,
-    /// it leaves the rest NULL. So low numbers go to what the later statements use.
-    pub(crate) async fn write(&mut self, statement: Statement) -> Result<SqliteQueryResult, LedgerError> {
+    /// Runs a statement that changes the store and tells how many rows it changed. Several in one text are one round
+    /// trip to SQLite's thread.
+    pub(crate) async fn write(&mut self, statement: Statement) -> Result<u64, LedgerError> {
         self.wrote = true;
         self.control(statement).await
     }
 
     /// Runs a statement that changes the store and gives the row it made.
-    pub(crate) async fn write_returning(&mut self, statement: Statement) -> Result<SqliteRow, LedgerError> {
+    pub(crate) async fn write_returning(&mut self, statement: Statement) -> Result<Row, LedgerError> {
         self.wrote = true;
         self.row(statement).await?.ok_or(LedgerError::Inconsistent {
             what: "a row that was written is missing",
@@ -77,28 +70,33 @@ impl Session {
     }
 
     /// Runs a statement that begins or ends a transaction.
-    pub(crate) async fn control(&mut self, statement: Statement) -> Result<SqliteQueryResult, LedgerError> {
-        let operation = self.operation;
-        statement
-            .execute(self.connection())
-            .await
-            .map_err(|source| LedgerError::Sql { operation, source })
+    pub(crate) async fn control(&mut self, statement: Statement) -> Result<u64, LedgerError> {
+        let result = async {
+            let done = statement.for_sqlite()?.execute(self.connection()).await?;
+            Ok(done.rows_affected())
+        };
+        result.await.map_err(|source| self.failed(source))
     }
 
-    pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<SqliteRow>, LedgerError> {
-        let operation = self.operation;
-        statement
-            .fetch_optional(self.connection())
-            .await
-            .map_err(|source| LedgerError::Sql { operation, source })
+    pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<Row>, LedgerError> {
+        let result = async {
+            let row = statement.for_sqlite()?.fetch_optional(self.connection()).await?;
+            Ok(row.map(Row::from))
+        };
+        result.await.map_err(|source| self.failed(source))
     }
 
-    pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<SqliteRow>, LedgerError> {
+    pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
+        let result = async {
+            let rows = statement.for_sqlite()?.fetch_all(self.connection()).await?;
+            Ok(rows.into_iter().map(Row::from).collect())
+        };
+        result.await.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: sqlx::Error) -> LedgerError {
         let operation = self.operation;
-        statement
-            .fetch_all(self.connection())
-            .await
-            .map_err(|source| LedgerError::Sql { operation, source })
+        LedgerError::Sql { operation, source }
     }
 
     /// Ends the writer's connection, if this is the writer's.

@@ -204,8 +204,8 @@ async fn find_vouchers(session: &mut Session, operations: &[Accept]) -> Result<V
             .push(voucher.unwrap_or(TokenAmount::ZERO));
     }
     let statement = sql(concat!(
-        packed_rows!("?1", "48"),
-        ", asked AS (SELECT at, substr(?1, at, 32) AS channel, substr(?1, at + 32, 16) AS voucher FROM packed)
+        packed_rows!("$1", "48"),
+        ", asked AS (SELECT at, substr($1, at, 32) AS channel, substr($1, at + 32, 16) AS voucher FROM packed)
          SELECT
              (SELECT unusable IS NULL FROM vouchers WHERE channel = q.channel AND amount = q.voucher) AS known,
              (SELECT amount FROM vouchers

@@ -4,12 +4,11 @@ use std::collections::HashSet;
 
 use alloy::primitives::{Address, Bytes};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     Finish, Ledger, LedgerError, NewTransaction, Outcome, Purpose, SettleError, TransactionId, TransactionRecord,
     account::find_standing,
-    column::{Column, Put as _, Read as _, from_json, sql, to_json},
+    column::{Column, Put as _, Read as _, Row, from_json, sql, to_json},
     session::Session,
     writer::Operation,
 };
@@ -81,7 +80,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn transactions(&self, limit: u32) -> Result<Vec<TransactionRecord>, LedgerError> {
-        let statement = sql(select!("ORDER BY id DESC LIMIT ?1")).put(i64::from(limit));
+        let statement = sql(select!("ORDER BY id DESC LIMIT $1")).put(i64::from(limit));
         let rows = self.reader("list transactions").await?.rows(statement).await?;
         rows.iter().map(read_transaction).collect()
     }
@@ -92,7 +91,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn highest_nonce(&self, from: Address) -> Result<Option<u64>, LedgerError> {
         let statement =
-            sql("SELECT nonce FROM transactions WHERE sender = ?1 AND NOT dropped ORDER BY nonce DESC LIMIT 1")
+            sql("SELECT nonce FROM transactions WHERE sender = $1 AND NOT dropped ORDER BY nonce DESC LIMIT 1")
                 .put(from);
         let row = self.reader("read the highest nonce").await?.row(statement).await?;
         row.map(|row| row.read("nonce")).transpose()
@@ -111,7 +110,7 @@ impl Operation for RecordTransaction {
     async fn run(&self, session: &mut Session) -> Result<TransactionId, SettleError> {
         let transaction = &self.transaction;
         let known = session
-            .row(sql("SELECT id FROM transactions WHERE hash = ?1").put(transaction.hash))
+            .row(sql("SELECT id FROM transactions WHERE hash = $1").put(transaction.hash))
             .await?;
         if let Some(row) = known {
             return Ok(row.read("id")?);
@@ -129,7 +128,7 @@ impl Operation for RecordTransaction {
                 sql(
                     "INSERT INTO transactions (sender, nonce, hash, raw, purpose, replaces, max_fee, priority_fee,
                                                gas_limit, deadline, recorded_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING id",
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
                 )
                 .put(transaction.from)
                 .put(transaction.nonce)
@@ -162,7 +161,7 @@ impl Operation for MarkBroadcast {
         find_transaction(session, self.id).await?;
         session
             .write(
-                sql("UPDATE transactions SET broadcast_at = ?2 WHERE id = ?1")
+                sql("UPDATE transactions SET broadcast_at = $2 WHERE id = $1")
                     .put(self.id)
                     .put(self.now),
             )
@@ -192,7 +191,7 @@ impl Operation for FinishTransaction {
         }
         session
             .write(
-                sql("UPDATE transactions SET finish = ?2, dropped = ?3 WHERE id = ?1")
+                sql("UPDATE transactions SET finish = $2, dropped = $3 WHERE id = $1")
                     .put(self.id)
                     .put(to_json(&self.finish)?)
                     .put(self.finish == Finish::Dropped),
@@ -236,12 +235,12 @@ pub(crate) async fn channels_being_closed(session: &mut Session) -> Result<HashS
 }
 
 async fn find_transaction(session: &mut Session, id: TransactionId) -> Result<TransactionRecord, SettleError> {
-    let row = session.row(sql(select!("WHERE id = ?1")).put(id)).await?;
+    let row = session.row(sql(select!("WHERE id = $1")).put(id)).await?;
     let row = row.ok_or(SettleError::UnknownTransaction { id })?;
     Ok(read_transaction(&row)?)
 }
 
-fn read_transaction(row: &SqliteRow) -> Result<TransactionRecord, LedgerError> {
+fn read_transaction(row: &Row) -> Result<TransactionRecord, LedgerError> {
     let purpose: String = row.read("purpose")?;
     let finish: Option<String> = row.read_optional("finish")?;
     let raw: Vec<u8> = row.read("raw")?;

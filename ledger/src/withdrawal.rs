@@ -42,7 +42,7 @@ impl Ledger {
             receipt_columns!(),
             ", w.withdrawn_at, w.reason
               FROM withdrawn_receipts w JOIN withdrawn_receipts p ON p.id = w.id JOIN withdrawn_receipts b ON b.id = w.id
-              WHERE w.channel = ?1 ORDER BY w.id"
+              WHERE w.channel = $1 ORDER BY w.id"
         ))
         .put(channel);
         let rows = self.reader("list withdrawn receipts").await?.rows(statement).await?;
@@ -74,7 +74,7 @@ impl Operation for WithdrawReceipts {
         let confirmed = standing.confirmed_sequence;
         let rows = session
             .rows(
-                sql("SELECT request FROM receipts WHERE channel = ?1 AND sequence > ?2 ORDER BY sequence")
+                sql("SELECT request FROM receipts WHERE channel = $1 AND sequence > $2 ORDER BY sequence")
                     .put(self.channel)
                     .put(confirmed),
             )
@@ -106,10 +106,10 @@ impl Operation for WithdrawReceipts {
                          response_hash, input, output, amount, completed_at, withdrawn_at, reason)
                      SELECT p.channel, p.sequence, p.hash, p.previous, p.cumulative_input, p.cumulative_output,
                             p.cumulative_amount, p.request, p.payer_signature, p.bill_signature, b.hash,
-                            b.response_hash, b.input, b.output, b.amount, b.completed_at, ?3, ?4
+                            b.response_hash, b.input, b.output, b.amount, b.completed_at, $3, $4
                      FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-                     WHERE p.channel = ?1 AND p.sequence > ?2 ORDER BY p.sequence;
-                     DELETE FROM receipts WHERE channel = ?1 AND sequence > ?2",
+                     WHERE p.channel = $1 AND p.sequence > $2 ORDER BY p.sequence;
+                     DELETE FROM receipts WHERE channel = $1 AND sequence > $2",
                 )
                 .put(self.channel)
                 .put(confirmed)
@@ -120,7 +120,7 @@ impl Operation for WithdrawReceipts {
         let token = standing.channel.parameters.token;
         for (hash, request, amount) in withdrawn {
             session
-                .write(sql("DELETE FROM bills WHERE request = ?1").put(hash))
+                .write(sql("DELETE FROM bills WHERE request = $1").put(hash))
                 .await?;
             let document = request.request.document();
             let (operator, begun_at) = (document.operator, request.begun_at);
@@ -141,7 +141,7 @@ async fn head_at(session: &mut Session, channel: ChannelId, sequence: u64) -> Re
         "SELECT ",
         receipt_columns!(),
         " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-          WHERE p.channel = ?1 AND p.sequence = ?2"
+          WHERE p.channel = $1 AND p.sequence = $2"
     ))
     .put(channel)
     .put(sequence);

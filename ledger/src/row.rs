@@ -1,0 +1,25 @@
+//! What the store answers with, whichever it is.
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use crate::column::Form;
+
+/// A row, read by the names of its columns.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+}
+
+impl Row {
+    /// The value in `column`, `None` where it has none.
+    pub(crate) fn form<F: Form>(&self, column: &'static str) -> Result<Option<F>, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+        }
+    }
+}
+
+impl From<SqliteRow> for Row {
+    fn from(row: SqliteRow) -> Self {
+        Self::Sqlite(row)
+    }
+}
