@@ -5,12 +5,14 @@
 //! on disk, and signs only bills that the ledger has committed.
 //!
 //! [`Executor::serve`] runs one stream; a node calls it for as many as arrive. Inside, three pure parts decide
-//! (`admission` what is taken on, `answer` what may leave, `body` what the backend is asked) and `session` moves bytes.
+//! (`admission` what is taken on, `answer` what may leave, `body` what the backend is asked), `inspection` checks the
+//! signatures of all streams, and `session` moves bytes.
 
 mod admission;
 mod answer;
 mod body;
 mod books;
+mod inspection;
 mod refuse;
 mod running;
 mod served_channels;
@@ -26,14 +28,14 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_ledger::{ExposurePolicy, Ledger, Progress, ServeError};
-use lloom_receipts::{ContentHasher, Domain, Keypair, Signed, UnixSeconds, Usage, UsageBill, Verified, Verifier};
+use lloom_receipts::{ContentHasher, Domain, Keypair, Signed, UnixSeconds, Usage, UsageBill, Verified};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 
-use self::served_channels::ServedChannels;
+use self::{inspection::Inspection, served_channels::ServedChannels};
 use crate::{Backend, Offer};
 
 /// How an executor treats its clients.
@@ -77,7 +79,7 @@ struct Shared {
     keypair: Keypair,
     backend: Backend,
     offer: Offer,
-    verifier: Verifier,
+    inspection: Inspection,
     places: Arc<Semaphore>,
     channels: Arc<ServedChannels>,
     draining: CancellationToken,
@@ -108,7 +110,7 @@ impl Executor {
                 keypair,
                 backend,
                 offer,
-                verifier: Verifier::default(),
+                inspection: Inspection::start(domain),
                 places,
                 channels,
                 draining: CancellationToken::new(),

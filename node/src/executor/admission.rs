@@ -2,12 +2,12 @@
 
 use alloy::primitives::Address;
 use lloom_receipts::{
-    ChannelId, ChannelParameters, ContentHash, Domain, InferenceRequest, RequestError, Signed, TokenAmount, TokenCount,
-    UnixSeconds, Verified, Verifier, Voucher, commitment_salt,
+    ChannelId, ChannelParameters, ContentHash, InferenceRequest, RequestError, Signed, TokenAmount, TokenCount,
+    UnixSeconds, Verified, VerifyError, Voucher, commitment_salt,
 };
 use serde_json::Value;
 
-use super::body::ChatBody;
+use super::{body::ChatBody, inspection::Checked};
 use crate::{
     Offer,
     backend::MAX_BYTES_PER_TOKEN,
@@ -19,8 +19,6 @@ use crate::{
 pub(super) struct Admission<'a> {
     pub(super) operator: Address,
     pub(super) offer: &'a Offer,
-    pub(super) domain: &'a Domain,
-    pub(super) verifier: &'a Verifier,
     pub(super) channel: &'a ChannelParameters,
     /// Confirmed on the chain, if any.
     pub(super) deposit: Option<TokenAmount>,
@@ -39,9 +37,9 @@ pub(super) struct Admitted {
 }
 
 impl Admission<'_> {
-    /// Judges `infer`. The ledger judges the rest in one transaction: nonce, deposit, close, voucher, coverage.
-    pub(super) fn judge(&self, infer: Infer) -> Result<Admitted, Refusal> {
-        let request = *infer.request.document();
+    /// What is looked at before its signatures, which cost far more.
+    pub(super) fn screen(&self, infer: &Infer) -> Result<(), Refusal> {
+        let request = infer.request.document();
         if self.channel.salt != commitment_salt(self.operator, infer.client_random) {
             return Err(Refusal::NotCommitted {
                 operator: self.operator,
@@ -58,14 +56,22 @@ impl Admission<'_> {
                 token: self.channel.token,
             });
         }
+        Ok(())
+    }
+
+    /// Judges `infer`, which was [screened](Self::screen), and whose signatures were checked. The ledger judges the rest in
+    /// one transaction: nonce, deposit, close, voucher, coverage.
+    pub(super) fn judge(
+        &self,
+        infer: &Infer,
+        (signed, voucher): Checked<Signed<InferenceRequest, Verified>, VerifyError>,
+    ) -> Result<Admitted, Refusal> {
         let payer_side = self.channel.payer_side();
-        let signed = infer
-            .request
-            .verify(self.domain, self.verifier, payer_side)
-            .map_err(|_| Refusal::WrongSigner {
-                document: Document::Request,
-                expected: payer_side,
-            })?;
+        let signed = signed.map_err(|_| Refusal::WrongSigner {
+            document: Document::Request,
+            expected: payer_side,
+        })?;
+        let request = *signed.document();
         request.check(self.now).map_err(|error| match error {
             RequestError::Expired { deadline, now } => Refusal::Expired { deadline, now },
             RequestError::DeadlineTooFar { deadline, now } => Refusal::DeadlineTooFar { deadline, now },
@@ -101,10 +107,7 @@ impl Admission<'_> {
                 minimum: self.offer.min_deposit,
             });
         }
-        let voucher = infer
-            .voucher
-            .map(|voucher| verify_voucher(voucher, request.channel, payer_side, self.domain, self.verifier))
-            .transpose()?;
+        let voucher = accept_voucher(voucher, request.channel, payer_side)?;
         Ok(Admitted {
             request: signed,
             voucher,
@@ -114,25 +117,25 @@ impl Admission<'_> {
     }
 }
 
-/// Checks that a voucher is the payer side's, over this channel.
-pub(super) fn verify_voucher(
-    voucher: Signed<Voucher>,
+/// A voucher whose signature was checked, if it is the payer side's and over this channel.
+pub(super) fn accept_voucher(
+    voucher: Option<Result<Signed<Voucher, Verified>, VerifyError>>,
     channel: ChannelId,
     payer_side: Address,
-    domain: &Domain,
-    verifier: &Verifier,
-) -> Result<Signed<Voucher, Verified>, Refusal> {
+) -> Result<Option<Signed<Voucher, Verified>>, Refusal> {
+    let Some(voucher) = voucher else {
+        return Ok(None);
+    };
+    let voucher = voucher.map_err(|_| Refusal::WrongSigner {
+        document: Document::Voucher,
+        expected: payer_side,
+    })?;
     if voucher.document().channel != channel {
         return Err(Refusal::OtherChannel {
             document: Document::Voucher,
         });
     }
-    voucher
-        .verify(domain, verifier, payer_side)
-        .map_err(|_| Refusal::WrongSigner {
-            document: Document::Voucher,
-            expected: payer_side,
-        })
+    Ok(Some(voucher))
 }
 
 fn least_input(body: &[u8]) -> TokenCount {

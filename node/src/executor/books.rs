@@ -6,7 +6,7 @@ use lloom_receipts::{ChannelId, ChannelParameters, Receipt, ReceiptError, Signed
 
 use super::{
     Shared,
-    admission::verify_voucher,
+    admission::accept_voucher,
     refuse::{failed, refusal},
 };
 use crate::wire::{Document, ExecutorFrame, Refusal, State};
@@ -53,8 +53,7 @@ impl Shared {
         let channel = receipt.receipt().channel;
         let sequence = receipt.receipt().sequence;
         let parameters = self.parameters(channel).await?;
-        let receipt = self.verify_receipt(receipt, &parameters).await?;
-        let voucher = self.verify_voucher(voucher, channel, &parameters)?;
+        let (receipt, voucher) = self.check_receipt(receipt, voucher, &parameters).await?;
         let ledger = &self.ledger;
         let mut recorded = ledger.accept_receipt(receipt.clone(), voucher).await;
         if let Err(ServeError::VoucherOverDeposit { .. }) = recorded {
@@ -66,27 +65,25 @@ impl Shared {
         Ok(ExecutorFrame::Recorded { sequence })
     }
 
-    async fn verify_receipt(
+    async fn check_receipt(
         &self,
         receipt: Receipt<Unverified>,
+        voucher: Option<Signed<Voucher>>,
         parameters: &ChannelParameters,
-    ) -> Result<Receipt<Verified>, Refusal> {
+    ) -> Result<(Receipt<Verified>, Option<Signed<Voucher, Verified>>), Refusal> {
         let payer_side = parameters.payer_side();
-        let check = |receipt: Receipt<Unverified>, known: &[Address]| {
-            receipt.verify(&self.domain, &self.verifier, payer_side, |biller| {
-                known.contains(&biller)
-            })
-        };
-        let verified = match check(receipt.clone(), &[self.operator()]) {
+        let channel = receipt.receipt().channel;
+        let by = |biller| receipt.clone().by(payer_side, biller);
+        let voucher = voucher.map(|voucher| voucher.by(payer_side));
+        let (checked, voucher) = self.inspection.receipt(by(self.operator()), voucher).await?;
+        let checked = match checked {
             // A bill of an operator this node had before.
-            Err(ReceiptError::NotExecutorSide { .. }) => {
-                let operators = self.ledger.operators(parameters.payee).await.map_err(failed)?;
-                let known: Vec<Address> = operators.into_iter().map(|(operator, _)| operator).collect();
-                check(receipt, &known)
+            Err(ReceiptError::NotExecutorSide { biller }) if self.was_operator(parameters, biller).await? => {
+                self.inspection.receipt(by(biller), None).await?.0
             }
             other => other,
         };
-        verified.map_err(|error| match error {
+        let receipt = checked.map_err(|error| match error {
             ReceiptError::Payer(_) => Refusal::WrongSigner {
                 document: Document::Receipt,
                 expected: payer_side,
@@ -98,7 +95,13 @@ impl Shared {
             ReceiptError::OtherChannel { .. } | ReceiptError::OtherBill => Refusal::OtherChannel {
                 document: Document::Bill,
             },
-        })
+        })?;
+        Ok((receipt, accept_voucher(voucher, channel, payer_side)?))
+    }
+
+    async fn was_operator(&self, parameters: &ChannelParameters, biller: Address) -> Result<bool, Refusal> {
+        let operators = self.ledger.operators(parameters.payee).await.map_err(failed)?;
+        Ok(operators.iter().any(|(operator, _)| *operator == biller))
     }
 
     pub(super) async fn take_voucher(&self, voucher: Option<Signed<Voucher>>) -> Result<(), Refusal> {
@@ -107,23 +110,13 @@ impl Shared {
         };
         let channel = voucher.document().channel;
         let parameters = self.parameters(channel).await?;
-        if let Some(voucher) = self.verify_voucher(Some(voucher), channel, &parameters)? {
+        let payer_side = parameters.payer_side();
+        let checked = self.inspection.voucher(voucher.by(payer_side)).await?;
+        if let Some(voucher) = accept_voucher(Some(checked), channel, payer_side)? {
             self.ledger.accept_voucher(voucher).await.map_err(refusal)?;
             self.channels.changed(channel);
         }
         Ok(())
-    }
-
-    fn verify_voucher(
-        &self,
-        voucher: Option<Signed<Voucher>>,
-        channel: ChannelId,
-        parameters: &ChannelParameters,
-    ) -> Result<Option<Signed<Voucher, Verified>>, Refusal> {
-        let (domain, verifier) = (&self.domain, &self.verifier);
-        voucher
-            .map(|voucher| verify_voucher(voucher, channel, parameters.payer_side(), domain, verifier))
-            .transpose()
     }
 
     pub(super) async fn parameters(&self, channel: ChannelId) -> Result<ChannelParameters, Refusal> {

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     Shared,
-    admission::{Admission, verify_voucher},
+    admission::{Admission, accept_voucher},
     answer::Answer,
     now,
     refuse::{failed, refusal},
@@ -267,13 +267,18 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         let admission = Admission {
             operator: shared.operator(),
             offer: &shared.offer,
-            domain: &shared.domain,
-            verifier: &shared.verifier,
             channel: &record.parameters,
             deposit: record.confirmed.map(|state| state.deposit),
             now: now(),
         };
-        let admitted = admission.judge(infer)?;
+        admission.screen(&infer)?;
+        let payer_side = record.parameters.payer_side();
+        let (request, voucher) = (infer.request.clone(), infer.voucher.clone());
+        let checked = shared
+            .inspection
+            .request(request.by(payer_side), voucher.map(|voucher| voucher.by(payer_side)))
+            .await?;
+        let admitted = admission.judge(&infer, checked)?;
         let place = shared.places.clone().try_acquire_owned();
         let place = place.map_err(|_| Refusal::Overloaded {
             capacity: shared.offer.capacity,
@@ -305,7 +310,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         let events = shared.backend.chat(admitted.body);
         self.running = Some(Running::new(
             request,
-            record.parameters.payer_side(),
+            payer_side,
             Answer::new(request, salt, increment, admitted.input_estimate),
             events,
             watch,
@@ -322,17 +327,11 @@ async fn acknowledge(
     received_bytes: u64,
     received: Usage,
 ) -> Result<(), Refusal> {
-    let voucher = voucher
-        .map(|voucher| {
-            verify_voucher(
-                voucher,
-                running.request.channel,
-                running.payer_side,
-                &shared.domain,
-                &shared.verifier,
-            )
-        })
-        .transpose()?;
+    let voucher = match voucher {
+        Some(voucher) => Some(shared.inspection.voucher(voucher.by(running.payer_side)).await?),
+        None => None,
+    };
+    let voucher = accept_voucher(voucher, running.request.channel, running.payer_side)?;
     running.answer.acknowledge(received_bytes, received)?;
     running.acknowledge(voucher);
     Ok(())

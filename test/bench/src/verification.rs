@@ -1,7 +1,7 @@
 use std::{path::PathBuf, process::Command};
 
 use eyre::{Result, WrapErr, ensure};
-use lloom_receipts::{Receipt, Unverified, Verifier};
+use lloom_receipts::{Receipt, TokenAmount, Unverified, Verifier};
 
 use crate::{
     documents::Books,
@@ -45,8 +45,30 @@ pub fn measure() -> Result<Vec<Figure>> {
             }
         }
     }
+    figures.push(worst()?);
     figures.push(tap);
     Ok(figures)
+}
+
+/// What a peer can make verification cost: batches in which every receipt has been changed after it was signed.
+fn worst() -> Result<Figure> {
+    let mut receipts = Receipts::new(1)?;
+    let verifier = Verifier::default();
+    receipts.verify(&verifier, 1);
+    receipts.forge();
+    let mut rates = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        let (verified, time) = timed(|| receipts.verify(&verifier, LARGEST));
+        ensure!(verified == 0, "{verified} forged receipts are sound");
+        rates.push(RECEIPTS as f64 / time.as_secs_f64());
+    }
+    Ok(Figure::new(
+        format!("forged receipts refused, 1 channel, batches of {LARGEST}"),
+        median(rates),
+        "receipts/s, one core",
+        "The same, but every receipt's total and every bill's amount were changed after they were signed: no part of a \
+         batch holds, down to single signatures.",
+    ))
 }
 
 /// What the program in `tap/` measures. It is built apart, in a workspace of its own.
@@ -97,6 +119,16 @@ impl Receipts {
             );
         }
         Ok(Self { books, made })
+    }
+
+    /// Changes every document after it was signed.
+    fn forge(&mut self) {
+        for receipt in &mut self.made {
+            let mut document = *receipt.receipt();
+            document.cumulative_amount = document.cumulative_amount.saturating_add(TokenAmount::new(1));
+            document.bill.amount = document.bill.amount.saturating_add(TokenAmount::new(1));
+            *receipt = Receipt::new(document, *receipt.payer_signature(), *receipt.bill_signature());
+        }
     }
 
     fn rate(&self, batch: usize) -> Result<f64> {

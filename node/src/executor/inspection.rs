@@ -1,0 +1,188 @@
+//! Signatures of many streams, checked together.
+//!
+//! What arrives while a batch is being checked is the next batch: with one stream every document is checked alone and
+//! at once, with a hundred they share one equation. What was checked together is answered together, so it also reaches
+//! the ledger together and shares a commit.
+
+use lloom_receipts::{
+    Domain, InferenceRequest, Receipt, ReceiptBy, ReceiptError, Signed, SignedBy, Verified, Verifier, VerifyError,
+    Voucher,
+};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{mpsc, oneshot},
+    task::block_in_place,
+};
+
+use crate::wire::Refusal;
+
+/// Documents that may wait. Streams beyond wait for room.
+const QUEUE_LIMIT: usize = 1_024;
+/// Documents checked together at most: a batch of these keeps a core for a hundredth of a second.
+const BATCH_LIMIT: usize = 512;
+/// The most documents that are checked in passing. More keep a thread for longer than other tasks should wait.
+const IN_PASSING: usize = 2;
+
+/// What is checked for one stream: a request or a receipt, and the voucher that comes with it.
+type Papers = (
+    (Option<SignedBy<InferenceRequest>>, Option<ReceiptBy>),
+    Option<SignedBy<Voucher>>,
+);
+type Verdicts = (
+    (
+        Option<Result<Signed<InferenceRequest, Verified>, VerifyError>>,
+        Option<Result<Receipt<Verified>, ReceiptError>>,
+    ),
+    Option<Result<Signed<Voucher, Verified>, VerifyError>>,
+);
+/// A document of some kind and a voucher, once they are checked.
+pub(super) type Checked<T, E> = (Result<T, E>, Option<Result<Signed<Voucher, Verified>, VerifyError>>);
+
+/// Where documents are handed in. Clones share the desk.
+#[derive(Clone, Debug)]
+pub(super) struct Inspection {
+    queue: mpsc::Sender<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    papers: Papers,
+    stream: oneshot::Sender<Verdicts>,
+}
+
+impl Inspection {
+    /// Works until the last handle is gone. Outside of a Tokio runtime it panics.
+    pub(super) fn start(domain: Domain) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
+        tokio::spawn(work(domain, waiting));
+        Self { queue }
+    }
+
+    pub(super) async fn request(
+        &self,
+        request: SignedBy<InferenceRequest>,
+        voucher: Option<SignedBy<Voucher>>,
+    ) -> Result<Checked<Signed<InferenceRequest, Verified>, VerifyError>, Refusal> {
+        let ((request_verdict, _), voucher) = self.check(((Some(request), None), voucher)).await?;
+        Ok((request_verdict.ok_or(Refusal::Internal)?, voucher))
+    }
+
+    pub(super) async fn receipt(
+        &self,
+        receipt: ReceiptBy,
+        voucher: Option<SignedBy<Voucher>>,
+    ) -> Result<Checked<Receipt<Verified>, ReceiptError>, Refusal> {
+        let ((_, receipt_verdict), voucher) = self.check(((None, Some(receipt)), voucher)).await?;
+        Ok((receipt_verdict.ok_or(Refusal::Internal)?, voucher))
+    }
+
+    pub(super) async fn voucher(
+        &self,
+        voucher: SignedBy<Voucher>,
+    ) -> Result<Result<Signed<Voucher, Verified>, VerifyError>, Refusal> {
+        let (_, verdict) = self.check(((None, None), Some(voucher))).await?;
+        verdict.ok_or(Refusal::Internal)
+    }
+
+    async fn check(&self, papers: Papers) -> Result<Verdicts, Refusal> {
+        let (stream, verdicts) = oneshot::channel();
+        self.queue
+            .send(Waiting { papers, stream })
+            .await
+            .map_err(|_| Refusal::Internal)?;
+        verdicts.await.map_err(|_| Refusal::Internal)
+    }
+}
+
+async fn work(domain: Domain, mut queue: mpsc::Receiver<Waiting>) {
+    let verifier = Verifier::default();
+    // With one thread there is none that could take over.
+    let may_block = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
+    let mut waiting = Vec::new();
+    while queue.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
+        let (papers, streams): (Vec<Papers>, Vec<_>) = waiting
+            .drain(..)
+            .map(|Waiting { papers, stream }| (papers, stream))
+            .unzip();
+        let verdicts = if may_block && papers.len() > IN_PASSING {
+            block_in_place(|| verifier.verify_all(&domain, papers))
+        } else {
+            verifier.verify_all(&domain, papers)
+        };
+        for (stream, verdict) in streams.into_iter().zip(verdicts) {
+            // A stream that ended doesn't want to know.
+            let _ = stream.send(verdict);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256};
+    use futures::future::join_all;
+    use lloom_receipts::{ChannelId, Keypair, TokenAmount};
+
+    use super::*;
+
+    fn domain() -> Domain {
+        Domain::new(31_337, Address::repeat_byte(1), Address::repeat_byte(2))
+    }
+
+    fn voucher(key: &Keypair, amount: u128) -> Signed<Voucher> {
+        let voucher = Voucher {
+            channel: ChannelId::new(B256::repeat_byte(3)),
+            amount: TokenAmount::new(amount),
+        };
+        key.sign(&domain(), voucher).into_unverified()
+    }
+
+    /// Vouchers of streams that all wait at once, every seventh signed by a stranger.
+    async fn each_stream_gets_its_own_verdict() {
+        let (payer, stranger) = (
+            Keypair::from_secret([7; 32]).unwrap(),
+            Keypair::from_secret([8; 32]).unwrap(),
+        );
+        let inspection = Inspection::start(domain());
+        for streams in [1, 2, 3, 200] {
+            let streams = (0..streams).map(|number: u128| {
+                let signer = if number % 7 == 3 { &stranger } else { &payer };
+                let voucher = voucher(signer, number);
+                let inspection = inspection.clone();
+                let payer = payer.address();
+                async move { (number, inspection.voucher(voucher.by(payer)).await.unwrap()) }
+            });
+            for (number, verdict) in join_all(streams).await {
+                assert_eq!(verdict.is_err(), number % 7 == 3, "stream {number}");
+                if let Ok(verified) = verdict {
+                    assert_eq!(verified.document().amount, TokenAmount::new(number));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn each_stream_gets_its_own_verdict_on_one_thread() {
+        each_stream_gets_its_own_verdict().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn each_stream_gets_its_own_verdict_on_several_threads() {
+        each_stream_gets_its_own_verdict().await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_stopped_waiting_disturbs_no_other() {
+        let payer = Keypair::from_secret([7; 32]).unwrap();
+        let inspection = Inspection::start(domain());
+        let gone = inspection.voucher(voucher(&payer, 1).by(payer.address()));
+        let mut gone = Box::pin(gone);
+        // Once: it is in the queue then.
+        assert!(futures::poll!(&mut gone).is_pending());
+        drop(gone);
+        let verdict = inspection
+            .voucher(voucher(&payer, 2).by(payer.address()))
+            .await
+            .unwrap();
+        assert!(verdict.is_ok());
+    }
+}
