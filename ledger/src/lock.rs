@@ -1,7 +1,11 @@
-//! The lock file beside the store: one process writes, and a restored backup is noticed.
+//! The lock file: one process of a home writes, and a restored backup is noticed.
 //!
-//! The file names the process that holds it, and repeats the store's generation (its number of commits). A store whose
-//! generation is behind the file's is an older copy that was put back. The file therefore must not be part of a backup.
+//! The file names the process that holds it, and repeats the store's generation (its number of commits) at this home's
+//! newest one. A store that does not know that commit is an older copy that was put back. The file therefore must not be
+//! part of a backup.
+//!
+//! Beside a file of SQLite it lies next to it. For a database of PostgreSQL it lies in the home, says in whose name the
+//! home writes, and keeps only processes of the same home apart.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -10,18 +14,52 @@ use std::{
     process,
 };
 
-use crate::OpenError;
+use alloy::primitives::B128;
+
+use crate::{OpenError, StoreUrl, url::Place};
+
+/// In whose name a home writes to a store that others write to as well: chosen at random when it is first opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WriterId(B128);
+
+impl WriterId {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        B128::try_from(bytes).ok().map(Self)
+    }
+
+    pub(crate) fn to_vec(self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
+    pub(crate) fn to_hex(self) -> String {
+        format!("{:x}", self.0).trim_start_matches("0x").to_owned()
+    }
+
+    fn from_hex(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
+
+/// What a lock file knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    holder: Option<u32>,
+    /// The store's generation at the newest commit.
+    pub(crate) generation: Option<i64>,
+    pub(crate) writer: Option<WriterId>,
+}
 
 /// The store's exclusive lock, held while this lives.
 #[derive(Debug)]
 pub(crate) struct StoreLock {
     file: File,
     path: PathBuf,
+    writer: Option<WriterId>,
 }
 
 impl StoreLock {
-    /// Takes the lock of the store at `store`. Also gives the newest generation the file knows of, if it knows one.
-    pub(crate) fn acquire(store: &Path) -> Result<(Self, Option<i64>), OpenError> {
+    /// Takes the lock of a store. Also gives what its file knows.
+    pub(crate) fn acquire(store: &StoreUrl) -> Result<(Self, Known), OpenError> {
         let path = path_of(store);
         let failed = |source| OpenError::Io {
             path: path.clone(),
@@ -43,17 +81,32 @@ impl StoreLock {
         let known = match file.read_to_string(&mut text) {
             Ok(_) => parse(&text),
             // Not ours to judge when it is somebody's; ours to overwrite when it is nobody's.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Known::default(),
             Err(source) => return Err(failed(source)),
         };
         if held {
             return Err(OpenError::Locked {
-                path: store.to_owned(),
-                holder: known.map(|(holder, _)| holder),
+                store: store.clone(),
+                holder: known.holder,
             });
         }
-        let lock = Self { file, path };
-        Ok((lock, known.map(|(_, generation)| generation)))
+        let lock = Self {
+            file,
+            path,
+            writer: known.writer,
+        };
+        Ok((lock, known))
+    }
+
+    /// Writes down in whose name this home writes, and waits for the disk: forgotten, it would be another home.
+    pub(crate) fn name(&mut self, writer: WriterId, generation: i64) -> Result<(), OpenError> {
+        self.writer = Some(writer);
+        self.write(generation)
+            .and_then(|()| self.file.sync_all())
+            .map_err(|source| OpenError::Io {
+                path: self.path.clone(),
+                source,
+            })
     }
 
     /// Writes the generation down, without waiting for the disk: a lost write only makes the file older than the store.
@@ -72,26 +125,44 @@ impl StoreLock {
 
     fn write(&self, generation: i64) -> io::Result<()> {
         // Of fixed width, so that it can be overwritten in place.
-        let line = format!("pid {:010} generation {generation:020}\n", process::id());
+        let mut line = format!("pid {:010} generation {generation:020}", process::id());
+        if let Some(writer) = self.writer {
+            line.push_str(" writer ");
+            line.push_str(&writer.to_hex());
+        }
+        line.push('\n');
         let mut file = &self.file;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(line.as_bytes())
     }
 }
 
-/// Where the lock of the store at `store` is: its path with `.lock` appended.
-pub(crate) fn path_of(store: &Path) -> PathBuf {
+/// Where a store's lock file is: its path with `.lock` appended, or the witness file of the home.
+fn path_of(store: &StoreUrl) -> PathBuf {
+    match &store.0 {
+        Place::Sqlite(path) => beside(path),
+        Place::Postgres(place) => place.witness.clone(),
+    }
+}
+
+fn beside(store: &Path) -> PathBuf {
     let mut path = store.as_os_str().to_owned();
     path.push(".lock");
     path.into()
 }
 
-fn parse(text: &str) -> Option<(u32, i64)> {
+fn parse(text: &str) -> Known {
+    let mut known = Known::default();
     let mut words = text.split_whitespace();
-    match (words.next()?, words.next()?, words.next()?, words.next()?) {
-        ("pid", holder, "generation", generation) => Some((holder.parse().ok()?, generation.parse().ok()?)),
-        _ => None,
+    while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        match key {
+            "pid" => known.holder = value.parse().ok(),
+            "generation" => known.generation = value.parse().ok(),
+            "writer" => known.writer = WriterId::from_hex(value),
+            _ => return Known::default(),
+        }
     }
+    known
 }
 
 #[cfg(test)]
@@ -101,9 +172,9 @@ mod tests {
     #[test]
     fn remembers_the_generation_and_names_the_holder() {
         let directory = tempfile::tempdir().unwrap();
-        let store = directory.path().join("lloom.db");
-        let (lock, generation) = StoreLock::acquire(&store).unwrap();
-        assert_eq!(generation, None);
+        let store = StoreUrl::file(&directory.path().join("lloom.db"));
+        let (lock, known) = StoreLock::acquire(&store).unwrap();
+        assert_eq!(known, Known::default());
         lock.record(7);
         let OpenError::Locked { holder, .. } = StoreLock::acquire(&store).unwrap_err() else {
             panic!("the lock was given twice");
@@ -111,14 +182,24 @@ mod tests {
         assert_eq!(holder, Some(process::id()));
         lock.record(1_234);
         lock.release();
-        assert_eq!(StoreLock::acquire(&store).unwrap().1, Some(1_234));
+        let (mut lock, known) = StoreLock::acquire(&store).unwrap();
+        assert_eq!((known.generation, known.writer), (Some(1_234), None));
+        let writer = WriterId(B128::repeat_byte(0xa7));
+        lock.name(writer, 1_235).unwrap();
+        lock.record(1_236);
+        lock.release();
+        let (_, known) = StoreLock::acquire(&store).unwrap();
+        assert_eq!((known.generation, known.writer), (Some(1_236), Some(writer)));
     }
 
     #[test]
     fn a_file_of_garbage_knows_no_generation() {
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("lloom.db");
-        std::fs::write(path_of(&store), b"\xff\xfe pid x").unwrap();
-        assert_eq!(StoreLock::acquire(&store).unwrap().1, None);
+        for garbage in [&b"\xff\xfe pid x"[..], b"what is this", b"pid x generation y"] {
+            std::fs::write(beside(&store), garbage).unwrap();
+            let (_, known) = StoreLock::acquire(&StoreUrl::file(&store)).unwrap();
+            assert_eq!(known, Known::default());
+        }
     }
 }

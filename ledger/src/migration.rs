@@ -1,30 +1,101 @@
-use sqlx::{Executor as _, SqliteConnection};
+//! Schemas, one after the other, up and down.
 
-/// "LLOM": marks a file as one of these stores (`PRAGMA application_id`).
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection};
+
+/// "LLOM": marks a store as one of these (`PRAGMA application_id`, `store_schema.application`).
 pub(crate) const APPLICATION_ID: i64 = 0x4c4c_4f4d;
 
-/// What brings a store of schema `n` to `n + 1`, for each `n`. A landed one never changes.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_initial.sql")];
+/// What brings a store of schema `n` to `n + 1`, and back, for each `n`. A landed one never changes.
+struct Migration {
+    up: Script,
+    down: Script,
+}
 
-/// The schema this program works on (`PRAGMA user_version`).
+struct Script {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+macro_rules! migration {
+    ($name:literal) => {
+        Migration {
+            up: migration!($name, "up"),
+            down: migration!($name, "down"),
+        }
+    };
+    ($name:literal, $way:literal) => {
+        Script {
+            sqlite: include_str!(concat!("../migrations/sqlite/", $name, ".", $way, ".sql")),
+            postgres: include_str!(concat!("../migrations/postgres/", $name, ".", $way, ".sql")),
+        }
+    };
+}
+
+const MIGRATIONS: &[Migration] = &[migration!("0001_initial")];
+
+/// The schema this program works on (`PRAGMA user_version`, `store_schema.version`).
 pub(crate) const SUPPORTED: u32 = MIGRATIONS.len() as u32;
 
-/// Brings the store to [`SUPPORTED`], each step in a transaction of its own. The caller has refused newer ones.
-pub(crate) async fn run(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+/// The steps from one version to another: each script, and the version after it.
+fn steps(from: u32, to: u32) -> Vec<(&'static Script, u32)> {
+    let numbered = (1..).zip(MIGRATIONS);
+    if from <= to {
+        numbered
+            .filter(|(number, _)| (from + 1..=to).contains(number))
+            .map(|(number, migration)| (&migration.up, number))
+            .collect()
+    } else {
+        let down = numbered.filter(|(number, _)| (to + 1..=from).contains(number));
+        let mut down: Vec<_> = down.map(|(number, migration)| (&migration.down, number - 1)).collect();
+        down.reverse();
+        down
+    }
+}
+
+/// Brings a store to the schema `to`, each step in a transaction of its own. The caller has refused newer ones than
+/// [`SUPPORTED`].
+pub(crate) async fn run_sqlite(connection: &mut SqliteConnection, to: u32) -> Result<(), sqlx::Error> {
     let version: i64 = sqlx::query_scalar("PRAGMA user_version")
         .fetch_one(&mut *connection)
         .await?;
-    let done = usize::try_from(version).unwrap_or(usize::MAX);
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(done) {
-        let script = format!(
-            "BEGIN IMMEDIATE; {migration}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}; COMMIT;",
-            index + 1
+    for (script, version) in steps(u32::try_from(version).unwrap_or(u32::MAX), to) {
+        let text = format!(
+            "BEGIN IMMEDIATE; {}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}; COMMIT;",
+            script.sqlite
         );
         // The text is this program's own, put together from constants.
-        let script = sqlx::AssertSqlSafe(script);
-        if let Err(error) = connection.execute(sqlx::raw_sql(script)).await {
+        let text = AssertSqlSafe(text);
+        if let Err(error) = connection.execute(sqlx::raw_sql(text)).await {
             let _ = connection.execute(sqlx::raw_sql("ROLLBACK")).await;
             return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Waits until no other process changes the schema. In a transaction, until it ends.
+pub(crate) async fn take_turn(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(APPLICATION_ID)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Brings a store from the schema `from` to `to`, in the caller's transaction.
+pub(crate) async fn run_postgres(connection: &mut PgConnection, from: u32, to: u32) -> Result<(), sqlx::Error> {
+    for (script, version) in steps(from, to) {
+        connection.execute(sqlx::raw_sql(script.postgres)).await?;
+        if version > 0 {
+            let stamp = sqlx::query(
+                "INSERT INTO store_schema (id, application, version) VALUES (1, $1, $2)
+                 ON CONFLICT (id) DO UPDATE SET version = excluded.version",
+            );
+            stamp
+                .bind(APPLICATION_ID)
+                .bind(i64::from(version))
+                .execute(&mut *connection)
+                .await?;
         }
     }
     Ok(())

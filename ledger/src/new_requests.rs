@@ -9,7 +9,8 @@ use lloom_receipts::{
 use crate::{
     LedgerError,
     account::{Side, Standing},
-    column::{Put as _, sql},
+    column::Put as _,
+    dialect::{by_dialect, count_at},
     document::{insert_vouchers, pack_voucher},
     packed::{Packed, packed_rows},
     session::Session,
@@ -48,16 +49,17 @@ impl NewRequest<'_> {
 
 /// A statement that stores the packed requests in `$1`. Their channels' accounts are stored before.
 macro_rules! insert_requests {
-    () => {
+    ($dialect:ident) => {
         concat!(
             packed_rows!("$1", "361"),
             "INSERT INTO requests (hash, channel, nonce, operator, model, prompt_hash, max_input, max_output,
                  input_price, output_price, deadline, signature, content_salt, begun_at, reserved)
              SELECT substr($1, at, 32), substr($1, at + 32, 32), substr($1, at + 64, 32), substr($1, at + 96, 20),
-                 substr($1, at + 116, 32), substr($1, at + 148, 32),
-                 CAST(CAST(substr($1, at + 180, 10) AS TEXT) AS INTEGER),
-                 CAST(CAST(substr($1, at + 190, 10) AS TEXT) AS INTEGER),
-                 substr($1, at + 200, 16), substr($1, at + 216, 16), substr($1, at + 232, 8),
+                 substr($1, at + 116, 32), substr($1, at + 148, 32), ",
+            count_at!($dialect, "$1", "at + 180"),
+            ", ",
+            count_at!($dialect, "$1", "at + 190"),
+            ", substr($1, at + 200, 16), substr($1, at + 216, 16), substr($1, at + 232, 8),
                  substr($1, at + 240, 65), substr($1, at + 305, 32), substr($1, at + 337, 8),
                  substr($1, at + 345, 16)
              FROM packed; "
@@ -94,6 +96,12 @@ macro_rules! upsert_accounts {
              FROM packed WHERE true
              ON CONFLICT (channel) DO UPDATE SET authorized = excluded.authorized, spent = excluded.spent; "
         )
+    };
+}
+
+macro_rules! store_all {
+    ($dialect:ident, $side:literal) => {
+        concat!(upsert_accounts!($side), insert_vouchers!(), insert_requests!($dialect))
     };
 }
 
@@ -134,16 +142,8 @@ impl<'a> NewRequests<'a> {
             request.pack(&mut requests);
         }
         let statement = match side {
-            Side::Serving => sql(concat!(
-                upsert_accounts!("serving"),
-                insert_vouchers!(),
-                insert_requests!()
-            )),
-            Side::Buying => sql(concat!(
-                upsert_accounts!("buying"),
-                insert_vouchers!(),
-                insert_requests!()
-            )),
+            Side::Serving => by_dialect!(store_all, "serving"),
+            Side::Buying => by_dialect!(store_all, "buying"),
         };
         session
             .write(

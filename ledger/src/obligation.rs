@@ -54,7 +54,7 @@ impl Ledger {
     /// # Errors
     /// [`SettleError::UnknownObligation`].
     pub async fn resolve_obligation(&self, id: ObligationId, resolution: Resolution) -> Result<Outcome, SettleError> {
-        self.submit(ResolveObligation { id, resolution }).await
+        self.submit_leading(ResolveObligation { id, resolution }).await
     }
 }
 

@@ -1,46 +1,34 @@
 use std::{
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
+    path::Path,
+    sync::{Arc, Weak, atomic::AtomicI64},
+    time::SystemTime,
 };
 
 use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, Domain, UnixSeconds};
-use sqlx::{
-    ConnectOptions as _, Connection as _, Row as _, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+use sqlx::{PgPool, SqlitePool};
+use tokio::{
+    sync::{Mutex, broadcast, mpsc, oneshot},
+    task::AbortHandle,
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    LedgerError,
-    column::{Put as _, Read as _, Row, sql},
+    LedgerError, OpenError, StoreUrl, closings,
+    column::{Put as _, Read as _, sql},
     group::{Group, Grouped},
+    leading::{Held, Led},
     lock::StoreLock,
-    migration::{self, APPLICATION_ID},
-    session::Session,
+    migration,
+    postgres::{self, Committed},
+    server,
+    session::{Connection, PostgresLink, Session, SqliteLink},
+    sqlite,
+    url::{Place, PostgresPlace},
     writer::{Job, Operation, Order, Pending, QUEUE_LIMIT, Writer},
 };
 
-/// Connections for reading beside the writer.
-const READERS: u32 = 4;
-/// How long SQLite waits for another process (a reader that checkpoints, `sqlite3` on the command line).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Prepared statements kept on a connection; this crate has fewer.
-const STATEMENT_CACHE: usize = 256;
-/// Rows that SQLite's thread may read ahead for the writer: as many as a batch reads, so that it never waits in between.
-const ROWS_AHEAD: usize = 1_024;
-/// What the writer keeps of the store in memory, in pages, or in KiB where it is negative: enough that the newest part of
-/// each open channel is read once.
-const CACHE_SIZE: &str = "-262144";
-/// Pages that the write-ahead log gathers before they go into the store itself (32 MiB): many commits touch the same.
-const CHECKPOINT_AFTER: &str = "8192";
 /// Closings that a listener may be behind before it loses some.
 const CLOSINGS_KEPT: usize = 1_024;
-/// A store up to this size, in bytes, has all its pages checked when it is opened (about a second for the largest);
-/// beyond it, a start would take too long and damage shows when the page is read.
-const CHECKED_SIZE: u64 = 256 << 20;
 
 /// The deployment a store belongs to. A store never mixes two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +45,18 @@ impl StoreDeployment {
     /// The domain its documents are signed in.
     pub fn domain(&self) -> Domain {
         Domain::new(self.chain_id, self.escrow, self.settlement)
+    }
+
+    /// Refuses a store that was `found` to be of another deployment.
+    pub(crate) fn check(&self, store: &StoreUrl, found: Self) -> Result<(), OpenError> {
+        if found == *self {
+            return Ok(());
+        }
+        Err(OpenError::OtherDeployment {
+            store: store.clone(),
+            found,
+            wanted: *self,
+        })
     }
 }
 
@@ -80,18 +80,49 @@ pub struct Ledger {
 }
 
 pub(crate) struct Inner {
-    readers: SqlitePool,
+    pub(crate) url: StoreUrl,
+    readers: Readers,
     /// `None` when open for reading only.
     queue: Option<mpsc::Sender<Order>>,
     deployment: StoreDeployment,
     domain: Domain,
     pub(crate) closing: broadcast::Sender<ChannelId>,
+    /// The election that this process won last, where several share the store; 0 while it does not lead.
+    pub(crate) epoch: Arc<AtomicI64>,
+    /// What of it this process holds, wherever in it. Locked while it stands by.
+    pub(crate) leading: Mutex<Weak<Held>>,
+    /// The task that hears of what other processes record.
+    listening: Option<AbortHandle>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(listening) = &self.listening {
+            listening.abort();
+        }
+    }
+}
+
+/// Connections for reading beside the writer.
+enum Readers {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Inner")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Ledger")
+            .field("url", &self.inner.url)
             .field("deployment", &self.inner.deployment)
             .field("read_only", &self.inner.queue.is_none())
             .finish_non_exhaustive()
@@ -99,93 +130,171 @@ impl std::fmt::Debug for Ledger {
 }
 
 impl Ledger {
-    /// Opens the store at `path` for this process alone, and creates it when there is none.
+    /// Opens a store for writing, and creates it when there is none. A file is this process's alone; a database of
+    /// PostgreSQL is shared with the processes of other homes.
     ///
-    /// The file stays untouched when it is refused. Beside it, `<path>.lock` holds the lock.
+    /// A store that is refused stays untouched. Beside a file, `<path>.lock` holds the lock; for a database, the home's
+    /// witness file does.
     ///
     /// # Errors
     /// [`OpenError`] says why it is refused.
-    pub async fn open(path: &Path, deployment: &StoreDeployment) -> Result<Self, OpenError> {
-        Self::open_at(path, deployment, SystemTime::now().into()).await
+    pub async fn open(store: impl Into<StoreUrl>, deployment: &StoreDeployment) -> Result<Self, OpenError> {
+        Self::open_at(store, deployment, SystemTime::now().into()).await
     }
 
     /// [`open`](Self::open) with the time given: what a restored backup remembers as the time of the restore.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn open_at(path: &Path, deployment: &StoreDeployment, now: UnixSeconds) -> Result<Self, OpenError> {
-        let (lock, known_generation) = StoreLock::acquire(path)?;
-        let existing = inspect(path).await?;
-        if let Some(found) = existing.and_then(|store| store.deployment)
-            && found != *deployment
-        {
-            return Err(OpenError::OtherDeployment {
-                path: path.to_owned(),
-                found,
-                wanted: *deployment,
-            });
+    pub async fn open_at(
+        store: impl Into<StoreUrl>,
+        deployment: &StoreDeployment,
+        now: UnixSeconds,
+    ) -> Result<Self, OpenError> {
+        let url = store.into();
+        match url.0.clone() {
+            Place::Sqlite(path) => Self::open_file(url, &path, deployment, now).await,
+            Place::Postgres(place) => Self::open_database(url, &place, deployment, now).await,
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .statement_cache_capacity(STATEMENT_CACHE)
-            .row_buffer_size(ROWS_AHEAD)
-            .pragma("cache_size", CACHE_SIZE)
-            .pragma("wal_autocheckpoint", CHECKPOINT_AFTER)
-            // Statements over many rows keep a journal of their own, which needs no disk.
-            .pragma("temp_store", "MEMORY")
-            .disable_statement_logging();
-        let mut connection = options.connect().await.map_err(|source| failed(path, source))?;
-        migration::run(&mut connection)
-            .await
-            .map_err(|source| failed(path, source))?;
-        let mut session = Session::writer(connection);
-        let generation = introduce(&mut session, deployment, known_generation, now)
+    }
+
+    async fn open_file(
+        url: StoreUrl,
+        path: &Path,
+        deployment: &StoreDeployment,
+        now: UnixSeconds,
+    ) -> Result<Self, OpenError> {
+        let (lock, known) = StoreLock::acquire(&url)?;
+        let existing = sqlite::inspect(path).await?;
+        if let Some(found) = existing.and_then(|store| store.deployment) {
+            deployment.check(&url, found)?;
+        }
+        let connection = sqlite::open_writer(path).await?;
+        let link = SqliteLink::Writer(connection);
+        let mut session = Session::new(Connection::Sqlite(link), "open");
+        let generation = introduce(&mut session, deployment, known.generation, now)
             .await
             .map_err(|error| match error {
-                LedgerError::Sql { source, .. } => failed(path, source),
+                LedgerError::Sql { source, .. } => sqlite::failed(path, source),
                 other => OpenError::Damaged {
-                    path: path.to_owned(),
+                    store: url.clone(),
                     detail: other.to_string(),
                 },
             })?;
         lock.record(generation);
 
-        let readers = open_readers(path).await?;
-        let (queue, orders) = mpsc::channel(QUEUE_LIMIT);
-        tokio::spawn(Writer::new(session, orders, lock).run());
-        Ok(Self::new(readers, Some(queue), *deployment))
+        let readers = Readers::Sqlite(sqlite::open_readers(path).await?);
+        Ok(Self::start(url, readers, Some((session, lock)), *deployment, None))
     }
 
-    /// Opens the store at `path` for reading, also beside a process that writes. Every write answers
-    /// [`LedgerError::ReadOnly`].
+    async fn open_database(
+        url: StoreUrl,
+        place: &PostgresPlace,
+        deployment: &StoreDeployment,
+        now: UnixSeconds,
+    ) -> Result<Self, OpenError> {
+        let (mut lock, known) = StoreLock::acquire(&url)?;
+        let writer = server::open_writer(&url, place, deployment, &mut lock, known).await?;
+        let id = writer.id();
+        let mut session = Session::new(Connection::Postgres(PostgresLink::Writer(Box::new(writer))), "open");
+        let generation = server::introduce(&mut session, known.generation, now)
+            .await
+            .map_err(|error| server::refused(&url, error))?;
+        lock.record(generation);
+
+        let options = postgres::options(&place.options);
+        let readers = server::open_readers(&options);
+        let closing = broadcast::Sender::new(CLOSINGS_KEPT);
+        let listening = closings::listen(options, id, closing.clone())
+            .await
+            .map_err(|source| OpenError::Sql {
+                store: url.clone(),
+                source,
+            })?;
+        Ok(Self::start(
+            url,
+            Readers::Postgres(readers),
+            Some((session, lock)),
+            *deployment,
+            Some((closing, listening)),
+        ))
+    }
+
+    /// Opens a store for reading, also beside processes that write. Every write answers [`LedgerError::ReadOnly`].
     ///
     /// # Errors
     /// [`OpenError`] says why it is refused.
-    pub async fn open_read_only(path: &Path) -> Result<Self, OpenError> {
-        let missing = || OpenError::Missing { path: path.to_owned() };
-        let store = inspect(path).await?.ok_or_else(missing)?;
-        if store.version < migration::SUPPORTED {
+    pub async fn open_read_only(store: impl Into<StoreUrl>) -> Result<Self, OpenError> {
+        let url = store.into();
+        let (existing, readers) = match &url.0 {
+            Place::Sqlite(path) => {
+                let existing = sqlite::inspect(path).await?;
+                let readers = match existing {
+                    Some(_) => Some(Readers::Sqlite(sqlite::open_readers(path).await?)),
+                    None => None,
+                };
+                (existing, readers)
+            }
+            Place::Postgres(place) => {
+                let readers = server::open_readers(&postgres::options(&place.options));
+                let existing = server::inspect_through(&url, &readers).await?;
+                (existing, Some(Readers::Postgres(readers)))
+            }
+        };
+        let missing = || OpenError::Missing { store: url.clone() };
+        let (existing, readers) = existing.zip(readers).ok_or_else(missing)?;
+        if existing.version < migration::SUPPORTED {
             return Err(OpenError::OlderSchema {
-                path: path.to_owned(),
-                found: store.version,
+                store: url,
+                found: existing.version,
                 supported: migration::SUPPORTED,
             });
         }
-        let deployment = store.deployment.ok_or_else(missing)?;
-        let readers = open_readers(path).await?;
-        Ok(Self::new(readers, None, deployment))
+        let deployment = existing.deployment.ok_or_else(missing)?;
+        Ok(Self::start(url, readers, None, deployment, None))
+    }
+
+    fn start(
+        url: StoreUrl,
+        readers: Readers,
+        writer: Option<(Session, StoreLock)>,
+        deployment: StoreDeployment,
+        listening: Option<(broadcast::Sender<ChannelId>, AbortHandle)>,
+    ) -> Self {
+        let queue = writer.map(|(session, lock)| {
+            let (queue, orders) = mpsc::channel(QUEUE_LIMIT);
+            tokio::spawn(Writer::new(session, orders, lock).run());
+            queue
+        });
+        let (closing, listening) = match listening {
+            Some((closing, listening)) => (closing, Some(listening)),
+            None => (broadcast::Sender::new(CLOSINGS_KEPT), None),
+        };
+        let inner = Inner {
+            url,
+            readers,
+            queue,
+            deployment,
+            domain: deployment.domain(),
+            closing,
+            epoch: Arc::default(),
+            leading: Mutex::default(),
+            listening,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Finishes what is queued, closes the store and lets go of its lock. Other handles answer
     /// [`LedgerError::Closed`] from then on.
     pub async fn close(self) {
-        // Readers first: the last connection to go folds the write-ahead log into the file, and they can't.
-        self.inner.readers.close().await;
+        if let Some(listening) = &self.inner.listening {
+            listening.abort();
+        }
+        // Readers first: in SQLite, the last connection to go folds the write-ahead log into the file, and they can't.
+        match &self.inner.readers {
+            Readers::Sqlite(pool) => pool.close().await,
+            Readers::Postgres(pool) => pool.close().await,
+        }
         if let Some(queue) = &self.inner.queue {
             let (done, closed) = oneshot::channel();
             if queue.send(Order::Close(done)).await.is_ok() {
@@ -200,17 +309,13 @@ impl Ledger {
         &self.inner.deployment
     }
 
-    fn new(readers: SqlitePool, queue: Option<mpsc::Sender<Order>>, deployment: StoreDeployment) -> Self {
-        let domain = deployment.domain();
-        Self {
-            inner: Arc::new(Inner {
-                readers,
-                queue,
-                deployment,
-                domain,
-                closing: broadcast::Sender::new(CLOSINGS_KEPT),
-            }),
-        }
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.inner.queue.is_none()
+    }
+
+    /// Which store it is.
+    pub fn url(&self) -> &StoreUrl {
+        &self.inner.url
     }
 
     pub(crate) fn domain(&self) -> &Domain {
@@ -231,6 +336,12 @@ impl Ledger {
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
+    /// [`submit`](Self::submit) for what only the leader may do.
+    pub(crate) async fn submit_leading<O: Operation + Sync>(&self, operation: O) -> Result<O::Output, O::Error> {
+        let epoch = self.inner.epoch();
+        self.submit(Led { epoch, operation }).await
+    }
+
     async fn enqueue(&self, job: Box<dyn Job>) -> Result<(), LedgerError> {
         let queue = self.inner.queue.as_ref().ok_or(LedgerError::ReadOnly)?;
         queue.send(Order::Run(job)).await.map_err(|_| LedgerError::Closed)
@@ -238,132 +349,34 @@ impl Ledger {
 
     /// A session for one statement, which sees what was committed when it ran.
     pub(crate) async fn reader(&self, operation: &'static str) -> Result<Session, LedgerError> {
-        match self.inner.readers.acquire().await {
-            Ok(connection) => Ok(Session::reader(connection, operation)),
-            Err(sqlx::Error::PoolClosed) => Err(LedgerError::Closed),
-            Err(source) => Err(LedgerError::Sql { operation, source }),
-        }
+        let connection = match &self.inner.readers {
+            Readers::Sqlite(pool) => pool.acquire().await.map(SqliteLink::Reader).map(Connection::Sqlite),
+            Readers::Postgres(pool) => pool.acquire().await.map(PostgresLink::Reader).map(Connection::Postgres),
+        };
+        session(connection, operation)
     }
 
     /// A session for several statements, which all see what was committed when it began.
     pub(crate) async fn snapshot(&self, operation: &'static str) -> Result<Session, LedgerError> {
-        match self.inner.readers.begin().await {
-            Ok(transaction) => Ok(Session::snapshot(transaction, operation)),
-            Err(sqlx::Error::PoolClosed) => Err(LedgerError::Closed),
-            Err(source) => Err(LedgerError::Sql { operation, source }),
-        }
+        let connection = match &self.inner.readers {
+            Readers::Sqlite(pool) => pool.begin().await.map(SqliteLink::Snapshot).map(Connection::Sqlite),
+            Readers::Postgres(pool) => pool
+                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .await
+                .map(PostgresLink::Snapshot)
+                .map(Connection::Postgres),
+        };
+        session(connection, operation)
     }
 }
 
-async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .statement_cache_capacity(STATEMENT_CACHE)
-        .disable_statement_logging();
-    SqlitePoolOptions::new()
-        .max_connections(READERS)
-        // A file does not hang up.
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await
-        .map_err(|source| failed(path, source))
-}
-
-/// What a file says of itself.
-struct Inspected {
-    version: u32,
-    deployment: Option<StoreDeployment>,
-}
-
-/// Looks at the file without changing it. `None` when there is nothing in it yet.
-async fn inspect(path: &Path) -> Result<Option<Inspected>, OpenError> {
-    let damaged = |detail: &str| OpenError::Damaged {
-        path: path.to_owned(),
-        detail: detail.to_owned(),
-    };
-    let io_failed = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(io_failed(source)),
-    };
-    let size = file.metadata().map_err(io_failed)?.len();
-    if size == 0 {
-        return Ok(None);
+fn session(connection: Result<Connection, sqlx::Error>, operation: &'static str) -> Result<Session, LedgerError> {
+    match connection {
+        Ok(connection) => Ok(Session::new(connection, operation)),
+        Err(sqlx::Error::PoolClosed) => Err(LedgerError::Closed),
+        Err(source) if postgres::is_lost(&source) => Err(LedgerError::unavailable(operation, source)),
+        Err(source) => Err(LedgerError::Sql { operation, source }),
     }
-    let mut magic = [0; 16];
-    match file.read_exact(&mut magic) {
-        Ok(()) if magic == *b"SQLite format 3\0" => {}
-        Ok(()) => return Err(damaged("it is no SQLite database")),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged("it is no SQLite database")),
-        Err(source) => return Err(io_failed(source)),
-    }
-    drop(file);
-
-    let sql_failed = |source| failed(path, source);
-    let mut connection: SqliteConnection = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging()
-        .connect()
-        .await
-        .map_err(sql_failed)?;
-    let number = async |connection: &mut SqliteConnection, pragma: &'static str| {
-        sqlx::query_scalar::<_, i64>(pragma)
-            .fetch_one(connection)
-            .await
-            .map_err(sql_failed)
-    };
-    let version = number(&mut connection, "PRAGMA user_version").await?;
-    let application = number(&mut connection, "PRAGMA application_id").await?;
-    let tables = number(&mut connection, "SELECT count(*) FROM sqlite_schema").await?;
-    if tables == 0 && version == 0 {
-        // Created by a process that died before its first migration was committed.
-        return Ok(None);
-    }
-    if application != APPLICATION_ID {
-        return Err(damaged("it is another program's database"));
-    }
-    let version = u32::try_from(version).map_err(|_| damaged("its version is negative"))?;
-    if version > migration::SUPPORTED {
-        return Err(OpenError::NewerSchema {
-            path: path.to_owned(),
-            found: version,
-            supported: migration::SUPPORTED,
-        });
-    }
-    if size <= CHECKED_SIZE {
-        let row = sqlx::query("PRAGMA quick_check(1)")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(sql_failed)?;
-        let verdict: String = row.try_get(0).map_err(sql_failed)?;
-        if verdict != "ok" {
-            return Err(damaged(&verdict));
-        }
-    }
-    let row = sqlx::query("SELECT chain_id, escrow, settlement FROM store")
-        .fetch_optional(&mut connection)
-        .await
-        .map_err(sql_failed)?
-        .map(Row::from);
-    let unreadable = |error: LedgerError| damaged(&error.to_string());
-    let deployment = match row {
-        None => None,
-        Some(row) => Some(StoreDeployment {
-            chain_id: row.read("chain_id").map_err(unreadable)?,
-            escrow: row.read("escrow").map_err(unreadable)?,
-            settlement: row.read("settlement").map_err(unreadable)?,
-        }),
-    };
-    connection.close().await.map_err(sql_failed)?;
-    Ok(Some(Inspected { version, deployment }))
 }
 
 /// Writes down what the store is for when it is new, and notices when it is an older copy. Gives its generation.
@@ -374,7 +387,7 @@ async fn introduce(
     now: UnixSeconds,
 ) -> Result<i64, LedgerError> {
     session.start("open");
-    session.control(sql("BEGIN IMMEDIATE")).await?;
+    session.begin().await?;
     session
         .write(
             sql(
@@ -397,117 +410,28 @@ async fn introduce(
             known,
             "the store is an older copy that was put back; requests it can't know of are refused for a while"
         );
-        // Any of these may have been billed after the copy was made. A second, different bill for one request is a
-        // fault that anybody can prove (design, section 3.3), so they are never billed again.
-        session
-            .write(
-                sql("UPDATE store SET restored_at = $1, generation = $2;
-                     UPDATE requests SET dropped = 'accepted before the store was restored from a copy'
-                     WHERE dropped IS NULL
-                       AND channel IN (SELECT channel FROM accounts WHERE side = 'serving')
-                       AND hash NOT IN (SELECT request FROM bills)")
-                .put(now)
-                .put(known),
-            )
-            .await?;
+        let generation = sql("UPDATE store SET generation = $1").put(known);
+        session.write(generation).await?;
+        mark_restored(session, now).await?;
     }
-    let row = session
-        .row(sql("UPDATE store SET generation = generation + 1 RETURNING generation"))
+    match session.commit().await? {
+        Committed::Yes(generation) => Ok(generation),
+        Committed::No(source) => Err(LedgerError::unavailable("open", source)),
+    }
+}
+
+/// Remembers that an older copy was put back, and gives up what may have been billed since the copy was made: a second,
+/// different bill for one request is a fault that anybody can prove (design, section 3.3).
+pub(crate) async fn mark_restored(session: &mut Session, now: UnixSeconds) -> Result<(), LedgerError> {
+    session
+        .write(
+            sql("UPDATE store SET restored_at = $1;
+                 UPDATE requests SET dropped = 'accepted before the store was restored from a copy'
+                 WHERE dropped IS NULL
+                   AND channel IN (SELECT channel FROM accounts WHERE side = 'serving')
+                   AND hash NOT IN (SELECT request FROM bills)")
+            .put(now),
+        )
         .await?;
-    let generation = row.ok_or_else(missing)?.read("generation")?;
-    session.control(sql("COMMIT")).await?;
-    Ok(generation)
-}
-
-fn failed(path: &Path, source: sqlx::Error) -> OpenError {
-    // SQLITE_CORRUPT and SQLITE_NOTADB, in the low byte of the extended codes.
-    let damaged = source
-        .as_database_error()
-        .and_then(|error| error.code()?.parse::<u32>().ok())
-        .is_some_and(|code| matches!(code & 0xff, 11 | 26));
-    let path = path.to_owned();
-    if damaged {
-        OpenError::Damaged {
-            path,
-            detail: source.to_string(),
-        }
-    } else {
-        OpenError::Sql { path, source }
-    }
-}
-
-/// Why a store was not opened. It is as it was.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another process has it open for writing.
-    #[error("the store {} is in use by {}", path.display(), holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")))]
-    Locked {
-        /// The store.
-        path: PathBuf,
-        /// The other process's id, where its lock file tells.
-        holder: Option<u32>,
-    },
-    /// A newer version of the program wrote it.
-    #[error("the store {} has schema {found}, and this program knows schemas up to {supported}", path.display())]
-    NewerSchema {
-        /// The store.
-        path: PathBuf,
-        /// Its schema.
-        found: u32,
-        /// The newest schema known here.
-        supported: u32,
-    },
-    /// It has to be opened for writing first, which brings its schema up to date.
-    #[error("the store {} still has schema {found}; opening it for writing brings it to {supported}", path.display())]
-    OlderSchema {
-        /// The store.
-        path: PathBuf,
-        /// Its schema.
-        found: u32,
-        /// The newest schema known here.
-        supported: u32,
-    },
-    /// It can't be read as a store.
-    #[error("the store {} is damaged: {detail}", path.display())]
-    Damaged {
-        /// The store.
-        path: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// It holds the records of another deployment.
-    #[error("the store {} belongs to the escrow {} on chain {}, not to {} on chain {}", path.display(), found.escrow, found.chain_id, wanted.escrow, wanted.chain_id)]
-    OtherDeployment {
-        /// The store.
-        path: PathBuf,
-        /// Whose records it holds.
-        found: StoreDeployment,
-        /// Whose were asked for.
-        wanted: StoreDeployment,
-    },
-    /// There is none.
-    #[error("there is no store at {}", path.display())]
-    Missing {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// The file system failed.
-    #[error("the file {} can't be read or written", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// SQLite failed.
-    #[error("the store {} can't be opened", path.display())]
-    Sql {
-        /// The store.
-        path: PathBuf,
-        /// What SQLite says.
-        #[source]
-        source: sqlx::Error,
-    },
+    Ok(())
 }

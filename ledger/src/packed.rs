@@ -1,6 +1,6 @@
 //! Many rows as one value.
 //!
-//! Nearly all columns here have one width each, so rows can go to SQLite as one blob, the columns of one row after those
+//! Nearly all columns here have one width each, so rows can go to the store as one value, the columns of one row after those
 //! of the other, and a statement takes them apart again. It stays the same statement for any number of rows (prepared
 //! once, one parameter, no limit to keep to), where a list of parameters would be another for each length.
 
@@ -25,6 +25,10 @@ impl Packed {
     pub(crate) fn push_count(&mut self, count: TokenCount) -> &mut Self {
         self.bytes.extend_from_slice(format!("{:010}", count.get()).as_bytes());
         self
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// What is bound to the statement.

@@ -22,7 +22,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn roll_back(&self, ancestor: BlockNumber) -> Result<Outcome, LedgerError> {
-        self.submit(RollBack { ancestor }).await
+        self.submit_leading(RollBack { ancestor }).await
     }
 }
 

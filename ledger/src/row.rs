@@ -1,12 +1,13 @@
 //! What the store answers with, whichever it is.
 
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{Row as _, postgres::PgRow, sqlite::SqliteRow};
 
 use crate::column::Form;
 
 /// A row, read by the names of its columns.
 pub(crate) enum Row {
     Sqlite(SqliteRow),
+    Postgres(PgRow),
 }
 
 impl Row {
@@ -14,6 +15,7 @@ impl Row {
     pub(crate) fn form<F: Form>(&self, column: &'static str) -> Result<Option<F>, sqlx::Error> {
         match self {
             Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
         }
     }
 }
@@ -21,5 +23,11 @@ impl Row {
 impl From<SqliteRow> for Row {
     fn from(row: SqliteRow) -> Self {
         Self::Sqlite(row)
+    }
+}
+
+impl From<PgRow> for Row {
+    fn from(row: PgRow) -> Self {
+        Self::Postgres(row)
     }
 }

@@ -1,6 +1,13 @@
-use sqlx::{Sqlite, SqliteConnection, Transaction, pool::PoolConnection};
+use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction, pool::PoolConnection};
 
-use crate::{LedgerError, column::Row, statement::Statement};
+use crate::{
+    LedgerError,
+    column::{Read as _, Row, sql},
+    leading::Epoch,
+    lock::WriterId,
+    postgres::{Committed, PostgresWriter, answered, is_lost},
+    statement::Statement,
+};
 
 /// Statements run for one operation after the other, and what they are run for.
 pub(crate) struct Session {
@@ -9,7 +16,12 @@ pub(crate) struct Session {
     wrote: bool,
 }
 
-enum Connection {
+pub(crate) enum Connection {
+    Sqlite(SqliteLink),
+    Postgres(PostgresLink),
+}
+
+pub(crate) enum SqliteLink {
     /// The writer's own.
     Writer(SqliteConnection),
     /// One of the readers', for one statement.
@@ -18,26 +30,39 @@ enum Connection {
     Snapshot(Transaction<'static, Sqlite>),
 }
 
+impl SqliteLink {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Writer(connection) => connection,
+            Self::Reader(connection) => connection,
+            Self::Snapshot(transaction) => transaction,
+        }
+    }
+}
+
+pub(crate) enum PostgresLink {
+    /// The writer's own.
+    Writer(Box<PostgresWriter>),
+    /// One of the readers', for one statement.
+    Reader(PoolConnection<Postgres>),
+    /// One of the readers', in a transaction: everything read is of one moment.
+    Snapshot(Transaction<'static, Postgres>),
+}
+
+impl PostgresLink {
+    fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        match self {
+            Self::Writer(writer) => writer.connection(),
+            Self::Reader(connection) => Ok(connection),
+            Self::Snapshot(transaction) => Ok(transaction),
+        }
+    }
+}
+
 impl Session {
-    pub(crate) fn writer(connection: SqliteConnection) -> Self {
+    pub(crate) const fn new(connection: Connection, operation: &'static str) -> Self {
         Self {
-            connection: Connection::Writer(connection),
-            operation: "open",
-            wrote: false,
-        }
-    }
-
-    pub(crate) fn reader(connection: PoolConnection<Sqlite>, operation: &'static str) -> Self {
-        Self {
-            connection: Connection::Reader(connection),
-            operation,
-            wrote: false,
-        }
-    }
-
-    pub(crate) fn snapshot(transaction: Transaction<'static, Sqlite>, operation: &'static str) -> Self {
-        Self {
-            connection: Connection::Snapshot(transaction),
+            connection,
             operation,
             wrote: false,
         }
@@ -69,50 +94,166 @@ impl Session {
         })
     }
 
-    /// Runs a statement that begins or ends a transaction.
-    pub(crate) async fn control(&mut self, statement: Statement) -> Result<u64, LedgerError> {
-        let result = async {
-            let done = statement.for_sqlite()?.execute(self.connection()).await?;
-            Ok(done.rows_affected())
-        };
-        result.await.map_err(|source| self.failed(source))
+    /// Begins a transaction that may write. What it reads can't change before it ends.
+    pub(crate) async fn begin(&mut self) -> Result<(), LedgerError> {
+        match &mut self.connection {
+            Connection::Postgres(PostgresLink::Writer(writer)) => writer.begin().await,
+            _ => self.control(sql("BEGIN IMMEDIATE")).await.map(drop),
+        }
     }
 
+    /// Counts the commit and commits.
+    pub(crate) async fn commit(&mut self) -> Result<Committed, LedgerError> {
+        if let Connection::Postgres(PostgresLink::Writer(writer)) = &mut self.connection {
+            return writer.commit().await;
+        }
+        // One round trip, and `rows` runs the statements to their end.
+        let counted = self
+            .rows(sql(
+                "UPDATE store SET generation = generation + 1 RETURNING generation; COMMIT",
+            ))
+            .await?;
+        let row = counted.first().ok_or(LedgerError::Inconsistent {
+            what: "it has no row that says what it is for",
+        })?;
+        Ok(Committed::Yes(row.read("generation")?))
+    }
+
+    /// Ends the transaction without a trace. It may be over already.
+    pub(crate) async fn roll_back(&mut self) {
+        match &mut self.connection {
+            Connection::Postgres(PostgresLink::Writer(writer)) => writer.roll_back().await,
+            _ => drop(self.control(sql("ROLLBACK")).await),
+        }
+    }
+
+    /// Whether the connection is gone.
+    pub(crate) const fn is_lost(&self) -> bool {
+        match &self.connection {
+            Connection::Postgres(PostgresLink::Writer(writer)) => writer.is_lost(),
+            _ => false,
+        }
+    }
+
+    /// Refuses what only the leader may do, unless `epoch` is that of the newest election. In a transaction.
+    pub(crate) fn check_leads(&self, epoch: Option<Epoch>) -> Result<(), LedgerError> {
+        match &self.connection {
+            Connection::Postgres(PostgresLink::Writer(writer)) if epoch != Some(Epoch(writer.epoch())) => {
+                Err(LedgerError::NotLeading)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The newest commit of this home, where several homes write; 0 where there is none.
+    pub(crate) const fn committed(&self) -> i64 {
+        match &self.connection {
+            Connection::Postgres(PostgresLink::Writer(writer)) => writer.committed(),
+            _ => 0,
+        }
+    }
+
+    /// Counts on from `generation`, where that is more than the store's. In a transaction.
+    pub(crate) fn pass_generation(&mut self, generation: i64) {
+        if let Connection::Postgres(PostgresLink::Writer(writer)) = &mut self.connection {
+            writer.pass_generation(generation);
+        }
+    }
+
+    /// In whose name is written, where several processes write.
+    pub(crate) fn writer_id(&self) -> Option<WriterId> {
+        match &self.connection {
+            Connection::Postgres(PostgresLink::Writer(writer)) => Some(writer.id()),
+            _ => None,
+        }
+    }
+
+    /// Runs a statement whose rows are of no interest and tells how many it changed.
+    async fn control(&mut self, statement: Statement) -> Result<u64, LedgerError> {
+        let result = match &mut self.connection {
+            Connection::Sqlite(link) => match statement.for_sqlite() {
+                Ok(query) => query.execute(link.connection()).await.map(|done| done.rows_affected()),
+                Err(error) => Err(error),
+            },
+            Connection::Postgres(link) => execute(link, statement).await,
+        };
+        result.map_err(|source| self.failed(source))
+    }
+
+    /// Runs one statement that gives at most one row.
     pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<Row>, LedgerError> {
-        let result = async {
-            let row = statement.for_sqlite()?.fetch_optional(self.connection()).await?;
-            Ok(row.map(Row::from))
+        let result = match &mut self.connection {
+            Connection::Sqlite(link) => match statement.for_sqlite() {
+                Ok(query) => {
+                    let row = query.fetch_optional(link.connection()).await;
+                    row.map(|row| row.map(Row::from))
+                }
+                Err(error) => Err(error),
+            },
+            Connection::Postgres(link) => {
+                let rows = fetch(link, statement).await;
+                rows.map(|rows| rows.into_iter().next())
+            }
         };
-        result.await.map_err(|source| self.failed(source))
+        result.map_err(|source| self.failed(source))
     }
 
+    /// Runs one statement.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
-        let result = async {
-            let rows = statement.for_sqlite()?.fetch_all(self.connection()).await?;
-            Ok(rows.into_iter().map(Row::from).collect())
+        let result = match &mut self.connection {
+            Connection::Sqlite(link) => match statement.for_sqlite() {
+                Ok(query) => {
+                    let rows = query.fetch_all(link.connection()).await;
+                    rows.map(|rows| rows.into_iter().map(Row::from).collect())
+                }
+                Err(error) => Err(error),
+            },
+            Connection::Postgres(link) => fetch(link, statement).await,
         };
-        result.await.map_err(|source| self.failed(source))
+        result.map_err(|source| self.failed(source))
     }
 
-    fn failed(&self, source: sqlx::Error) -> LedgerError {
+    fn failed(&mut self, source: sqlx::Error) -> LedgerError {
         let operation = self.operation;
-        LedgerError::Sql { operation, source }
+        let Connection::Postgres(link) = &mut self.connection else {
+            return LedgerError::Sql { operation, source };
+        };
+        if let PostgresLink::Writer(writer) = link {
+            writer.note(&source);
+        }
+        if is_lost(&source) {
+            LedgerError::unavailable(operation, source)
+        } else {
+            LedgerError::Sql { operation, source }
+        }
     }
 
-    /// Ends the writer's connection, if this is the writer's.
+    /// Ends the connection, or gives it back.
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self.connection {
-            Connection::Writer(connection) => sqlx::Connection::close(connection).await,
-            Connection::Reader(connection) => connection.close().await,
-            Connection::Snapshot(transaction) => transaction.rollback().await,
+            Connection::Sqlite(SqliteLink::Writer(connection)) => sqlx::Connection::close(connection).await,
+            Connection::Sqlite(SqliteLink::Reader(connection)) => connection.close().await,
+            Connection::Sqlite(SqliteLink::Snapshot(transaction)) => transaction.rollback().await,
+            Connection::Postgres(PostgresLink::Writer(writer)) => writer.close().await,
+            Connection::Postgres(PostgresLink::Reader(connection)) => connection.close().await,
+            Connection::Postgres(PostgresLink::Snapshot(transaction)) => transaction.rollback().await,
         }
     }
+}
 
-    fn connection(&mut self) -> &mut SqliteConnection {
-        match &mut self.connection {
-            Connection::Writer(connection) => connection,
-            Connection::Reader(connection) => connection,
-            Connection::Snapshot(transaction) => transaction,
-        }
+async fn execute(link: &mut PostgresLink, statement: Statement) -> Result<u64, sqlx::Error> {
+    let mut changed = 0;
+    for query in statement.for_postgres()? {
+        changed += answered(query.execute(link.connection()?)).await?.rows_affected();
     }
+    Ok(changed)
+}
+
+async fn fetch(link: &mut PostgresLink, statement: Statement) -> Result<Vec<Row>, sqlx::Error> {
+    let mut found = Vec::new();
+    for query in statement.for_postgres()? {
+        let rows = answered(query.fetch_all(link.connection()?)).await?;
+        found.extend(rows.into_iter().map(Row::from));
+    }
+    Ok(found)
 }

@@ -42,7 +42,7 @@ impl Ledger {
     /// [`SettleError::NoReplacement`] when it can't replace what it says it does; [`SettleError::BeingServed`] and
     /// [`SettleError::Forfeits`] when it closes a channel that has more to give.
     pub async fn record_transaction(&self, transaction: NewTransaction) -> Result<TransactionId, SettleError> {
-        self.submit(RecordTransaction { transaction }).await
+        self.submit_leading(RecordTransaction { transaction }).await
     }
 
     /// Notes that a transaction was (again) handed to an endpoint. That says nothing of its fate.
@@ -50,7 +50,7 @@ impl Ledger {
     /// # Errors
     /// [`SettleError::UnknownTransaction`].
     pub async fn mark_broadcast(&self, id: TransactionId, now: UnixSeconds) -> Result<(), SettleError> {
-        self.submit(MarkBroadcast { id, now }).await
+        self.submit_leading(MarkBroadcast { id, now }).await
     }
 
     /// Records what became of a transaction for good.
@@ -58,7 +58,7 @@ impl Ledger {
     /// # Errors
     /// [`SettleError::UnknownTransaction`], [`SettleError::FinishedOtherwise`].
     pub async fn finish_transaction(&self, id: TransactionId, finish: Finish) -> Result<Outcome, SettleError> {
-        self.submit(FinishTransaction { id, finish }).await
+        self.submit_leading(FinishTransaction { id, finish }).await
     }
 
     /// The transactions whose fate is unknown, by sender and nonce.

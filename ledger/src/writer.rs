@@ -2,25 +2,25 @@
 //!
 //! Operations queue up for it; it runs what is queued in one transaction, commits, and only then answers: one `fsync`
 //! for all of them. An operation decides by reading before it writes, so one that is refused leaves nothing behind and
-//! does not disturb the others. If SQLite itself fails, the whole batch is rolled back and each operation runs alone.
+//! does not disturb the others. If the store itself fails, the whole batch is rolled back and each operation runs alone; if
+//! the connection to it is lost, the whole batch runs again.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    LedgerError,
-    column::{Read, sql},
-    error::Failure,
-    lock::StoreLock,
-    session::Session,
-};
+use crate::{LedgerError, error::Failure, lock::StoreLock, postgres::Committed, session::Session};
 
 /// Operations that may wait. Callers beyond wait for room in the queue.
 pub(crate) const QUEUE_LIMIT: usize = 4_096;
 /// Operations committed together at most, so that the first of a batch does not wait for too many others.
 const BATCH_LIMIT: usize = 1_024;
+/// For how long batches run again because the connection was lost, before their callers are told.
+const RUN_AGAIN_FOR: Duration = Duration::from_secs(30);
 
 /// Something to be done to the store, in one transaction.
 ///
@@ -65,7 +65,7 @@ pub(crate) trait Job: Any + Send {
 pub(crate) fn may_commit<T, E: Failure>(result: &Result<T, E>, session: &Session) -> bool {
     match result {
         Ok(_) => true,
-        Err(error) => !session.wrote() && !matches!(error.ledger(), Some(LedgerError::Sql { .. })),
+        Err(error) => !session.wrote() && !error.ledger().is_some_and(LedgerError::is_of_the_store),
     }
 }
 
@@ -166,26 +166,28 @@ impl Writer {
 
     async fn run_batch(&mut self, jobs: Vec<Box<dyn Job>>) {
         let mut batches = vec![jobs];
+        let begun = Instant::now();
         while let Some(mut batch) = batches.pop() {
             if batch.is_empty() {
                 continue;
             }
-            match self.attempt(&mut batch).await {
-                Ok(()) => batch.into_iter().for_each(|job| job.answer()),
-                Err(failed) => {
-                    // Refused when SQLite has rolled back by itself already; either way no transaction is open then.
-                    let _ = self.session.control(sql("ROLLBACK")).await;
-                    let mut singly: Vec<_> = batch.into_iter().flat_map(|job| job.split()).collect();
-                    match (singly.pop(), failed) {
-                        (Some(job), Failed::Operation) if singly.is_empty() => job.answer(),
-                        (Some(job), Failed::Transaction(error)) if singly.is_empty() => job.fail(error),
-                        (last, _) => {
-                            tracing::debug!(others = singly.len(), "a batch failed; its operations run one by one");
-                            // The last in goes first, so the order stays the callers'.
-                            batches.extend(last.into_iter().chain(singly.into_iter().rev()).map(|job| vec![job]));
-                        }
-                    }
+            let failed = match self.attempt(&mut batch).await {
+                Ok(()) => {
+                    batch.into_iter().for_each(|job| job.answer());
+                    continue;
                 }
+                Err(failed) => failed,
+            };
+            self.session.roll_back().await;
+            match failed {
+                Failed::Lost(error) if begun.elapsed() < RUN_AGAIN_FOR => {
+                    tracing::warn!(%error, "the connection to the store was lost; its batch runs again");
+                    batches.push(batch);
+                }
+                Failed::Lost(error) => fail_all(batch, &error),
+                // Run one by one, they would all come to the same.
+                Failed::Transaction(error) if !matches!(error, LedgerError::Sql { .. }) => fail_all(batch, &error),
+                failed => batches.extend(part(batch, failed)),
             }
         }
     }
@@ -194,42 +196,67 @@ impl Writer {
     async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
         let mut wrote = false;
         self.session.start("begin a transaction");
-        self.session.control(sql("BEGIN IMMEDIATE")).await?;
+        self.session.begin().await?;
         for job in jobs {
-            if !job.attempt(&mut self.session).await {
+            let sound = job.attempt(&mut self.session).await;
+            if self.session.is_lost() {
+                let source = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+                return Err(Failed::Lost(LedgerError::unavailable("run a batch", source)));
+            }
+            if !sound {
                 return Err(Failed::Operation);
             }
             wrote |= self.session.wrote();
         }
         self.session.start("commit a transaction");
         if !wrote {
-            self.session.control(sql("ROLLBACK")).await?;
+            self.session.roll_back().await;
             return Ok(());
         }
-        // One round trip, and `rows` runs the statements to their end.
-        let counted = self
-            .session
-            .rows(sql(
-                "UPDATE store SET generation = generation + 1 RETURNING generation; COMMIT",
-            ))
-            .await?;
-        let generation: i64 = counted
-            .first()
-            .ok_or(LedgerError::Inconsistent {
-                what: "it has no row that says what it is for",
-            })?
-            .read("generation")?;
-        self.lock.record(generation);
-        Ok(())
+        match self.session.commit().await? {
+            Committed::Yes(generation) => {
+                self.lock.record(generation);
+                Ok(())
+            }
+            Committed::No(lost) => Err(Failed::Lost(LedgerError::unavailable("commit a transaction", lost))),
+        }
+    }
+}
+
+/// What a failed batch is tried again as, the first to be tried last; a single job gets its answer instead.
+fn part(batch: Vec<Box<dyn Job>>, failed: Failed) -> Vec<Vec<Box<dyn Job>>> {
+    let mut singly: Vec<_> = batch.into_iter().flat_map(|job| job.split()).collect();
+    if singly.len() > 1 {
+        tracing::debug!(
+            operations = singly.len(),
+            "a batch failed; its operations run one by one"
+        );
+        // The last in goes first, so the order stays the callers'.
+        return singly.into_iter().rev().map(|job| vec![job]).collect();
+    }
+    if let Some(job) = singly.pop() {
+        match failed {
+            Failed::Operation => job.answer(),
+            Failed::Transaction(error) | Failed::Lost(error) => job.fail(error),
+        }
+    }
+    Vec::new()
+}
+
+fn fail_all(batch: Vec<Box<dyn Job>>, error: &LedgerError) {
+    for job in batch.into_iter().flat_map(|job| job.split()) {
+        job.fail(error.again());
     }
 }
 
 /// Why a transaction was not committed.
 enum Failed {
-    /// An operation failed after it wrote, or in SQLite; its result says how.
+    /// An operation failed after it wrote, or in the store; its result says how.
     Operation,
     /// The transaction itself failed.
     Transaction(LedgerError),
+    /// The connection was lost, and nothing is recorded.
+    Lost(LedgerError),
 }
 
 impl From<LedgerError> for Failed {

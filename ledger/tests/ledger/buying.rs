@@ -6,7 +6,7 @@ use lloom_ledger::{
 };
 use lloom_receipts::{Receipt, ReceiptHead, RequestHash, TokenAmount, UnixSeconds, Verified};
 
-use crate::world::{Home, NOW, Pair, amount, mine, salt};
+use crate::world::{Backend, Home, NOW, Pair, amount, mine, salt};
 
 /// What a request of [`Pair::request`] can cost.
 const MAXIMUM: u128 = 2_000;
@@ -26,8 +26,8 @@ fn hash_of(pair: &Pair, nonce: u64) -> RequestHash {
     pair.request(nonce).document().hash()
 }
 
-async fn buying(pair: &Pair, deposit: u128) -> (Home, Ledger) {
-    let home = Home::new();
+async fn buying(on: Backend, pair: &Pair, deposit: u128) -> (Home, Ledger) {
+    let home = Home::new(on).await;
     let ledger = home.open().await;
     assert_eq!(
         ledger.record_channel(pair.new_channel(deposit)).await.unwrap(),
@@ -36,10 +36,9 @@ async fn buying(pair: &Pair, deposit: u128) -> (Home, Ledger) {
     (home, ledger)
 }
 
-#[tokio::test]
-async fn a_channel_is_known_before_it_is_opened() {
+async fn a_channel_is_known_before_it_is_opened(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (home, ledger) = buying(&pair, 500).await;
+    let (home, ledger) = buying(on, &pair, 500).await;
     let record = ledger.channel(pair.channel()).await.unwrap().unwrap();
     assert_eq!(record.operator, Some(pair.operator.address()));
     assert_eq!((record.opened_in, record.latest, record.is_open()), (None, None, false));
@@ -60,11 +59,10 @@ async fn a_channel_is_known_before_it_is_opened() {
     assert!(matches!(refused, BuyError::UnknownChannel), "{refused}");
 }
 
-#[tokio::test]
-async fn a_purchase_is_counted_from_request_to_receipt() {
+async fn a_purchase_is_counted_from_request_to_receipt(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (home, ledger) = buying(&pair, 5_000).await;
+    let (home, ledger) = buying(on, &pair, 5_000).await;
     ledger.begin_request(own(&pair, 1, Some(100), 100)).await.unwrap();
     ledger.begin_request(own(&pair, 2, Some(200), 100)).await.unwrap();
     let refused = ledger.begin_request(own(&pair, 2, None, 0)).await.unwrap_err();
@@ -163,11 +161,10 @@ async fn a_purchase_is_counted_from_request_to_receipt() {
     assert!(ledger.own_request(hash_of(&pair, 9)).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn an_abandoned_request_frees_what_it_held() {
+async fn an_abandoned_request_frees_what_it_held(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (_home, ledger) = buying(&pair, 5_000).await;
+    let (_home, ledger) = buying(on, &pair, 5_000).await;
     ledger.begin_request(own(&pair, 1, Some(100), 100)).await.unwrap();
     let request = hash_of(&pair, 1);
     assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(MAXIMUM));
@@ -200,10 +197,9 @@ async fn an_abandoned_request_frees_what_it_held() {
     assert!(matches!(refused, BuyError::AlreadyLinked), "{refused}");
 }
 
-#[tokio::test]
-async fn budgets_hold_by_request_day_and_executor() {
+async fn budgets_hold_by_request_day_and_executor(on: Backend) {
     let (pair, elsewhere) = (Pair::new(1, 1), Pair::new(1, 2));
-    let (_home, ledger) = buying(&pair, 50_000).await;
+    let (_home, ledger) = buying(on, &pair, 50_000).await;
     ledger.record_channel(elsewhere.new_channel(50_000)).await.unwrap();
     let tight = |per_request, per_day, per_executor_per_day| Budget {
         per_request: amount(per_request),
@@ -253,10 +249,9 @@ async fn budgets_hold_by_request_day_and_executor() {
     );
 }
 
-#[tokio::test]
-async fn ten_requests_at_once_do_not_overrun_the_budget() {
+async fn ten_requests_at_once_do_not_overrun_the_budget(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = buying(&pair, 50_000).await;
+    let (_home, ledger) = buying(on, &pair, 50_000).await;
     let budget = Budget {
         per_day: amount(3 * MAXIMUM + 1),
         ..Budget::UNLIMITED
@@ -271,11 +266,10 @@ async fn ten_requests_at_once_do_not_overrun_the_budget() {
     assert_eq!(begun.iter().filter(|result| result.is_ok()).count(), 3);
 }
 
-#[tokio::test]
-async fn a_restored_client_adopts_the_receipts_it_lacks() {
+async fn a_restored_client_adopts_the_receipts_it_lacks(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (_home, ledger) = buying(&pair, 50_000).await;
+    let (_home, ledger) = buying(on, &pair, 50_000).await;
     ledger.begin_request(own(&pair, 1, Some(100), 100)).await.unwrap();
     ledger.begin_request(own(&pair, 3, Some(200), 100)).await.unwrap();
     // The executor holds two receipts; this store knows of none, and never heard of request 2.
@@ -309,11 +303,10 @@ async fn a_restored_client_adopts_the_receipts_it_lacks() {
     assert_eq!((purchases.linked, purchases.billed), (amount(210), amount(210)));
 }
 
-#[tokio::test]
-async fn withdrawn_receipts_stay_on_record() {
+async fn withdrawn_receipts_stay_on_record(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (home, ledger) = buying(&pair, 50_000).await;
+    let (home, ledger) = buying(on, &pair, 50_000).await;
     let mut head = ReceiptHead::empty(channel);
     let mut signed = Vec::new();
     for (nonce, billed) in [(1, 60), (2, 70), (3, 80)] {
@@ -388,10 +381,9 @@ async fn withdrawn_receipts_stay_on_record() {
     );
 }
 
-#[tokio::test]
-async fn quality_is_measured_over_the_newest_observations() {
+async fn quality_is_measured_over_the_newest_observations(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = buying(&pair, 1).await;
+    let (_home, ledger) = buying(on, &pair, 1).await;
     let operator = pair.operator.address();
     assert_eq!(ledger.quality(operator).await.unwrap(), Quality::default());
     let observation = |outcome, millis, speed| Observation {
@@ -429,3 +421,14 @@ async fn quality_is_measured_over_the_newest_observations() {
     );
     assert_eq!(quality.tokens_per_second, None);
 }
+
+on_both_stores!(
+    a_channel_is_known_before_it_is_opened,
+    a_purchase_is_counted_from_request_to_receipt,
+    an_abandoned_request_frees_what_it_held,
+    budgets_hold_by_request_day_and_executor,
+    a_restored_client_adopts_the_receipts_it_lacks,
+    withdrawn_receipts_stay_on_record,
+    quality_is_measured_over_the_newest_observations;
+    racing: ten_requests_at_once_do_not_overrun_the_budget
+);

@@ -4,9 +4,12 @@ use lloom_ledger::{
     ObligationPolicy, Outcome, PublishedUsage, ServeError, SkipReason,
 };
 use lloom_receipts::{BlockNumber, ChannelId, TokenTotal, UnixSeconds};
-use proptest::{prelude::*, test_runner::RngSeed};
+use proptest::{
+    prelude::*,
+    test_runner::{RngSeed, TestRunner},
+};
 
-use crate::world::{Home, Pair, amount, block, event, mine, serving};
+use crate::world::{Backend, Home, Pair, amount, block, event, mine, serving};
 
 fn policy() -> ObligationPolicy {
     ObligationPolicy {
@@ -26,11 +29,10 @@ async fn apply(
         .await
 }
 
-#[tokio::test]
-async fn events_become_a_channels_state_at_two_heights() {
+async fn events_become_a_channels_state_at_two_heights(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let home = Home::new();
+    let home = Home::new(on).await;
     let ledger = home.open().await;
     assert_eq!(ledger.cursor().await.unwrap(), None);
     let topped_up = ChainEventKind::ToppedUp {
@@ -98,10 +100,9 @@ async fn events_become_a_channels_state_at_two_heights() {
     assert_eq!(ledger.obligations().await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn blocks_that_do_not_connect_change_nothing() {
+async fn blocks_that_do_not_connect_change_nothing(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 500).await;
+    let (_home, ledger) = serving(on, &pair, 500).await;
     mine(&ledger, vec![]).await;
     let opened = |number, fork| vec![event(number, fork, 0, Pair::new(2, 2).opened(5))];
     let fork = apply(&ledger, vec![block(3, 9, 9)], opened(3, 9), 3).await.unwrap_err();
@@ -145,11 +146,10 @@ async fn blocks_that_do_not_connect_change_nothing() {
     assert_eq!(ledger.channels(ChannelFilter::default()).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn a_deep_reorg_takes_the_deposit_and_what_it_covered() {
+async fn a_deep_reorg_takes_the_deposit_and_what_it_covered(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (_home, ledger) = serving(&pair, 500).await;
+    let (_home, ledger) = serving(on, &pair, 500).await;
     mine(
         &ledger,
         vec![ChainEventKind::ToppedUp {
@@ -189,11 +189,10 @@ async fn a_deep_reorg_takes_the_deposit_and_what_it_covered() {
     ledger.accept_request(request).await.unwrap();
 }
 
-#[tokio::test]
-async fn operators_and_published_usage_are_what_was_said_last() {
+async fn operators_and_published_usage_are_what_was_said_last(on: Backend) {
     let pair = Pair::new(1, 1);
     let (channel, payee) = (pair.channel(), pair.payee);
-    let (_home, ledger) = serving(&pair, 500).await;
+    let (_home, ledger) = serving(on, &pair, 500).await;
     let (first, second) = (Address::repeat_byte(1), Address::repeat_byte(2));
     let usage = |sequence, total| ChainEventKind::UsageSettled {
         channel,
@@ -260,10 +259,9 @@ async fn operators_and_published_usage_are_what_was_said_last() {
     assert_eq!(record.latest.unwrap().settled, amount(30));
 }
 
-#[tokio::test]
-async fn channels_are_listed_by_what_is_asked() {
+async fn channels_are_listed_by_what_is_asked(on: Backend) {
     let (first, second) = (Pair::new(1, 1), Pair::new(2, 2));
-    let (_home, ledger) = serving(&first, 500).await;
+    let (_home, ledger) = serving(on, &first, 500).await;
     mine(&ledger, vec![second.opened(7)]).await;
     let channel = first.channel();
     mine(
@@ -423,61 +421,141 @@ async fn picture(ledger: &Ledger) -> String {
     )
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn rolling_back_and_going_on_equals_going_straight(
-        common in steps(), lost in steps(), kept in steps(), lag in 0..6_u64, vouchers in 0..4_u8,
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let (reorged_home, straight_home) = (Home::new(), Home::new());
-            let reorged = reorged_home.open().await;
-            let straight = straight_home.open().await;
-
-            let mut model = [None; 3];
-            let shared = events_of(&common, 1, 0, &mut model);
-            let tip = common.len() as u64;
-            let shared_blocks: Vec<Block> = (1..=tip).map(|number| block(number, 0, 0)).collect();
-            let fork = |fork: u8, length: usize| -> Vec<Block> {
-                let end = tip + length as u64;
-                (tip + 1..=end).map(|number| block(number, fork, if number == tip + 1 { 0 } else { fork })).collect()
-            };
-            let lost_events = events_of(&lost, tip + 1, 1, &mut model.clone());
-            let kept_events = events_of(&kept, tip + 1, 2, &mut model);
-
-            for ledger in [&reorged, &straight] {
-                apply(ledger, shared_blocks.clone(), shared.clone(), tip.saturating_sub(lag)).await.unwrap();
-                for channel in 0..3 {
-                    let pair = Pair::new(channel + 1, channel);
-                    for step in 0..vouchers {
-                        // Those over the deposit are refused, by both alike.
-                        let _ = ledger.accept_voucher(pair.voucher(u128::from(step) * 150 + 1)).await;
-                    }
-                }
-            }
-            // One goes astray, as far as the confirmed block, and comes back.
-            let end = tip + lost.len() as u64;
-            for (number, block) in (tip + 1..=end).zip(fork(1, lost.len())) {
-                let events = lost_events.iter().filter(|event| event.block.get() == number).cloned().collect();
-                apply(&reorged, vec![block], events, tip.saturating_sub(lag)).await.unwrap();
-            }
-            reorged.roll_back(BlockNumber::new(tip)).await.unwrap();
-            assert_eq!(picture(&reorged).await, picture(&straight).await);
-
-            let end = tip + kept.len() as u64;
-            for ledger in [&reorged, &straight] {
-                apply(ledger, fork(2, kept.len()), kept_events.clone(), end.saturating_sub(lag)).await.unwrap();
-            }
-            assert_eq!(picture(&reorged).await, picture(&straight).await);
-
-            // Deeper than the confirmed block: everything is derived anew, as a fresh store would.
-            reorged.roll_back(BlockNumber::new(1)).await.unwrap();
-            let rest: Vec<ChainEvent> = shared.iter().chain(&kept_events).filter(|event| event.block.get() > 1).cloned().collect();
-            let blocks: Vec<Block> = shared_blocks[1..].iter().copied().chain(fork(2, kept.len())).collect();
-            apply(&reorged, blocks, rest, end.saturating_sub(lag)).await.unwrap();
-            assert_eq!(picture(&reorged).await, picture(&straight).await);
-        });
-    }
+/// A chain that forks, and what is done on both sides of it.
+#[derive(Debug)]
+struct Fork {
+    common: Vec<Vec<Step>>,
+    lost: Vec<Vec<Step>>,
+    kept: Vec<Vec<Step>>,
+    /// How far the confirmed block is behind.
+    lag: u64,
+    vouchers: u8,
 }
+
+fn forks() -> impl Strategy<Value = Fork> {
+    let parts = (steps(), steps(), steps(), 0..6_u64, 0..4_u8);
+    parts.prop_map(|(common, lost, kept, lag, vouchers)| Fork {
+        common,
+        lost,
+        kept,
+        lag,
+        vouchers,
+    })
+}
+
+async fn rolling_back_and_going_on_equals_going_straight(on: Backend, fork: Fork) {
+    let Fork {
+        common,
+        lost,
+        kept,
+        lag,
+        vouchers,
+    } = &fork;
+    let (lag, vouchers) = (*lag, *vouchers);
+    let (reorged_home, straight_home) = (Home::new(on).await, Home::new(on).await);
+    let reorged = reorged_home.open().await;
+    let straight = straight_home.open().await;
+
+    let mut model = [None; 3];
+    let shared = events_of(common, 1, 0, &mut model);
+    let tip = common.len() as u64;
+    let shared_blocks: Vec<Block> = (1..=tip).map(|number| block(number, 0, 0)).collect();
+    let fork = |fork: u8, length: usize| -> Vec<Block> {
+        let end = tip + length as u64;
+        (tip + 1..=end)
+            .map(|number| block(number, fork, if number == tip + 1 { 0 } else { fork }))
+            .collect()
+    };
+    let lost_events = events_of(lost, tip + 1, 1, &mut model.clone());
+    let kept_events = events_of(kept, tip + 1, 2, &mut model);
+
+    for ledger in [&reorged, &straight] {
+        apply(ledger, shared_blocks.clone(), shared.clone(), tip.saturating_sub(lag))
+            .await
+            .unwrap();
+        for channel in 0..3 {
+            let pair = Pair::new(channel + 1, channel);
+            for step in 0..vouchers {
+                // Those over the deposit are refused, by both alike.
+                let _ = ledger.accept_voucher(pair.voucher(u128::from(step) * 150 + 1)).await;
+            }
+        }
+    }
+    // One goes astray, as far as the confirmed block, and comes back.
+    let end = tip + lost.len() as u64;
+    for (number, block) in (tip + 1..=end).zip(fork(1, lost.len())) {
+        let events = lost_events
+            .iter()
+            .filter(|event| event.block.get() == number)
+            .cloned()
+            .collect();
+        apply(&reorged, vec![block], events, tip.saturating_sub(lag))
+            .await
+            .unwrap();
+    }
+    reorged.roll_back(BlockNumber::new(tip)).await.unwrap();
+    assert_eq!(picture(&reorged).await, picture(&straight).await);
+
+    let end = tip + kept.len() as u64;
+    for ledger in [&reorged, &straight] {
+        apply(
+            ledger,
+            fork(2, kept.len()),
+            kept_events.clone(),
+            end.saturating_sub(lag),
+        )
+        .await
+        .unwrap();
+    }
+    assert_eq!(picture(&reorged).await, picture(&straight).await);
+
+    // Deeper than the confirmed block: everything is derived anew, as a fresh store would.
+    reorged.roll_back(BlockNumber::new(1)).await.unwrap();
+    let rest: Vec<ChainEvent> = shared
+        .iter()
+        .chain(&kept_events)
+        .filter(|event| event.block.get() > 1)
+        .cloned()
+        .collect();
+    let blocks: Vec<Block> = shared_blocks[1..].iter().copied().chain(fork(2, kept.len())).collect();
+    apply(&reorged, blocks, rest, end.saturating_sub(lag)).await.unwrap();
+    assert_eq!(picture(&reorged).await, picture(&straight).await);
+}
+
+fn for_random_forks(on: Backend, cases: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let config = ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(7),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let mut runner = TestRunner::new(config);
+    runner
+        .run(&forks(), |fork| {
+            runtime.block_on(rolling_back_and_going_on_equals_going_straight(on, fork));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_fork_leaves_no_trace_on_sqlite() {
+    for_random_forks(Backend::Sqlite, 24);
+}
+
+#[test]
+fn a_fork_leaves_no_trace_on_postgres() {
+    for_random_forks(Backend::Postgres, 8);
+}
+
+on_both_stores!(
+    events_become_a_channels_state_at_two_heights,
+    blocks_that_do_not_connect_change_nothing,
+    a_deep_reorg_takes_the_deposit_and_what_it_covered,
+    operators_and_published_usage_are_what_was_said_last,
+    channels_are_listed_by_what_is_asked
+);

@@ -1,68 +1,11 @@
 //! What is done together comes to what it comes to one by one: requests that are begun, and requests that are taken on.
 
-use std::path::Path;
-
-use futures::future::{join, join_all};
 use lloom_ledger::{AcceptRequest, Budget, ExposurePolicy, Ledger, OwnRequest};
-use sqlx::{ConnectOptions as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::world::{Home, NOW, Pair, amount, mine, mine_with, salt, serving};
-
-pub async fn beside(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
-}
-
-/// Makes all calls while the store is locked, so that they queue up, and gives the answers and how many commits there
-/// were.
-pub async fn together<F: Future>(home: &Home, calls: impl IntoIterator<Item = F>) -> (Vec<F::Output>, i64) {
-    let mut connection = beside(&home.path()).await;
-    let before = generation(&mut connection).await;
-    connection.execute(sqlx::raw_sql("BEGIN IMMEDIATE")).await.unwrap();
-    let answers = join_all(calls);
-    let unlock = async {
-        connection.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
-    };
-    // The answers are asked for first: all is queued before the store is unlocked.
-    let (answers, ()) = join(answers, unlock).await;
-    let commits = generation(&mut connection).await - before;
-    (answers, commits)
-}
-
-async fn generation(connection: &mut SqliteConnection) -> i64 {
-    sqlx::query_scalar("SELECT generation FROM store")
-        .fetch_one(connection)
-        .await
-        .unwrap()
-}
-
-/// Every row of every table that documents and totals are in.
-pub async fn contents(home: &Home) -> Vec<String> {
-    let mut connection = beside(&home.path()).await;
-    let mut contents = Vec::new();
-    for table in [
-        "channels", "accounts", "requests", "bills", "vouchers", "receipts", "spending",
-    ] {
-        let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?1)")
-            .bind(table)
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
-        let row = columns
-            .iter()
-            .map(|column| format!("quote({column})"))
-            .collect::<Vec<_>>();
-        let rows = format!(
-            "SELECT '{table} ' || {} FROM {table} ORDER BY 1",
-            row.join(" || ' ' || ")
-        );
-        let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(rows))
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
-        contents.extend(rows);
-    }
-    contents
-}
+use crate::{
+    beside::{contents, together},
+    world::{Backend, Home, NOW, Pair, amount, mine, mine_with, salt, serving},
+};
 
 fn said<T: std::fmt::Debug>(answers: &[T]) -> Vec<String> {
     answers.iter().map(|answer| format!("{answer:?}")).collect()
@@ -73,8 +16,7 @@ fn pairs() -> [Pair; 4] {
     [Pair::new(1, 1), Pair::new(1, 2), Pair::new(2, 3), Pair::new(3, 4)]
 }
 
-#[tokio::test]
-async fn requests_are_taken_on_together_as_one_by_one() {
+async fn requests_are_taken_on_together_as_one_by_one(on: Backend) {
     let [left, sibling, right, unconfirmed] = pairs();
     let credit = ExposurePolicy {
         start: amount(100),
@@ -123,7 +65,7 @@ async fn requests_are_taken_on_together_as_one_by_one() {
     ];
     let mut stores = Vec::new();
     for _ in 0..2 {
-        let (home, ledger) = serving(&left, 1_000).await;
+        let (home, ledger) = serving(on, &left, 1_000).await;
         mine(&ledger, vec![sibling.opened(1_000), right.opened(1_000)]).await;
         mine_with(&ledger, vec![unconfirmed.opened(1_000)], false).await;
         stores.push((home, ledger));
@@ -144,8 +86,7 @@ async fn requests_are_taken_on_together_as_one_by_one() {
     assert_eq!(contents(&stores[0].0).await, contents(&stores[1].0).await);
 }
 
-#[tokio::test]
-async fn requests_are_begun_together_as_one_by_one() {
+async fn requests_are_begun_together_as_one_by_one(on: Backend) {
     let [left, sibling, right, _] = pairs();
     let own = |pair: &Pair, nonce, voucher: Option<u128>, authorized, per_day| OwnRequest {
         request: pair.request(nonce),
@@ -182,7 +123,7 @@ async fn requests_are_begun_together_as_one_by_one() {
     ];
     let mut stores = Vec::new();
     for _ in 0..2 {
-        let home = Home::new();
+        let home = Home::new(on).await;
         let ledger: Ledger = home.open().await;
         for pair in [&left, &sibling, &right] {
             ledger.record_channel(pair.new_channel(1_000)).await.unwrap();
@@ -204,3 +145,8 @@ async fn requests_are_begun_together_as_one_by_one() {
     assert_eq!(said(&at_once), said(&singly));
     assert_eq!(contents(&stores[0].0).await, contents(&stores[1].0).await);
 }
+
+on_both_stores!(
+    requests_are_taken_on_together_as_one_by_one,
+    requests_are_begun_together_as_one_by_one
+);

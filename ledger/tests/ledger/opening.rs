@@ -1,28 +1,19 @@
 use alloy::primitives::Address;
 use lloom_ledger::{Ledger, LedgerError, OpenError, ServeError, StoreDeployment};
 
-use crate::world::{Home, Pair, amount, deployment, mine, serving};
+use crate::{
+    beside::{beside, contents},
+    world::{Backend, Home, Pair, amount, deployment, mine, serving},
+};
 
-async fn sqlite3(home: &Home, statements: &'static str) {
-    use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(home.path())
-        .connect()
-        .await
-        .unwrap();
-    connection.execute(sqlx::raw_sql(statements)).await.unwrap();
-    connection.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_second_writer_is_told_who_holds_the_store() {
-    let home = Home::new();
+async fn a_second_writer_is_told_who_holds_the_store(on: Backend) {
+    let home = Home::new(on).await;
     let ledger = home.open().await;
-    let refused = Ledger::open(&home.path(), &deployment()).await.unwrap_err();
-    let OpenError::Locked { path, holder } = refused else {
+    let refused = Ledger::open(home.url(), &deployment()).await.unwrap_err();
+    let OpenError::Locked { store, holder } = refused else {
         panic!("{refused}");
     };
-    assert_eq!(path, home.path());
+    assert_eq!(store.to_string(), home.url().to_string());
     assert_eq!(holder, Some(std::process::id()));
     ledger.close().await;
     home.open().await.close().await;
@@ -30,7 +21,7 @@ async fn a_second_writer_is_told_who_holds_the_store() {
 
 #[tokio::test]
 async fn dropping_the_last_handle_frees_the_store() {
-    let home = Home::new();
+    let home = Home::new(Backend::Sqlite).await;
     drop(home.open().await);
     loop {
         match Ledger::open(&home.path(), &deployment()).await {
@@ -41,28 +32,31 @@ async fn dropping_the_last_handle_frees_the_store() {
     }
 }
 
-#[tokio::test]
-async fn a_newer_store_is_refused_untouched() {
-    let home = Home::new();
+async fn a_newer_store_is_refused_untouched(on: Backend) {
+    let home = Home::new(on).await;
     home.open().await.close().await;
-    sqlite3(&home, "PRAGMA user_version = 999").await;
-    let before = std::fs::read(home.path()).unwrap();
-    let refused = Ledger::open(&home.path(), &deployment()).await.unwrap_err();
+    let newer = match on {
+        Backend::Sqlite => "PRAGMA user_version = 999",
+        Backend::Postgres => "UPDATE store_schema SET version = 999",
+    };
+    beside(&home).await.run(newer).await;
+    let before = contents(&home).await;
+    let refused = Ledger::open(home.url(), &deployment()).await.unwrap_err();
     assert!(
         matches!(refused, OpenError::NewerSchema { found: 999, .. }),
         "{refused}"
     );
-    let refused = Ledger::open_read_only(&home.path()).await.unwrap_err();
+    let refused = Ledger::open_read_only(home.url()).await.unwrap_err();
     assert!(
         matches!(refused, OpenError::NewerSchema { found: 999, .. }),
         "{refused}"
     );
-    assert_eq!(std::fs::read(home.path()).unwrap(), before);
+    assert_eq!(contents(&home).await, before);
 }
 
 #[tokio::test]
 async fn damage_is_named_and_left_alone() {
-    let home = Home::new();
+    let home = Home::new(Backend::Sqlite).await;
     let pair = Pair::new(1, 1);
     let ledger = home.open().await;
     mine(&ledger, vec![pair.opened(1_000)]).await;
@@ -92,19 +86,21 @@ async fn damage_is_named_and_left_alone() {
     assert!(ledger.channel(pair.channel()).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn another_programs_database_is_refused() {
-    let home = Home::new();
-    let path = home.path();
-    std::fs::File::create(&path).unwrap();
-    sqlite3(&home, "CREATE TABLE notes (text)").await;
-    let refused = Ledger::open(&path, &deployment()).await.unwrap_err();
+async fn another_programs_database_is_refused(on: Backend) {
+    let home = Home::new(on).await;
+    if on == Backend::Sqlite {
+        std::fs::File::create(home.path()).unwrap();
+    }
+    beside(&home).await.run("CREATE TABLE notes (text TEXT)").await;
+    let refused = Ledger::open(home.url(), &deployment()).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    // Its tables are all it has.
+    let refused = Ledger::open_read_only(home.url()).await.unwrap_err();
     assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
 }
 
-#[tokio::test]
-async fn another_deployments_store_is_refused() {
-    let home = Home::new();
+async fn another_deployments_store_is_refused(on: Backend) {
+    let home = Home::new(on).await;
     home.open().await.close().await;
     for other in [
         StoreDeployment {
@@ -120,7 +116,7 @@ async fn another_deployments_store_is_refused() {
             ..deployment()
         },
     ] {
-        let refused = Ledger::open(&home.path(), &other).await.unwrap_err();
+        let refused = Ledger::open(home.url(), &other).await.unwrap_err();
         let OpenError::OtherDeployment { found, wanted, .. } = refused else {
             panic!("{refused}");
         };
@@ -130,7 +126,7 @@ async fn another_deployments_store_is_refused() {
 
 #[tokio::test]
 async fn a_missing_store_or_directory_is_named() {
-    let home = Home::new();
+    let home = Home::new(Backend::Sqlite).await;
     let refused = Ledger::open_read_only(&home.path()).await.unwrap_err();
     assert!(matches!(refused, OpenError::Missing { .. }), "{refused}");
     assert!(!home.path().exists());
@@ -139,11 +135,10 @@ async fn a_missing_store_or_directory_is_named() {
     assert!(matches!(refused, OpenError::Io { .. }), "{refused}");
 }
 
-#[tokio::test]
-async fn a_reader_works_beside_the_writer() {
+async fn a_reader_works_beside_the_writer(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (home, ledger) = serving(&pair, 1_000).await;
-    let reader = Ledger::open_read_only(&home.path()).await.unwrap();
+    let (home, ledger) = serving(on, &pair, 1_000).await;
+    let reader = Ledger::open_read_only(home.url()).await.unwrap();
     assert_eq!(reader.deployment(), &deployment());
     assert_eq!(reader.account(pair.channel()).await.unwrap().authorized, amount(0));
     ledger.accept_voucher(pair.voucher(700)).await.unwrap();
@@ -157,10 +152,9 @@ async fn a_reader_works_beside_the_writer() {
     assert_eq!(reader.account(pair.channel()).await.unwrap().authorized, amount(700));
 }
 
-#[tokio::test]
-async fn a_closed_store_answers_so() {
+async fn a_closed_store_answers_so(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (home, ledger) = serving(&pair, 1_000).await;
+    let (home, ledger) = serving(on, &pair, 1_000).await;
     let other = ledger.clone();
     ledger.close().await;
     let refused = other.accept_voucher(pair.voucher(800)).await.unwrap_err();
@@ -168,3 +162,12 @@ async fn a_closed_store_answers_so() {
     assert!(matches!(other.cursor().await.unwrap_err(), LedgerError::Closed));
     home.open().await.close().await;
 }
+
+on_both_stores!(
+    a_second_writer_is_told_who_holds_the_store,
+    a_newer_store_is_refused_untouched,
+    another_programs_database_is_refused,
+    another_deployments_store_is_refused,
+    a_reader_works_beside_the_writer,
+    a_closed_store_answers_so
+);

@@ -2,11 +2,10 @@
 
 use lloom_ledger::{AuthorizationRef, Ledger, LedgerError, Outcome, ServeError};
 use lloom_receipts::{Receipt, ReceiptHead, Signed, Verified, Voucher};
-use sqlx::Executor as _;
 
 use crate::{
-    grouped::{beside, contents, together},
-    world::{Home, Pair, amount, mine, mine_with, serving},
+    beside::{beside, contents, together},
+    world::{Backend, Home, Pair, amount, mine, mine_with, serving},
 };
 
 type Handed = (Receipt<Verified>, Option<Signed<Voucher, Verified>>);
@@ -27,8 +26,8 @@ async fn hand_in_singly(ledger: &Ledger, handed: &[Handed]) -> Vec<Result<Outcom
 }
 
 /// Serves `pairs`, with bills over 50 each for the nonces 1 to 6, and one receipt of the first pair.
-async fn prepared(pairs: &[Pair]) -> (Home, Ledger) {
-    let (home, ledger) = serving(&pairs[0], 1_000).await;
+async fn prepared(on: Backend, pairs: &[Pair]) -> (Home, Ledger) {
+    let (home, ledger) = serving(on, &pairs[0], 1_000).await;
     mine(&ledger, pairs[1..].iter().map(|pair| pair.opened(1_000)).collect()).await;
     for pair in pairs {
         for nonce in 1..=6 {
@@ -61,8 +60,7 @@ fn chain(pair: &Pair, nonces: &[u64]) -> Vec<Receipt<Verified>> {
     chain
 }
 
-#[tokio::test]
-async fn receipts_taken_in_together_come_to_what_they_come_to_one_by_one() {
+async fn receipts_taken_in_together_come_to_what_they_come_to_one_by_one(on: Backend) {
     let (left, right) = (Pair::new(1, 1), Pair::new(2, 2));
     let (bought, unconfirmed, stranger) = (Pair::new(3, 3), Pair::new(4, 4), Pair::new(5, 5));
     let pairs = [left.clone(), right.clone()];
@@ -96,7 +94,7 @@ async fn receipts_taken_in_together_come_to_what_they_come_to_one_by_one() {
     ];
     let mut stores = Vec::new();
     for _ in 0..2 {
-        let (home, ledger) = prepared(&pairs).await;
+        let (home, ledger) = prepared(on, &pairs).await;
         mine(&ledger, vec![bought.opened(1_000)]).await;
         ledger.record_channel(bought.new_channel(1_000)).await.unwrap();
         mine_with(&ledger, vec![unconfirmed.opened(1_000)], false).await;
@@ -167,21 +165,19 @@ fn describe(answer: &Result<Outcome, ServeError>) -> &'static str {
     }
 }
 
-#[tokio::test]
-async fn a_receipt_that_sqlite_fails_on_takes_no_other_with_it() {
+async fn a_receipt_that_the_store_fails_on_takes_no_other_with_it(on: Backend) {
     let pairs = [Pair::new(1, 1), Pair::new(2, 2)];
     let (left, right) = (chain(&pairs[0], &[1, 2, 3]), chain(&pairs[1], &[1, 2, 3]));
-    let (home, ledger) = prepared(&pairs).await;
-    let mut connection = beside(&home.path()).await;
-    let failing = format!(
-        "CREATE TRIGGER failing BEFORE INSERT ON receipts WHEN new.hash = x'{:x}'
-         BEGIN SELECT raise(ABORT, 'the disk is on fire'); END",
-        right[1].receipt().hash().hash()
-    );
-    connection
-        .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(failing)))
-        .await
-        .unwrap();
+    let (home, ledger) = prepared(on, &pairs).await;
+    let hash = right[1].receipt().hash().hash();
+    let failing = match on {
+        Backend::Sqlite => format!(
+            "CREATE TRIGGER failing BEFORE INSERT ON receipts WHEN new.hash = x'{hash:x}'
+             BEGIN SELECT raise(ABORT, 'the disk is on fire'); END"
+        ),
+        Backend::Postgres => format!("ALTER TABLE receipts ADD CHECK (hash <> '\\x{hash:x}')"),
+    };
+    beside(&home).await.run(&failing).await;
     let handed: Vec<Handed> = [&left[1], &right[0], &right[1], &right[2], &left[2]]
         .into_iter()
         .map(|receipt| (receipt.clone(), None))
@@ -192,3 +188,8 @@ async fn a_receipt_that_sqlite_fails_on_takes_no_other_with_it() {
     assert_eq!(ledger.receipts(pairs[0].channel(), 0, 10).await.unwrap(), left);
     assert_eq!(ledger.receipts(pairs[1].channel(), 0, 10).await.unwrap(), right[..1]);
 }
+
+on_both_stores!(
+    receipts_taken_in_together_come_to_what_they_come_to_one_by_one,
+    a_receipt_that_the_store_fails_on_takes_no_other_with_it
+);

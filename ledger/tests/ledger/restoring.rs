@@ -2,10 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use lloom_ledger::{AcceptRequest, Outcome, ServeError};
+use lloom_ledger::{AcceptRequest, Ledger, Outcome, ServeError};
 use lloom_receipts::{MAX_DEADLINE_AHEAD, UnixSeconds};
 
-use crate::world::{NOW, Pair, amount, mine, progress, serving};
+use crate::{
+    beside::run_at,
+    world::{Backend, Home, NOW, Pair, amount, mine, progress, server, serving},
+};
 
 const RESTORE: UnixSeconds = UnixSeconds::new(NOW.get() + 30);
 
@@ -27,6 +30,58 @@ fn copy_store(from: &Path, to: &Path) {
     }
 }
 
+/// A copy of the store, made while it runs where that is possible.
+async fn back_up(home: &Home, ledger: Ledger) -> Ledger {
+    let Some(database) = home.database() else {
+        copy_store(&home.path(), &home.directory.path().join("backup.db"));
+        return ledger;
+    };
+    close(home, ledger).await;
+    let copy = format!("CREATE DATABASE {database}_backup TEMPLATE {database}");
+    run_at(&server().url("postgres"), &copy).await;
+    home.open().await
+}
+
+/// Puts the copy in the store's place. The store is closed.
+async fn restore(home: &Home) {
+    match home.database() {
+        None => copy_store(&home.directory.path().join("backup.db"), &home.path()),
+        Some(database) => {
+            drop_store(home).await;
+            let renamed = format!("ALTER DATABASE {database}_backup RENAME TO {database}");
+            run_at(&server().url("postgres"), &renamed).await;
+        }
+    }
+}
+
+async fn drop_store(home: &Home) {
+    match home.database() {
+        None => std::fs::remove_file(home.path()).unwrap(),
+        Some(database) => {
+            let dropped = format!("DROP DATABASE {database} WITH (FORCE)");
+            run_at(&server().url("postgres"), &dropped).await;
+        }
+    }
+}
+
+async fn close(home: &Home, ledger: Ledger) {
+    ledger.close().await;
+    home.resign();
+    if let Some(database) = home.database() {
+        // Connections that were closed may still be on their way out, and a copy needs them gone.
+        let ended =
+            format!("SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = '{database}'");
+        run_at(&server().url("postgres"), &ended).await;
+    }
+}
+
+async fn serving_alone(on: Backend, pair: &Pair) -> (Home, Ledger) {
+    let home = Home::in_database(on).await;
+    let ledger = home.open().await;
+    mine(&ledger, vec![pair.opened(1_000)]).await;
+    (home, ledger)
+}
+
 fn late(pair: &Pair, nonce: u64, deadline: UnixSeconds) -> AcceptRequest {
     AcceptRequest {
         request: pair.request_until(nonce, deadline),
@@ -34,19 +89,17 @@ fn late(pair: &Pair, nonce: u64, deadline: UnixSeconds) -> AcceptRequest {
     }
 }
 
-#[tokio::test]
-async fn a_restored_backup_bills_nothing_that_may_be_billed_already() {
+async fn a_restored_backup_bills_nothing_that_may_be_billed_already(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (home, ledger) = serving(&pair, 1_000).await;
+    let (home, ledger) = serving_alone(on, &pair).await;
     ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
     ledger.acknowledge(progress(&pair, 1, 20), None).await.unwrap();
-    // A hot copy of the running store, then one bill more.
-    let backup = home.directory.path().join("backup.db");
-    copy_store(&home.path(), &backup);
+    // A copy, then one bill more.
+    let ledger = back_up(&home, ledger).await;
     ledger.commit_bill(pair.bill(1, 100)).await.unwrap();
-    ledger.close().await;
+    close(&home, ledger).await;
 
-    copy_store(&backup, &home.path());
+    restore(&home).await;
     let ledger = home.open_at(RESTORE).await;
     assert!(ledger.interrupted_requests().await.unwrap().is_empty());
     let refused = ledger.commit_bill(pair.bill(1, 20)).await.unwrap_err();
@@ -72,22 +125,23 @@ async fn a_restored_backup_bills_nothing_that_may_be_billed_already() {
     ledger.commit_bill(pair.bill(3, 1)).await.unwrap_err();
 }
 
-#[tokio::test]
-async fn a_store_that_vanished_is_noticed_too() {
+async fn a_store_that_vanished_is_noticed_too(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (home, ledger) = serving(&pair, 1_000).await;
-    ledger.close().await;
-    std::fs::remove_file(home.path()).unwrap();
+    let (home, ledger) = serving_alone(on, &pair).await;
+    close(&home, ledger).await;
+    drop_store(&home).await;
+    if let Some(database) = home.database() {
+        run_at(&server().url("postgres"), &format!("CREATE DATABASE {database}")).await;
+    }
     let ledger = home.open_at(RESTORE).await;
     mine(&ledger, vec![pair.opened(1_000)]).await;
     let refused = ledger.accept_request(pair.accept(1, Some(1), 1)).await.unwrap_err();
     assert!(matches!(refused, ServeError::RestoredTooRecently { .. }), "{refused}");
 }
 
-#[tokio::test]
-async fn a_restart_is_no_restore() {
+async fn a_restart_is_no_restore(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (home, mut ledger) = serving(&pair, 1_000).await;
+    let (home, mut ledger) = serving(on, &pair, 1_000).await;
     for nonce in 1..4 {
         ledger
             .accept_request(pair.accept(nonce, Some(u128::from(nonce) * 10), 10))
@@ -99,3 +153,9 @@ async fn a_restart_is_no_restore() {
     assert_eq!(ledger.interrupted_requests().await.unwrap().len(), 3);
     assert_eq!(ledger.account(pair.channel()).await.unwrap().spent, amount(30));
 }
+
+on_both_stores!(
+    a_restored_backup_bills_nothing_that_may_be_billed_already,
+    a_store_that_vanished_is_noticed_too,
+    a_restart_is_no_restore
+);

@@ -4,7 +4,7 @@ use lloom_receipts::{
     BillError, ChannelId, ContentHash, ReceiptHead, RequestHash, TokenAmount, TokenCount, UnixSeconds, UsageBill,
 };
 
-use crate::world::{Home, Pair, amount, mine, mine_with, progress, salt, serving};
+use crate::world::{Backend, Home, Pair, amount, mine, mine_with, progress, salt, serving};
 
 const TRUSTING: ExposurePolicy = ExposurePolicy {
     start: amount(100),
@@ -16,10 +16,9 @@ fn hash_of(pair: &Pair, nonce: u64) -> RequestHash {
     pair.request(nonce).document().hash()
 }
 
-#[tokio::test]
-async fn a_request_is_recorded_once() {
+async fn a_request_is_recorded_once(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     let request = pair.accept(1, Some(100), 60);
     assert_eq!(ledger.accept_request(request.clone()).await.unwrap(), Outcome::Recorded);
     assert_eq!(ledger.accept_request(request).await.unwrap(), Outcome::AlreadyKnown);
@@ -36,10 +35,9 @@ async fn a_request_is_recorded_once() {
     ));
 }
 
-#[tokio::test]
-async fn a_channel_has_to_be_open_and_confirmed() {
+async fn a_channel_has_to_be_open_and_confirmed(on: Backend) {
     let pair = Pair::new(1, 1);
-    let home = Home::new();
+    let home = Home::new(on).await;
     let ledger = home.open().await;
     let request = pair.accept(1, Some(100), 60);
     let refused = ledger.accept_request(request.clone()).await.unwrap_err();
@@ -91,10 +89,9 @@ async fn a_channel_has_to_be_open_and_confirmed() {
     assert!(matches!(refused, ServeError::ChannelFinalized), "{refused}");
 }
 
-#[tokio::test]
-async fn vouchers_only_grow_within_the_deposit() {
+async fn vouchers_only_grow_within_the_deposit(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     assert_eq!(
         ledger.accept_voucher(pair.voucher(500)).await.unwrap(),
         Outcome::Recorded
@@ -132,10 +129,9 @@ async fn vouchers_only_grow_within_the_deposit() {
     );
 }
 
-#[tokio::test]
-async fn what_is_not_covered_is_not_served() {
+async fn what_is_not_covered_is_not_served(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     let refused = ledger.accept_request(pair.accept(1, None, 1)).await.unwrap_err();
     let ServeError::Uncovered {
         required,
@@ -196,10 +192,9 @@ async fn what_is_not_covered_is_not_served() {
     assert!(matches!(refused, ServeError::UnknownRequest), "{refused}");
 }
 
-#[tokio::test]
-async fn a_stale_voucher_does_not_stop_a_covered_request() {
+async fn a_stale_voucher_does_not_stop_a_covered_request(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     ledger.accept_request(pair.accept(2, Some(200), 100)).await.unwrap();
     // Sent before the other, arrived after it.
     assert_eq!(
@@ -209,10 +204,9 @@ async fn a_stale_voucher_does_not_stop_a_covered_request() {
     assert_eq!(ledger.account(pair.channel()).await.unwrap().spent, amount(200));
 }
 
-#[tokio::test]
-async fn trust_is_shared_by_all_channels_of_a_payer() {
+async fn trust_is_shared_by_all_channels_of_a_payer(on: Backend) {
     let (first, second, stranger) = (Pair::new(1, 1), Pair::new(1, 2), Pair::new(2, 1));
-    let (_home, ledger) = serving(&first, 1_000).await;
+    let (_home, ledger) = serving(on, &first, 1_000).await;
     mine(&ledger, vec![second.opened(1_000), stranger.opened(1_000)]).await;
     let accept = |pair: &Pair, nonce, reserve| AcceptRequest {
         exposure: TRUSTING,
@@ -234,10 +228,9 @@ async fn trust_is_shared_by_all_channels_of_a_payer() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn trust_grows_with_what_was_settled_here() {
+async fn trust_grows_with_what_was_settled_here(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 10_000).await;
+    let (_home, ledger) = serving(on, &pair, 10_000).await;
     let elsewhere = Pair::new(1, 9);
     let policy = ExposurePolicy {
         start: amount(0),
@@ -287,10 +280,9 @@ async fn trust_grows_with_what_was_settled_here() {
     assert_eq!(policy.limit(TokenAmount::MAX), amount(400));
 }
 
-#[tokio::test]
-async fn a_request_has_one_bill_for_ever() {
+async fn a_request_has_one_bill_for_ever(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (home, ledger) = serving(&pair, 1_000).await;
+    let (home, ledger) = serving(on, &pair, 1_000).await;
     ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
     let first = ledger.commit_bill(pair.bill(1, 120)).await.unwrap();
     assert_eq!(first.bill(), &pair.bill(1, 120));
@@ -312,10 +304,9 @@ async fn a_request_has_one_bill_for_ever() {
     assert_eq!(ledger.unlinked_bills(pair.channel()).await.unwrap(), vec![first]);
 }
 
-#[tokio::test]
-async fn a_bill_charges_what_its_request_allows() {
+async fn a_bill_charges_what_its_request_allows(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 5_000).await;
+    let (_home, ledger) = serving(on, &pair, 5_000).await;
     ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
     let refused = ledger.commit_bill(pair.bill(2, 1)).await.unwrap_err();
     assert!(matches!(refused, ServeError::UnknownRequest), "{refused}");
@@ -358,11 +349,10 @@ async fn a_bill_charges_what_its_request_allows() {
     assert_eq!(ledger.account(pair.channel()).await.unwrap().billed, amount(0));
 }
 
-#[tokio::test]
-async fn receipts_form_one_chain_of_committed_bills() {
+async fn receipts_form_one_chain_of_committed_bills(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     for nonce in 1..=3 {
         ledger
             .accept_request(pair.accept(nonce, Some(u128::from(nonce) * 100), 100))
@@ -445,10 +435,9 @@ async fn receipts_form_one_chain_of_committed_bills() {
     );
 }
 
-#[tokio::test]
-async fn a_crash_leaves_what_the_client_acknowledged() {
+async fn a_crash_leaves_what_the_client_acknowledged(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (home, ledger) = serving(&pair, 1_000).await;
+    let (home, ledger) = serving(on, &pair, 1_000).await;
     for nonce in 1..=4 {
         ledger
             .accept_request(pair.accept(nonce, Some(u128::from(nonce) * 100), 100))
@@ -512,10 +501,9 @@ async fn a_crash_leaves_what_the_client_acknowledged() {
     assert_eq!(ledger.interrupted_requests().await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn a_channel_is_kept_for_one_side() {
+async fn a_channel_is_kept_for_one_side(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     let bought = Pair::new(2, 2);
     mine(&ledger, vec![bought.opened(1_000)]).await;
     ledger.record_channel(bought.new_channel(1_000)).await.unwrap();
@@ -528,3 +516,18 @@ async fn a_channel_is_kept_for_one_side() {
     let refused = ledger.record_channel(pair.new_channel(1_000)).await.unwrap_err();
     assert!(refused.to_string().contains("other side"), "{refused}");
 }
+
+on_both_stores!(
+    a_request_is_recorded_once,
+    a_channel_has_to_be_open_and_confirmed,
+    vouchers_only_grow_within_the_deposit,
+    what_is_not_covered_is_not_served,
+    a_stale_voucher_does_not_stop_a_covered_request,
+    trust_is_shared_by_all_channels_of_a_payer,
+    trust_grows_with_what_was_settled_here,
+    a_request_has_one_bill_for_ever,
+    a_bill_charges_what_its_request_allows,
+    receipts_form_one_chain_of_committed_bills,
+    a_crash_leaves_what_the_client_acknowledged,
+    a_channel_is_kept_for_one_side
+);

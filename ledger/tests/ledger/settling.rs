@@ -5,13 +5,12 @@ use lloom_ledger::{
 };
 use lloom_receipts::{BlockNumber, ReceiptHead, UnixSeconds};
 
-use crate::world::{Home, NOW, Pair, amount, mine, serving};
+use crate::world::{Backend, Home, NOW, Pair, amount, mine, serving};
 
-#[tokio::test]
-async fn a_claim_takes_what_was_billed_and_never_slack() {
+async fn a_claim_takes_what_was_billed_and_never_slack(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     assert!(ledger.claimable(pair.payee).await.unwrap().is_empty());
     ledger.accept_request(pair.accept(1, Some(100), 100)).await.unwrap();
     ledger.accept_request(pair.accept(2, Some(200), 100)).await.unwrap();
@@ -67,11 +66,10 @@ async fn a_claim_takes_what_was_billed_and_never_slack() {
     );
 }
 
-#[tokio::test]
-async fn an_unusable_authorization_falls_back_to_the_next_best() {
+async fn an_unusable_authorization_falls_back_to_the_next_best(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     ledger.accept_request(pair.accept(1, Some(100), 90)).await.unwrap();
     ledger.commit_bill(pair.bill(1, 90)).await.unwrap();
     let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 90));
@@ -151,11 +149,10 @@ fn transaction(nonce: u64, hash: u8) -> NewTransaction {
     }
 }
 
-#[tokio::test]
-async fn a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it() {
+async fn a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     let close = |hash: u8, settled: u128| NewTransaction {
         purpose: Purpose::Close {
             channel,
@@ -194,9 +191,8 @@ async fn a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it() {
     ledger.record_transaction(close(2, 80)).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_transaction_is_stored_before_it_is_sent_and_until_it_is_final() {
-    let home = Home::new();
+async fn a_transaction_is_stored_before_it_is_sent_and_until_it_is_final(on: Backend) {
+    let home = Home::new(on).await;
     let ledger = home.open().await;
     let from = Address::repeat_byte(1);
     assert_eq!(ledger.highest_nonce(from).await.unwrap(), None);
@@ -280,7 +276,7 @@ async fn a_transaction_is_stored_before_it_is_sent_and_until_it_is_final() {
     );
     assert_eq!(newest[1].finish, Some(mined));
 
-    let other = Home::new();
+    let other = Home::new(on).await;
     let other = other.open().await;
     let refused = other.mark_broadcast(third, NOW).await.unwrap_err();
     assert!(
@@ -289,11 +285,10 @@ async fn a_transaction_is_stored_before_it_is_sent_and_until_it_is_final() {
     );
 }
 
-#[tokio::test]
-async fn a_requested_close_obliges_until_it_is_resolved() {
+async fn a_requested_close_obliges_until_it_is_resolved(on: Backend) {
     let (pair, later) = (Pair::new(1, 1), Pair::new(2, 2));
     let channel = pair.channel();
-    let (home, ledger) = serving(&pair, 1_000).await;
+    let (home, ledger) = serving(on, &pair, 1_000).await;
     let request = |channel, at| ChainEventKind::CloseRequested {
         channel,
         requested_at: UnixSeconds::new(at),
@@ -346,3 +341,11 @@ async fn a_requested_close_obliges_until_it_is_resolved() {
     let refused = ledger.resolve_obligation(id, claimed).await.unwrap_err();
     assert!(matches!(refused, SettleError::UnknownObligation), "{refused}");
 }
+
+on_both_stores!(
+    a_claim_takes_what_was_billed_and_never_slack,
+    an_unusable_authorization_falls_back_to_the_next_best,
+    a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it,
+    a_transaction_is_stored_before_it_is_sent_and_until_it_is_final,
+    a_requested_close_obliges_until_it_is_resolved
+);

@@ -6,25 +6,28 @@ use std::{
     process::{Command, Stdio},
 };
 
-use lloom_ledger::Ledger;
+use lloom_ledger::{Ledger, StoreUrl};
 use lloom_receipts::ReceiptHead;
 
-use crate::world::{Home, Pair, amount, deployment, mine};
+use crate::world::{Backend, Home, Pair, amount, deployment, mine};
 
 const CHILD: &str = "LLOOM_LEDGER_TEST_STORE";
+const HOME: &str = "LLOOM_LEDGER_TEST_HOME";
 const ROUND: &str = "LLOOM_LEDGER_TEST_ROUND";
 const CHANNELS: u8 = 4;
 
 /// The process that dies: it accepts receipts on several channels at once and prints each once it is acknowledged.
 #[test]
 fn accepting_child() {
-    let Some(store) = std::env::var_os(CHILD) else {
+    let Ok(store) = std::env::var(CHILD) else {
         return;
     };
     let round = std::env::var(ROUND).unwrap().parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let ledger = Ledger::open(Path::new(&store), &deployment()).await.unwrap();
+        let home = std::env::var(HOME).unwrap();
+        let store = StoreUrl::parse(&store, Path::new(&home)).unwrap();
+        let ledger = Ledger::open(&store, &deployment()).await.unwrap();
         let tasks = (1..=CHANNELS).map(|number| tokio::spawn(accept_for_ever(ledger.clone(), number, round)));
         futures::future::join_all(tasks).await;
     });
@@ -54,13 +57,13 @@ async fn accept_for_ever(ledger: Ledger, number: u8, round: u64) {
     }
 }
 
-#[tokio::test]
-async fn every_acknowledged_receipt_survives_kill_9() {
-    let home = Home::new();
+async fn every_acknowledged_receipt_survives_kill_9(on: Backend) {
+    let home = Home::new(on).await;
     let pairs: Vec<Pair> = (1..=CHANNELS).map(|number| Pair::new(number, number)).collect();
     let ledger = home.open().await;
     mine(&ledger, pairs.iter().map(|pair| pair.opened(1_000_000)).collect()).await;
     ledger.close().await;
+    home.resign();
 
     let mut acknowledged = [0_u64; CHANNELS as usize];
     for (round, kill_after) in [(1, 1), (2, 7), (3, 40)] {
@@ -71,7 +74,8 @@ async fn every_acknowledged_receipt_survives_kill_9() {
                 "--nocapture",
                 "--test-threads=1",
             ])
-            .env(CHILD, home.path())
+            .env(CHILD, home.text())
+            .env(HOME, home.directory.path())
             .env(ROUND, round.to_string())
             .stdout(Stdio::piped())
             .spawn()
@@ -125,3 +129,5 @@ async fn every_acknowledged_receipt_survives_kill_9() {
         ledger.close().await;
     }
 }
+
+on_both_stores!(every_acknowledged_receipt_survives_kill_9);

@@ -1,18 +1,27 @@
 //! A payer, an executor and their channel, as the tests need them.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use alloy::primitives::{Address, B256, U256};
 use lloom_ledger::{
-    AcceptRequest, Block, ChainEvent, ChainEventKind, EventPosition, ExposurePolicy, Ledger, NewChannel,
-    ObligationPolicy, StoreDeployment,
+    AcceptRequest, Block, ChainEvent, ChainEventKind, EventPosition, ExposurePolicy, Leadership, Ledger, NewChannel,
+    ObligationPolicy, StoreDeployment, StoreUrl,
 };
+use lloom_postgres::Server;
 use lloom_receipts::{
     BlockNumber, ChannelId, ChannelParameters, ContentHash, ContentSalt, Domain, InferenceRequest, Keypair, ModelHash,
     PricePerMillion, Prices, Receipt, ReceiptHead, RequestNonce, Signed, TokenAmount, TokenCount, UnixSeconds, Usage,
     UsageBill, Verified, Voucher, commitment_salt,
 };
 use tempfile::TempDir;
+
+use crate::beside;
 
 pub const NOW: UnixSeconds = UnixSeconds::new(1_800_000_000);
 
@@ -36,18 +45,88 @@ pub fn key(seed: u8) -> Keypair {
     Keypair::from_secret([seed; 32]).unwrap()
 }
 
+/// Which store a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// The server of all tests in this process.
+pub fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start().unwrap())
+}
+
+/// The database that tests share, each with a schema of its own.
+const DATABASE: &str = "postgres";
+
 /// A home directory with a store.
 pub struct Home {
     pub directory: TempDir,
+    text: String,
+    database: Option<String>,
+    /// The tests' process leads, as the only one of most stores.
+    leadership: Mutex<Option<Leadership>>,
 }
 
 impl Home {
-    pub fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
+    pub async fn new(on: Backend) -> Self {
+        static SCHEMAS: AtomicU32 = AtomicU32::new(1);
+        match on {
+            Backend::Sqlite => Self::at("lloom.db".to_owned()),
+            Backend::Postgres => {
+                let schema = format!("test_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
+                let url = server().url(DATABASE);
+                beside::run_at(&url, &format!("CREATE SCHEMA {schema}")).await;
+                Self::at(format!("{url}&options[search_path]={schema}"))
+            }
         }
     }
 
+    /// A home whose store has a database to itself, where it is in one.
+    pub async fn in_database(on: Backend) -> Self {
+        static DATABASES: AtomicU32 = AtomicU32::new(1);
+        if on == Backend::Sqlite {
+            return Self::new(on).await;
+        }
+        let database = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        beside::run_at(&server().url(DATABASE), &format!("CREATE DATABASE {database}")).await;
+        let mut home = Self::at(server().url(&database));
+        home.database = Some(database);
+        home
+    }
+
+    /// Which database is this store's alone.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
+    /// A home with the store that `text` names.
+    pub fn at(text: String) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            text,
+            database: None,
+            leadership: Mutex::default(),
+        }
+    }
+
+    /// Another home with the same store.
+    pub fn neighbour(&self) -> Self {
+        Self::at(self.text.clone())
+    }
+
+    /// What a configuration would name the store by.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn url(&self) -> StoreUrl {
+        StoreUrl::parse(&self.text, self.directory.path()).unwrap()
+    }
+
+    /// Where the store is, or would be, when it is a file.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("lloom.db")
     }
@@ -57,7 +136,28 @@ impl Home {
     }
 
     pub async fn open_at(&self, now: UnixSeconds) -> Ledger {
-        Ledger::open_at(&self.path(), &deployment(), now).await.unwrap()
+        self.resign();
+        let ledger = self.open_to_follow(now).await;
+        let leadership = ledger.lead().await.unwrap();
+        self.leadership.lock().unwrap().replace(leadership);
+        ledger
+    }
+
+    /// Opens the store in a process that does not lead.
+    pub async fn open_to_follow(&self, now: UnixSeconds) -> Ledger {
+        Ledger::open_at(self.url(), &deployment(), now).await.unwrap()
+    }
+
+    /// Waits until what this home holds of leading is as `wanted`.
+    pub async fn leadership(&self, wanted: impl Fn(&Leadership) -> bool) {
+        while !self.leadership.lock().unwrap().as_ref().is_some_and(&wanted) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets others lead.
+    pub fn resign(&self) {
+        self.leadership.lock().unwrap().take();
     }
 }
 
@@ -245,8 +345,8 @@ pub async fn mine_with(ledger: &Ledger, kinds: Vec<ChainEventKind>, confirm: boo
 }
 
 /// A store that serves `pair`'s channel, opened with `deposit`.
-pub async fn serving(pair: &Pair, deposit: u128) -> (Home, Ledger) {
-    let home = Home::new();
+pub async fn serving(on: Backend, pair: &Pair, deposit: u128) -> (Home, Ledger) {
+    let home = Home::new(on).await;
     let ledger = home.open().await;
     mine(&ledger, vec![pair.opened(deposit)]).await;
     (home, ledger)

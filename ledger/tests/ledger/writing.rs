@@ -4,14 +4,13 @@ use futures::future::join_all;
 use lloom_ledger::{AcceptRequest, ExposurePolicy, Outcome, ServeError};
 use lloom_receipts::{ReceiptHead, TokenAmount};
 
-use crate::world::{Pair, amount, serving};
+use crate::world::{Backend, Pair, amount, serving};
 
 const WRITERS: u64 = 10;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ten_writers_racing_for_one_bill_get_the_same() {
+async fn ten_writers_racing_for_one_bill_get_the_same(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
     let tasks = (1..=WRITERS).map(|writer| {
         let (ledger, bill) = (ledger.clone(), pair.bill(1, writer as u32));
@@ -25,11 +24,10 @@ async fn ten_writers_racing_for_one_bill_get_the_same() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ten_writers_racing_for_the_next_receipt_leave_one_chain() {
+async fn ten_writers_racing_for_the_next_receipt_leave_one_chain(on: Backend) {
     let pair = Pair::new(1, 1);
     let channel = pair.channel();
-    let (_home, ledger) = serving(&pair, 100_000).await;
+    let (_home, ledger) = serving(on, &pair, 100_000).await;
     for nonce in 1..=WRITERS {
         ledger
             .accept_request(pair.accept(nonce, Some(u128::from(nonce) * 10), 10))
@@ -72,10 +70,9 @@ async fn ten_writers_racing_for_the_next_receipt_leave_one_chain() {
     assert!(ledger.unlinked_bills(channel).await.unwrap().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn streams_never_reserve_more_than_is_covered() {
+async fn streams_never_reserve_more_than_is_covered(on: Backend) {
     let pairs: Vec<Pair> = (1..=3).map(|number| Pair::new(1, number)).collect();
-    let (_home, ledger) = serving(&pairs[0], 10_000).await;
+    let (_home, ledger) = serving(on, &pairs[0], 10_000).await;
     crate::world::mine(&ledger, vec![pairs[1].opened(10_000), pairs[2].opened(10_000)]).await;
     let exposure = ExposurePolicy {
         start: amount(50),
@@ -118,10 +115,9 @@ async fn streams_never_reserve_more_than_is_covered() {
     assert_eq!(spent, delivered);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_refused_caller_does_not_disturb_those_it_shares_a_batch_with() {
+async fn a_refused_caller_does_not_disturb_those_it_shares_a_batch_with(on: Backend) {
     let pair = Pair::new(1, 1);
-    let (_home, ledger) = serving(&pair, 1_000).await;
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
     let answers = join_all((1..=200_u64).map(|nonce| {
         // Every other one is refused: its nonce is taken.
         let request = pair.accept(nonce / 2, Some(1_000), 1);
@@ -143,3 +139,10 @@ async fn a_refused_caller_does_not_disturb_those_it_shares_a_batch_with() {
     assert_eq!((recorded, refused), (101, 99));
     assert_eq!(ledger.account(pair.channel()).await.unwrap().spent, amount(101));
 }
+
+on_both_stores!(;
+    racing: ten_writers_racing_for_one_bill_get_the_same,
+    ten_writers_racing_for_the_next_receipt_leave_one_chain,
+    streams_never_reserve_more_than_is_covered,
+    a_refused_caller_does_not_disturb_those_it_shares_a_batch_with
+);

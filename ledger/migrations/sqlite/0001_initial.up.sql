@@ -1,6 +1,6 @@
 -- Every number of a document or of the chain is stored in its full width, big-endian: 8 bytes for a uint64, 16 for a
 -- uint128, 32 for a uint256. Byte order is then number order, so SQL compares them rightly, and nothing is ever cut to
--- fit SQLite's 63-bit integers or floats.
+-- fit 63-bit integers or floats.
 
 -- What the store is for. One row.
 CREATE TABLE store (

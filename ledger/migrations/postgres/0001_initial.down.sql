@@ -1,0 +1,16 @@
+DROP TABLE obligations;
+DROP TABLE transactions;
+DROP TABLE observations;
+DROP TABLE spending;
+DROP TABLE withdrawn_receipts;
+DROP TABLE receipts;
+DROP TABLE vouchers;
+DROP TABLE bills;
+DROP TABLE requests;
+DROP TABLE accounts;
+DROP TABLE channels;
+DROP TABLE events;
+DROP TABLE blocks;
+DROP TABLE writers;
+DROP TABLE store;
+DROP TABLE store_schema;

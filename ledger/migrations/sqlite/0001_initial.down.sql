@@ -1,0 +1,14 @@
+DROP TABLE obligations;
+DROP TABLE transactions;
+DROP TABLE observations;
+DROP TABLE spending;
+DROP TABLE withdrawn_receipts;
+DROP TABLE receipts;
+DROP TABLE vouchers;
+DROP TABLE bills;
+DROP TABLE requests;
+DROP TABLE accounts;
+DROP TABLE channels;
+DROP TABLE events;
+DROP TABLE blocks;
+DROP TABLE store;

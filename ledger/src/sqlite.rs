@@ -1,0 +1,186 @@
+//! SQLite: one file, one process that writes.
+
+use std::{
+    io::{self, Read as _},
+    path::Path,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, Row as _, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{
+    LedgerError, OpenError, StoreDeployment, StoreUrl,
+    column::{Read as _, Row},
+    migration::{self, APPLICATION_ID},
+};
+
+/// Connections for reading beside the writer.
+pub(crate) const READERS: u32 = 4;
+/// How long SQLite waits for another process (a reader that checkpoints, `sqlite3` on the command line).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept on a connection; this crate has fewer.
+const STATEMENT_CACHE: usize = 256;
+/// Rows that SQLite's thread may read ahead for the writer: as many as a batch reads, so that it never waits in between.
+const ROWS_AHEAD: usize = 1_024;
+/// What the writer keeps of the store in memory, in pages, or in KiB where it is negative: enough that the newest part of
+/// each open channel is read once.
+const CACHE_SIZE: &str = "-262144";
+/// Pages that the write-ahead log gathers before they go into the store itself (32 MiB): many commits touch the same.
+const CHECKPOINT_AFTER: &str = "8192";
+/// A store up to this size, in bytes, has all its pages checked when it is opened (about a second for the largest);
+/// beyond it, a start would take too long and damage shows when the page is read.
+const CHECKED_SIZE: u64 = 256 << 20;
+
+/// The connection of the one process that writes, to a store of the schema [`migration::SUPPORTED`].
+pub(crate) async fn open_writer(path: &Path) -> Result<SqliteConnection, OpenError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        .row_buffer_size(ROWS_AHEAD)
+        .pragma("cache_size", CACHE_SIZE)
+        .pragma("wal_autocheckpoint", CHECKPOINT_AFTER)
+        // Statements over many rows keep a journal of their own, which needs no disk.
+        .pragma("temp_store", "MEMORY")
+        .disable_statement_logging();
+    let mut connection = options.connect().await.map_err(|source| failed(path, source))?;
+    migration::run_sqlite(&mut connection, migration::SUPPORTED)
+        .await
+        .map_err(|source| failed(path, source))?;
+    Ok(connection)
+}
+
+pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        .disable_statement_logging();
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        // A file does not hang up.
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(|source| failed(path, source))
+}
+
+/// What a file says of itself.
+pub(crate) struct Inspected {
+    pub(crate) version: u32,
+    pub(crate) deployment: Option<StoreDeployment>,
+}
+
+/// Looks at the file without changing it. `None` when there is nothing in it yet.
+pub(crate) async fn inspect(path: &Path) -> Result<Option<Inspected>, OpenError> {
+    let damaged = |detail: &str| OpenError::Damaged {
+        store: StoreUrl::file(path),
+        detail: detail.to_owned(),
+    };
+    let io_failed = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_failed(source)),
+    };
+    let size = file.metadata().map_err(io_failed)?.len();
+    if size == 0 {
+        return Ok(None);
+    }
+    let mut magic = [0; 16];
+    match file.read_exact(&mut magic) {
+        Ok(()) if magic == *b"SQLite format 3\0" => {}
+        Ok(()) => return Err(damaged("it is no SQLite database")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged("it is no SQLite database")),
+        Err(source) => return Err(io_failed(source)),
+    }
+    drop(file);
+
+    let sql_failed = |source| failed(path, source);
+    let mut connection: SqliteConnection = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+        .connect()
+        .await
+        .map_err(sql_failed)?;
+    let number = async |connection: &mut SqliteConnection, pragma: &'static str| {
+        sqlx::query_scalar::<_, i64>(pragma)
+            .fetch_one(connection)
+            .await
+            .map_err(sql_failed)
+    };
+    let version = number(&mut connection, "PRAGMA user_version").await?;
+    let application = number(&mut connection, "PRAGMA application_id").await?;
+    let tables = number(&mut connection, "SELECT count(*) FROM sqlite_schema").await?;
+    if tables == 0 && version == 0 {
+        // Created by a process that died before its first migration was committed.
+        return Ok(None);
+    }
+    if application != APPLICATION_ID {
+        return Err(damaged("it is another program's database"));
+    }
+    let version = u32::try_from(version).map_err(|_| damaged("its version is negative"))?;
+    if version > migration::SUPPORTED {
+        return Err(OpenError::NewerSchema {
+            store: StoreUrl::file(path),
+            found: version,
+            supported: migration::SUPPORTED,
+        });
+    }
+    if size <= CHECKED_SIZE {
+        let row = sqlx::query("PRAGMA quick_check(1)")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(sql_failed)?;
+        let verdict: String = row.try_get(0).map_err(sql_failed)?;
+        if verdict != "ok" {
+            return Err(damaged(&verdict));
+        }
+    }
+    let row = sqlx::query("SELECT chain_id, escrow, settlement FROM store")
+        .fetch_optional(&mut connection)
+        .await
+        .map_err(sql_failed)?
+        .map(Row::from);
+    let unreadable = |error: LedgerError| damaged(&error.to_string());
+    let deployment = match row {
+        None => None,
+        Some(row) => Some(StoreDeployment {
+            chain_id: row.read("chain_id").map_err(unreadable)?,
+            escrow: row.read("escrow").map_err(unreadable)?,
+            settlement: row.read("settlement").map_err(unreadable)?,
+        }),
+    };
+    connection.close().await.map_err(sql_failed)?;
+    Ok(Some(Inspected { version, deployment }))
+}
+
+pub(crate) fn failed(path: &Path, source: sqlx::Error) -> OpenError {
+    // SQLITE_CORRUPT and SQLITE_NOTADB, in the low byte of the extended codes.
+    let damaged = source
+        .as_database_error()
+        .and_then(|error| error.code()?.parse::<u32>().ok())
+        .is_some_and(|code| matches!(code & 0xff, 11 | 26));
+    let store = StoreUrl::file(path);
+    if damaged {
+        OpenError::Damaged {
+            store,
+            detail: source.to_string(),
+        }
+    } else {
+        OpenError::Sql { store, source }
+    }
+}

@@ -1,0 +1,124 @@
+//! The store as another program sees it.
+
+use std::str::FromStr as _;
+
+use futures::future::{join, join_all};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, SqliteConnection, postgres::PgConnectOptions,
+    sqlite::SqliteConnectOptions,
+};
+
+use crate::world::Home;
+
+/// Tables with documents and totals.
+const TABLES: [&str; 7] = [
+    "channels", "accounts", "requests", "bills", "vouchers", "receipts", "spending",
+];
+
+/// A connection of another program's.
+pub enum Beside {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+pub async fn beside(home: &Home) -> Beside {
+    match home.url().path() {
+        Some(path) => {
+            let connecting = SqliteConnectOptions::new().filename(path);
+            Beside::Sqlite(connecting.connect().await.unwrap())
+        }
+        None => Beside::Postgres(postgres(home.text()).await),
+    }
+}
+
+async fn postgres(url: &str) -> PgConnection {
+    PgConnectOptions::from_str(url).unwrap().connect().await.unwrap()
+}
+
+/// Runs statements in a database of PostgreSQL.
+pub async fn run_at(url: &str, statements: &str) {
+    Beside::Postgres(postgres(url).await).run(statements).await;
+}
+
+impl Beside {
+    pub async fn run(&mut self, statements: &str) {
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+        match self {
+            Self::Sqlite(connection) => connection.execute(statements).await.map(drop),
+            Self::Postgres(connection) => connection.execute(statements).await.map(drop),
+        }
+        .unwrap();
+    }
+
+    pub async fn numbers(&mut self, query: &str) -> Vec<i64> {
+        let query = AssertSqlSafe(query.to_owned());
+        match self {
+            Self::Sqlite(connection) => sqlx::query_scalar(query).fetch_all(connection).await,
+            Self::Postgres(connection) => sqlx::query_scalar(query).fetch_all(connection).await,
+        }
+        .unwrap()
+    }
+
+    pub async fn texts(&mut self, query: &str) -> Vec<String> {
+        let query = AssertSqlSafe(query.to_owned());
+        match self {
+            Self::Sqlite(connection) => sqlx::query_scalar(query).fetch_all(connection).await,
+            Self::Postgres(connection) => sqlx::query_scalar(query).fetch_all(connection).await,
+        }
+        .unwrap()
+    }
+
+    /// How many transactions were committed.
+    pub async fn generation(&mut self) -> i64 {
+        self.numbers("SELECT generation FROM store").await[0]
+    }
+
+    /// Keeps others from writing.
+    pub async fn lock(&mut self) {
+        self.run(match self {
+            Self::Sqlite(_) => "BEGIN IMMEDIATE",
+            Self::Postgres(_) => "BEGIN; SELECT 1 FROM store FOR UPDATE",
+        })
+        .await;
+    }
+
+    pub async fn unlock(&mut self) {
+        self.run("ROLLBACK").await;
+    }
+}
+
+/// Makes all calls while the store is locked, so that they queue up, and gives the answers and how many commits there
+/// were.
+pub async fn together<F: Future>(home: &Home, calls: impl IntoIterator<Item = F>) -> (Vec<F::Output>, i64) {
+    let mut beside = beside(home).await;
+    let before = beside.generation().await;
+    beside.lock().await;
+    let answers = join_all(calls);
+    // The answers are asked for first: all is queued before the store is unlocked.
+    let (answers, ()) = join(answers, beside.unlock()).await;
+    let commits = beside.generation().await - before;
+    (answers, commits)
+}
+
+/// Every row of every table that documents and totals are in.
+pub async fn contents(home: &Home) -> Vec<String> {
+    let mut beside = beside(home).await;
+    let mut contents = Vec::new();
+    for table in TABLES {
+        let query = match &mut beside {
+            Beside::Sqlite(_) => {
+                let columns = beside
+                    .texts(&format!("SELECT name FROM pragma_table_info('{table}')"))
+                    .await;
+                let row: Vec<String> = columns.iter().map(|column| format!("quote({column})")).collect();
+                format!(
+                    "SELECT '{table} ' || {} FROM {table} ORDER BY 1",
+                    row.join(" || ' ' || ")
+                )
+            }
+            Beside::Postgres(_) => format!("SELECT '{table} ' || t::text FROM {table} t ORDER BY 1"),
+        };
+        contents.extend(beside.texts(&query).await);
+    }
+    contents
+}
