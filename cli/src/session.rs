@@ -182,7 +182,7 @@ impl Session {
         match Ledger::open_read_only(&self.home.store()).await {
             Ok(ledger) if *ledger.deployment() == self.store_deployment() => Ok(Some(ledger)),
             Ok(ledger) => Err(store_failure(OpenError::OtherDeployment {
-                path: self.home.store(),
+                store: ledger.url().clone(),
                 found: *ledger.deployment(),
                 wanted: self.store_deployment(),
             })),

@@ -125,7 +125,9 @@ impl Executor {
     /// # Errors
     /// The ledger's. Calling it again goes on where it stopped.
     pub async fn recover(&self) -> Result<usize, ServeError> {
-        let interrupted = self.shared.ledger.interrupted_requests().await?;
+        let mut interrupted = self.shared.ledger.interrupted_requests().await?;
+        // Other nodes may serve on the same store; what is theirs is under way.
+        interrupted.retain(|interrupted| interrupted.request.document().operator == self.shared.operator());
         let bills = interrupted.len();
         for interrupted in interrupted {
             let request = interrupted.request.document();

@@ -8,6 +8,9 @@ use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use crate::planner::Candidate;
 
+/// How long a claim that another key has signed is waited for: a leader before this one's.
+const INHERITANCE_PATIENCE: Duration = Duration::from_secs(180);
+
 /// Everything that can be claimed, and what is under way.
 pub(crate) struct Books {
     claimables: HashMap<ChannelId, Claimable>,
@@ -18,11 +21,13 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Reads what is claimable by `payees` in their tokens.
+    /// Reads what is claimable by `payees` in their tokens, for a watcher that signs as `account`.
     pub(crate) async fn open(
         ledger: &Ledger,
         payees: &[(Address, Address)],
         grace: Duration,
+        account: Address,
+        now: UnixSeconds,
     ) -> Result<Self, LedgerError> {
         let mut claimables = HashMap::new();
         for (payee, token) in payees {
@@ -39,7 +44,13 @@ impl Books {
             grace,
         };
         for record in ledger.pending_transactions().await? {
-            books.count(record);
+            // One of another key can't be made dearer, so it is not waited for: what it settles in the end is settled
+            // once, whoever settles it first.
+            let given_up = record.from != account && now.since(record.recorded_at) > INHERITANCE_PATIENCE;
+            let claims = matches!(record.purpose, Purpose::Claim { .. });
+            if !(given_up && claims) {
+                books.count(record);
+            }
         }
         Ok(books)
     }

@@ -65,6 +65,9 @@ pub struct WatcherStatus {
     pub obligations: usize,
     /// The first of their deadlines.
     pub next_deadline: Option<UnixSeconds>,
+    /// Whether another watcher on the same store leads, and this one waits to take over. It still looks whether the
+    /// store keeps up with the chain, which is its progress then.
+    pub standing_by: bool,
     /// What went wrong last, until a round succeeds: the chain does not answer, or gas money is missing.
     pub problem: Option<String>,
 }
@@ -166,6 +169,9 @@ pub enum HandleError {
         /// Why.
         reason: String,
     },
+    /// Another watcher on the same store leads: it claims and closes.
+    #[error("another watcher of this store leads; this one stands by and neither claims nor closes")]
+    StandsBy,
     /// The transaction can't be sent.
     #[error(transparent)]
     Send(#[from] SendError),

@@ -265,6 +265,52 @@ impl<C: Chain> Sender<C> {
         Ok(finished)
     }
 
+    /// [`advance`](Self::advance) for transactions that other keys have signed: those of a leader before this one, or of
+    /// this operator before its key was changed. They can be sent again and not be made dearer.
+    pub(crate) async fn advance_inherited(
+        &self,
+        heights: Heights,
+        now: UnixSeconds,
+    ) -> Result<Vec<FinishedTransaction>, SendError> {
+        let mut groups: BTreeMap<(Address, u64), Vec<TransactionRecord>> = BTreeMap::new();
+        for record in self.shared.ledger.pending_transactions().await? {
+            if record.from != self.account() {
+                groups.entry((record.from, record.nonce)).or_default().push(record);
+            }
+        }
+        let mut finished = Vec::new();
+        for ((account, nonce), group) in groups {
+            let next_confirmed = self.next_nonce_of(account, heights.confirmed).await?;
+            let mut mined = None;
+            for record in &group {
+                if let Some(receipt) = self.shared.chain.transaction_receipt(record.hash).await? {
+                    mined = Some((record.clone(), receipt));
+                }
+            }
+            match mined {
+                Some((record, receipt)) if self.is_final(&receipt, heights).await? => {
+                    finished.extend(self.finish_mined(record, receipt, group).await?);
+                }
+                Some(_) => self.clear_suspicion(&group),
+                None if next_confirmed.is_some_and(|next| next > nonce) => {
+                    finished.extend(self.finish_dropped(group).await?);
+                }
+                None => {
+                    self.clear_suspicion(&group);
+                    let due = |record: &&TransactionRecord| {
+                        record
+                            .broadcast_at
+                            .is_none_or(|at| now.since(at) >= self.shared.fees.rebroadcast)
+                    };
+                    if let Some(newest) = group.last().filter(due) {
+                        self.rebroadcast(newest, now).await?;
+                    }
+                }
+            }
+        }
+        Ok(finished)
+    }
+
     /// The next nonce: the only place that decides it. The chain counts strangers' use of the key, the ledger counts
     /// what no endpoint's pool remembers.
     async fn next_nonce(&self) -> Result<u64, SendError> {
@@ -276,12 +322,11 @@ impl<C: Chain> Sender<C> {
     /// The key's next nonce after `block`; `None` where the endpoint forgot that state, or doesn't know the block any
     /// more. Then nothing can be concluded from it.
     async fn next_nonce_at(&self, block: Block) -> Result<Option<u64>, SendError> {
-        match self
-            .shared
-            .chain
-            .nonce(self.account(), NonceAt::Block(block.hash))
-            .await
-        {
+        self.next_nonce_of(self.account(), block).await
+    }
+
+    async fn next_nonce_of(&self, account: Address, block: Block) -> Result<Option<u64>, SendError> {
+        match self.shared.chain.nonce(account, NonceAt::Block(block.hash)).await {
             Ok(nonce) => Ok(Some(nonce)),
             Err(ChainError::Refused { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -347,6 +392,8 @@ impl<C: Chain> Sender<C> {
         signed: &SignedTransaction,
         now: UnixSeconds,
     ) -> Result<Option<String>, SendError> {
+        // Whoever leads now looks after it.
+        self.shared.ledger.check_leads().await?;
         let refused = match self.shared.chain.broadcast(&signed.raw).await {
             Ok(Broadcast::Accepted | Broadcast::AlreadyKnown | Broadcast::NonceUsed) => None,
             Ok(Broadcast::Refused { reason }) => Some(reason),

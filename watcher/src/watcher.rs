@@ -5,7 +5,7 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_bindings::ChannelEscrow;
-use lloom_ledger::{ApplyError, Block, Ledger, LedgerError, ObligationPolicy, SettleError};
+use lloom_ledger::{ApplyError, Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError};
 use lloom_receipts::{BlockNumber, Domain, Keypair, UnixSeconds, Verifier};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod closing;
+mod standby;
 
 /// Steps of the follower in one round at most: the rest of the work must not wait for a chain that outruns it.
 const MAX_STEPS: usize = 4_096;
@@ -60,7 +61,8 @@ pub struct WatcherConfig {
 /// Follows the chain, claims, closes and meets deadlines, until it is cancelled.
 ///
 /// It may be stopped at any moment, also by `kill -9`: what it has decided is in the ledger before it acts, and the
-/// next watcher on the same ledger goes on from there.
+/// next watcher on the same ledger goes on from there. Of several watchers on one store, one leads and the others stand
+/// by.
 pub struct Watcher<C> {
     config: WatcherConfig,
     chain: C,
@@ -152,17 +154,29 @@ impl<C: Chain> Watcher<C> {
         let mut backoff = Backoff::new(self.config.poll_interval, LONGEST_BACKOFF);
         let mut rounds: Option<Rounds<C>> = None;
         let mut commands = Vec::new();
+        let mut leadership: Option<Leadership> = None;
         loop {
             let outcome = match &mut rounds {
-                Some(rounds) => rounds.round(&mut commands).await,
-                None => match self.begin().await {
-                    Ok(begun) => rounds.insert(begun).round(&mut commands).await,
-                    Err(error) => Err(error),
-                },
+                Some(rounds) if leadership.as_ref().is_some_and(|held| !held.is_lost()) => {
+                    rounds.round(&mut commands).await
+                }
+                _ => {
+                    // What a leader before this one did is in the ledger, and only there.
+                    (rounds, leadership) = (None, None);
+                    match self.begin(&mut leadership, &mut commands).await {
+                        Ok(begun) => rounds.insert(begun).round(&mut commands).await,
+                        Err(error) => Err(error),
+                    }
+                }
             };
             let wait = match outcome.map_err(Trouble::sort) {
                 Ok(()) => {
                     backoff.succeeded();
+                    self.config.poll_interval
+                }
+                Err(Trouble::Deposed) => {
+                    tracing::warn!("another watcher of this store was elected");
+                    (rounds, leadership) = (None, None);
                     self.config.poll_interval
                 }
                 Err(Trouble::Fatal(error)) => return Err(error),
@@ -185,7 +199,12 @@ impl<C: Chain> Watcher<C> {
         }
     }
 
-    async fn begin(&self) -> Result<Rounds<C>, RoundError> {
+    async fn begin(
+        &mut self,
+        leadership: &mut Option<Leadership>,
+        commands: &mut Vec<Command>,
+    ) -> Result<Rounds<C>, RoundError> {
+        *leadership = Some(self.stand_by(commands).await?);
         let config = &self.config;
         let view = ChannelEscrow::CLOSE_GRACE_PERIODCall {};
         let grace = Duration::from_secs(read(&self.chain, config.domain.escrow(), &view).await?);
@@ -260,13 +279,14 @@ impl<C: Chain> Rounds<C> {
             self.settler.sender.rebroadcast_all(now).await?;
             self.resumed = true;
         }
-        let books = self.books().await?;
+        let books = self.books(now).await?;
         let finished = self
             .settler
             .sender
             .advance(heights, now, |record| books.deadline(record))
             .await?;
-        for done in &finished {
+        let inherited = self.settler.sender.advance_inherited(heights, now).await?;
+        for done in finished.iter().chain(&inherited) {
             self.settler.learn(done, now).await?;
         }
         let obligations = obligation::review(&ledger, confirmed).await?;
@@ -335,13 +355,14 @@ impl<C: Chain> Rounds<C> {
         Ok(self.settler.chain.block(number).await?)
     }
 
-    async fn books(&self) -> Result<Books, LedgerError> {
-        Books::open(&self.settler.ledger, &self.config.payees, self.grace).await
+    async fn books(&self, now: UnixSeconds) -> Result<Books, LedgerError> {
+        let account = self.settler.sender.account();
+        Books::open(&self.settler.ledger, &self.config.payees, self.grace, account, now).await
     }
 
     /// Claims what the policy says. Returns what keeps it from doing so, if that is nothing to stop for.
     async fn claim_due(&mut self, now: UnixSeconds) -> Result<Option<String>, RoundError> {
-        let books = self.books().await?;
+        let books = self.books(now).await?;
         let plan = match self.settler.plan(&books, &ClaimFilter::default(), false, now).await {
             Ok(plan) => plan,
             Err(error) => return tolerate(error).map(Some),
@@ -356,12 +377,12 @@ impl<C: Chain> Rounds<C> {
         match command {
             Command::Sync { reply } => drop(reply.send(Ok(cursor))),
             Command::Plan { filter, reply } => {
-                let books = self.books().await?;
+                let books = self.books(now).await?;
                 let plan = self.settler.plan(&books, &filter, false, now).await;
                 drop(reply.send(plan.map_err(HandleError::from)));
             }
             Command::Claim { filter, reply } => {
-                let books = self.books().await?;
+                let books = self.books(now).await?;
                 match self.settler.plan(&books, &filter, true, now).await {
                     Err(error) => drop(reply.send(Err(error.into()))),
                     Ok(plan) => {
@@ -431,6 +452,8 @@ impl From<LedgerError> for RoundError {
 /// A failed round, sorted by what to do about it.
 enum Trouble {
     Passing(String),
+    /// Another watcher leads.
+    Deposed,
     Fatal(WatcherError),
 }
 
@@ -446,12 +469,15 @@ impl Trouble {
             }
             RoundError::Follow(FollowError::Ledger(error))
             | RoundError::Send(SendError::Ledger(error))
-            | RoundError::Settle(SettleError::Ledger(error)) => Self::Fatal(WatcherError::Ledger(error)),
+            | RoundError::Settle(SettleError::Ledger(error))
+            | RoundError::Follow(FollowError::Apply(ApplyError::Ledger(error))) => match error {
+                LedgerError::NotLeading => Self::Deposed,
+                // All that was decided is done again, which does nothing where it was recorded.
+                error if error.is_transient() => Self::Passing(error.to_string()),
+                error => Self::Fatal(WatcherError::Ledger(error)),
+            },
             RoundError::Follow(FollowError::ForeignChain { oldest }) => {
                 Self::Fatal(WatcherError::ForeignChain { oldest })
-            }
-            RoundError::Follow(FollowError::Apply(ApplyError::Ledger(error))) => {
-                Self::Fatal(WatcherError::Ledger(error))
             }
             // One faulty answer is enough for this. Nothing of it was recorded, and the next may be right.
             RoundError::Follow(error @ FollowError::Apply(_)) => Self::Passing(error.to_string()),

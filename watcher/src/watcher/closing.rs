@@ -119,7 +119,7 @@ impl<C: Chain> Rounds<C> {
         amount: TokenAmount,
         now: UnixSeconds,
     ) -> Result<TransactionId, SendError> {
-        let books = self.books().await?;
+        let books = self.books(now).await?;
         let channel = candidate(claimable, self.grace);
         let value = amount.saturating_sub(channel.settled);
         let claim = PlannedClaim {

@@ -1,12 +1,11 @@
 use std::{
-    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
 use alloy::primitives::{Address, B256, U256};
 use lloom_bindings::{ChannelEscrow, DevToken, ExecutorRegistry};
-use lloom_ledger::{AcceptRequest, ExposurePolicy, Ledger, ServeError, StoreDeployment};
+use lloom_ledger::{AcceptRequest, ExposurePolicy, Ledger, ServeError, StoreDeployment, StoreUrl};
 use lloom_receipts::{
     BlockNumber, ChannelId, ChannelParameters, ContentHash, ContentSalt, Domain, InferenceRequest, Keypair, ModelHash,
     PricePerMillion, Prices, Receipt, RequestNonce, Signed, TokenAmount, TokenCount, UnixSeconds, Usage, UsageBill,
@@ -29,7 +28,7 @@ pub struct Executor {
     pub ledger: Ledger,
     pub operator: Keypair,
     pub payee: Address,
-    store: PathBuf,
+    store: StoreUrl,
     _directory: tempfile::TempDir,
     nonces: AtomicU64,
 }
@@ -51,22 +50,20 @@ pub struct Running {
 
 impl Executor {
     pub async fn new() -> Self {
+        Self::with_store("lloom.db").await
+    }
+
+    /// One with the store that `text` names.
+    pub async fn with_store(text: &str) -> Self {
         let devnet = Devnet::start().await;
         let directory = tempfile::tempdir().unwrap();
-        let store = directory.path().join("lloom.db");
+        let store = StoreUrl::parse(text, directory.path()).unwrap();
         let ledger = Ledger::open(&store, &StoreDeployment::from(&devnet.domain()))
             .await
             .unwrap();
         let operator = Keypair::from_secret([0x0b; 32]).unwrap();
         let payee = Address::repeat_byte(0xee);
-        devnet.give_coins(operator.address()).await;
-        let add = ExecutorRegistry::addOperatorCall {
-            operator: operator.address(),
-        };
-        devnet
-            .send_call(payee, &Call::contract(devnet.contracts.registry, &add))
-            .await;
-        Self {
+        let executor = Self {
             devnet,
             ledger,
             operator,
@@ -74,7 +71,20 @@ impl Executor {
             store,
             _directory: directory,
             nonces: AtomicU64::new(0),
-        }
+        };
+        executor.employ(&executor.operator).await;
+        executor
+    }
+
+    /// Has the payee name an operator, and gives that gas money.
+    pub async fn employ(&self, operator: &Keypair) {
+        self.devnet.give_coins(operator.address()).await;
+        let add = ExecutorRegistry::addOperatorCall {
+            operator: operator.address(),
+        };
+        self.devnet
+            .send_call(self.payee, &Call::contract(self.devnet.contracts.registry, &add))
+            .await;
     }
 
     pub fn domain(&self) -> Domain {
@@ -278,10 +288,14 @@ impl Executor {
 
     /// How many transactions of the operator the chain has.
     pub async fn operator_nonce(&self) -> u64 {
+        self.nonce_of(&self.operator).await
+    }
+
+    pub async fn nonce_of(&self, operator: &Keypair) -> u64 {
         let head = self.devnet.chain.head().await.unwrap();
         self.devnet
             .chain
-            .nonce(self.operator.address(), NonceAt::Block(head.hash))
+            .nonce(operator.address(), NonceAt::Block(head.hash))
             .await
             .unwrap()
     }

@@ -8,4 +8,5 @@ mod crashes;
 mod devnet;
 mod executor;
 mod faulty_chain;
+mod leading;
 mod outbox;

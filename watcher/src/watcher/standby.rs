@@ -1,0 +1,104 @@
+//! Standing by while another watcher on the same store leads.
+//!
+//! Only the leader follows the chain, plans, claims and sends. The others look at the chain too, and whether the store
+//! keeps up with it: a node whose store falls behind must not serve, whoever should have kept it up.
+
+use lloom_ledger::{Leadership, LedgerError};
+use lloom_receipts::{BlockNumber, UnixSeconds};
+
+use super::{Watcher, now_at};
+use crate::{
+    chain::{Chain, ChainError},
+    handle::{Command, HandleError},
+};
+
+/// A head that was seen, and when.
+type Sighting = (BlockNumber, UnixSeconds);
+
+impl<C: Chain> Watcher<C> {
+    /// Waits until this watcher leads. Orders are refused meanwhile, but for those that only ask for the store to have
+    /// caught up.
+    pub(super) async fn stand_by(&mut self, commands: &mut Vec<Command>) -> Result<Leadership, LedgerError> {
+        if let Some(leadership) = self.ledger.try_lead().await? {
+            return Ok(leadership);
+        }
+        tracing::info!("another watcher of this store leads; standing by");
+        self.status.send_modify(|status| {
+            status.standing_by = true;
+            status.problem = None;
+        });
+        let leading = {
+            let ledger = self.ledger.clone();
+            async move { ledger.lead().await }
+        };
+        tokio::pin!(leading);
+        let mut sighting = None;
+        let elected = loop {
+            tokio::select! {
+                biased;
+                elected = &mut leading => break elected,
+                Some(command) = self.commands.recv() => commands.push(command),
+                () = tokio::time::sleep(self.config.poll_interval) => {}
+            }
+            self.look_on(&mut sighting, commands).await?;
+        };
+        self.status.send_modify(|status| status.standing_by = false);
+        elected
+    }
+
+    async fn look_on(
+        &mut self,
+        sighting: &mut Option<Sighting>,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), LedgerError> {
+        let (asking, refused): (Vec<Command>, Vec<Command>) = commands
+            .drain(..)
+            .partition(|command| matches!(command, Command::Sync { .. }));
+        *commands = asking;
+        refused
+            .into_iter()
+            .for_each(|command| command.fail(HandleError::StandsBy));
+
+        let head = match self.chain.head().await {
+            Ok(head) => head,
+            Err(error) => {
+                self.note(&error);
+                return Ok(());
+            }
+        };
+        let now = now_at(None);
+        let cursor = self.ledger.cursor().await?;
+        let confirmed = self.ledger.confirmed_block().await?;
+        let reached = |number| cursor.is_some_and(|cursor| cursor.number >= number);
+        let caught_up = sighting.filter(|(number, _)| reached(*number)).map(|(_, at)| at);
+        if caught_up.is_some() || sighting.is_none() {
+            *sighting = Some((head.number, now));
+        }
+        self.status.send_modify(|status| {
+            status.head = Some(head);
+            status.cursor = cursor;
+            status.confirmed = confirmed;
+            status.problem = None;
+            if reached(head.number) {
+                status.last_progress = Some(now);
+            } else {
+                status.last_progress = status.last_progress.max(caught_up);
+            }
+        });
+        if let Some(cursor) = cursor.filter(|cursor| cursor.number >= head.number) {
+            for command in commands.drain(..) {
+                match command {
+                    Command::Sync { reply } => drop(reply.send(Ok(cursor))),
+                    other => other.fail(HandleError::StandsBy),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, error: &ChainError) {
+        let reason = error.to_string();
+        tracing::warn!(reason, "the chain can't be looked at while standing by");
+        self.status.send_modify(|status| status.problem = Some(reason));
+    }
+}
