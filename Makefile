@@ -52,6 +52,12 @@ BUILT_BY_CARGO_TEST := LLOOM_LLOOMCTL=$(abspath $(TARGET_DIR))/debug/lloomctl
 test-rust: $(NODE_MODULES) ## Test the Rust workspace, stories of whole systems included
 	$(BUILT_BY_CARGO_TEST) cargo test --workspace
 
+# Once a schema is released, its fixture stays as it is.
+.PHONY: ledger-fixtures
+ledger-fixtures: $(NODE_MODULES) ## Write the fixtures of the ledger's newest schema anew, on both stores
+	@mkdir -p ledger/tests/fixtures
+	LLOOM_LEDGER_FIXTURES=$(abspath ledger/tests/fixtures) cargo test --package lloom-ledger --test ledger fixtures::
+
 .PHONY: test-e2e
 test-e2e: $(NODE_MODULES) ## Run only the stories of whole systems
 	cargo test --workspace --test e2e

@@ -1,6 +1,7 @@
 //! The store: what a process that holds money has promised, was promised, and has seen on the chain.
 //!
-//! One SQLite file (`lloom.db`) belongs to one process and one deployment of the contracts. It keeps
+//! One SQLite file (`lloom.db`) belongs to one process and one deployment of the contracts; a database of PostgreSQL
+//! belongs to one deployment and is shared by as many processes as there are homes ([`StoreUrl`] says which it is). It keeps
 //!
 //! - **the chain**, as events: channels and their money, at the newest block and at the newest confirmed one
 //!   ([`Ledger::apply_blocks`], [`Ledger::roll_back`], [`Ledger::channel`]);
@@ -82,11 +83,22 @@
 //! except that of [`Ledger::open`]), and knows neither network nor chain. A process either serves a channel or buys on
 //! it; the store refuses the other side.
 //!
+//! # Several processes
+//!
+//! On PostgreSQL the writers of all processes take turns: each transaction that writes locks the one row of `store` first.
+//! So the three rules hold over all of them, and what one has recorded the next one sees. One process **leads**
+//! ([`Ledger::lead`]): only it records what the chain says, transactions and their fate, and what follows for
+//! obligations; in any other, these operations answer [`LedgerError::NotLeading`]. A connection that is lost is made anew,
+//! and what became of a commit under way is found out before anybody is answered; only when the server stays out of reach is
+//! the answer [`LedgerError::OutcomeUnknown`]. A server that may lose what it acknowledged is refused
+//! ([`OpenError::Unfit`]).
+//!
 //! # Backups
 //!
 //! A copy of the file can be put back, at a price: bills and receipts made after the copy are lost to this side. The
 //! lock file `lloom.db.lock` counts the store's commits and must **not** be part of the backup: by it the store notices
-//! that it is an older copy. It then never bills a request it had accepted before, and for
+//! that it is an older copy. For a database, each home's witness file (`lloom.witness`) does the same for the home's own
+//! commits. It then never bills a request it had accepted before, and for
 //! [`MAX_DEADLINE_AHEAD`](lloom_receipts::MAX_DEADLINE_AHEAD) refuses requests that may have been served before
 //! ([`ServeError::RestoredTooRecently`]), so that no request ever gets a second, different bill: that would be a fault
 //! anybody can prove.
@@ -111,6 +123,7 @@ mod leading;
 mod linking;
 mod lock;
 mod migration;
+mod moving;
 mod new_requests;
 mod obligation;
 mod open;
@@ -143,6 +156,7 @@ pub use channel::{ChannelFilter, ChannelRecord};
 pub use error::{LedgerError, Outcome};
 pub use follow::{ApplyError, ObligationPolicy};
 pub use leading::Leadership;
+pub use moving::{MoveError, MovedStore};
 pub use open::{Ledger, StoreDeployment};
 pub use open_error::OpenError;
 pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, InterruptedRequest, Progress, ServeError};

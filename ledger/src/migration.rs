@@ -1,6 +1,8 @@
 //! Schemas, one after the other, up and down.
 
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
+
+use crate::{Ledger, OpenError, StoreUrl, lock::StoreLock, server, sqlite, url::Place};
 
 /// "LLOM": marks a store as one of these (`PRAGMA application_id`, `store_schema.application`).
 pub(crate) const APPLICATION_ID: i64 = 0x4c4c_4f4d;
@@ -35,6 +37,41 @@ const MIGRATIONS: &[Migration] = &[migration!("0001_initial")];
 
 /// The schema this program works on (`PRAGMA user_version`, `store_schema.version`).
 pub(crate) const SUPPORTED: u32 = MIGRATIONS.len() as u32;
+
+impl Ledger {
+    /// Brings a store to the schema `to` without opening it: down, before an older version of the program is put in this
+    /// one's place, or up again. Schema 0 is none: everything goes. Opening a store brings it up by itself.
+    ///
+    /// Of a database that several homes share, all of them have to be stopped first.
+    ///
+    /// # Errors
+    /// [`OpenError`]; then the store is as it was, or at one of the steps between.
+    pub async fn migrate(store: impl Into<StoreUrl>, to: u32) -> Result<(), OpenError> {
+        let url: StoreUrl = store.into();
+        if to > SUPPORTED {
+            return Err(OpenError::NewerSchema {
+                store: url,
+                found: to,
+                supported: SUPPORTED,
+            });
+        }
+        let (lock, _) = StoreLock::acquire(&url)?;
+        let missing = || OpenError::Missing { store: url.clone() };
+        match &url.0 {
+            Place::Sqlite(path) => {
+                sqlite::inspect(path).await?.ok_or_else(missing)?;
+                let connection = sqlite::open_writer(path, to).await?;
+                connection
+                    .close()
+                    .await
+                    .map_err(|source| sqlite::failed(path, source))?;
+            }
+            Place::Postgres(place) => server::migrate(&url, place, to).await?,
+        }
+        lock.release();
+        Ok(())
+    }
+}
 
 /// The steps from one version to another: each script, and the version after it.
 fn steps(from: u32, to: u32) -> Vec<(&'static Script, u32)> {

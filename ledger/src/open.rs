@@ -169,7 +169,7 @@ impl Ledger {
         if let Some(found) = existing.and_then(|store| store.deployment) {
             deployment.check(&url, found)?;
         }
-        let connection = sqlite::open_writer(path).await?;
+        let connection = sqlite::open_writer(path, migration::SUPPORTED).await?;
         let link = SqliteLink::Writer(connection);
         let mut session = Session::new(Connection::Sqlite(link), "open");
         let generation = introduce(&mut session, deployment, known.generation, now)

@@ -12,7 +12,7 @@ pub(crate) enum Row {
 
 impl Row {
     /// The value in `column`, `None` where it has none.
-    pub(crate) fn form<F: Form>(&self, column: &'static str) -> Result<Option<F>, sqlx::Error> {
+    pub(crate) fn form<F: Form>(&self, column: &str) -> Result<Option<F>, sqlx::Error> {
         match self {
             Self::Sqlite(row) => row.try_get(column),
             Self::Postgres(row) => row.try_get(column),

@@ -34,13 +34,7 @@ pub(crate) async fn open_writer(
         source,
     };
     let options = postgres::options(&place.options);
-    let mut connection = connect(&options).await.map_err(|error| match error {
-        ConnectError::Unfit(unfit) => OpenError::Unfit {
-            store: url.clone(),
-            reason: unfit.reason(),
-        },
-        ConnectError::Sql(source) => failed(source),
-    })?;
+    let mut connection = connect_to(url, &options).await?;
     prepare(url, &mut connection, deployment).await?;
     let id = match known.writer {
         Some(id) => id,
@@ -58,6 +52,65 @@ pub(crate) async fn open_writer(
         connection,
         committed.unwrap_or_default(),
     ))
+}
+
+async fn connect_to(url: &StoreUrl, options: &PgConnectOptions) -> Result<PgConnection, OpenError> {
+    connect(options).await.map_err(|error| match error {
+        ConnectError::Unfit(unfit) => OpenError::Unfit {
+            store: url.clone(),
+            reason: unfit.reason(),
+        },
+        ConnectError::Sql(source) => OpenError::Sql {
+            store: url.clone(),
+            source,
+        },
+    })
+}
+
+/// A connection to look at a database, or to move it.
+pub(crate) async fn connect_to_place(url: &StoreUrl, place: &PostgresPlace) -> Result<PgConnection, OpenError> {
+    connect_to(url, &postgres::options(&place.options)).await
+}
+
+/// Makes the newest schema where there is none, in the caller's transaction.
+pub(crate) async fn make_schema(url: &StoreUrl, connection: &mut PgConnection) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Sql {
+        store: url.clone(),
+        source,
+    };
+    migration::take_turn(connection).await.map_err(failed)?;
+    migration::run_postgres(connection, 0, migration::SUPPORTED)
+        .await
+        .map_err(failed)
+}
+
+/// Makes a home known to a store that was moved here at `generation`.
+pub(crate) async fn adopt(connection: &mut PgConnection, generation: i64) -> Result<WriterId, sqlx::Error> {
+    let id = new_id(connection).await?;
+    sqlx::query("INSERT INTO writers (id, generation) VALUES ($1, $2)")
+        .bind(id.to_vec())
+        .bind(generation)
+        .execute(connection)
+        .await?;
+    Ok(id)
+}
+
+/// Brings a database to the schema `to`.
+pub(crate) async fn migrate(url: &StoreUrl, place: &PostgresPlace, to: u32) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Sql {
+        store: url.clone(),
+        source,
+    };
+    let mut connection = connect_to_place(url, place).await?;
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    migration::take_turn(&mut transaction).await.map_err(failed)?;
+    let existing = inspect(url, &mut transaction).await?;
+    let existing = existing.ok_or_else(|| OpenError::Missing { store: url.clone() })?;
+    migration::run_postgres(&mut transaction, existing.version, to)
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    connection.close().await.map_err(failed)
 }
 
 async fn new_id(connection: &mut PgConnection) -> Result<WriterId, sqlx::Error> {

@@ -34,8 +34,8 @@ const CHECKPOINT_AFTER: &str = "8192";
 /// beyond it, a start would take too long and damage shows when the page is read.
 const CHECKED_SIZE: u64 = 256 << 20;
 
-/// The connection of the one process that writes, to a store of the schema [`migration::SUPPORTED`].
-pub(crate) async fn open_writer(path: &Path) -> Result<SqliteConnection, OpenError> {
+/// The connection of the one process that writes, to a store that is brought to the schema `version`.
+pub(crate) async fn open_writer(path: &Path, version: u32) -> Result<SqliteConnection, OpenError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -51,7 +51,7 @@ pub(crate) async fn open_writer(path: &Path) -> Result<SqliteConnection, OpenErr
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
     let mut connection = options.connect().await.map_err(|source| failed(path, source))?;
-    migration::run_sqlite(&mut connection, migration::SUPPORTED)
+    migration::run_sqlite(&mut connection, version)
         .await
         .map_err(|source| failed(path, source))?;
     Ok(connection)

@@ -24,7 +24,7 @@ impl Value {
         }
     }
 
-    fn add_to<A>(self, arguments: &mut A) -> Result<(), sqlx::Error>
+    pub(crate) fn add_to<A>(self, arguments: &mut A) -> Result<(), sqlx::Error>
     where
         A: Arguments,
         Option<Vec<u8>>: for<'q> Encode<'q, A::Database> + Type<A::Database>,

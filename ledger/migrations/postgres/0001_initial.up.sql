@@ -3,14 +3,14 @@
 
 -- Marks the schema as one of these stores, and says which version it has. One row.
 CREATE TABLE store_schema (
-    id          SMALLINT PRIMARY KEY CHECK (id = 1),
+    id          BIGINT PRIMARY KEY CHECK (id = 1),
     application BIGINT NOT NULL,
     version     BIGINT NOT NULL
 );
 
 -- What the store is for. One row.
 CREATE TABLE store (
-    id          SMALLINT PRIMARY KEY CHECK (id = 1),
+    id          BIGINT PRIMARY KEY CHECK (id = 1),
     chain_id    BYTEA NOT NULL CHECK (length(chain_id) = 8),
     escrow      BYTEA NOT NULL CHECK (length(escrow) = 20),
     settlement  BYTEA NOT NULL CHECK (length(settlement) = 20),

@@ -10,9 +10,21 @@ use sqlx::{
 
 use crate::world::Home;
 
-/// Tables with documents and totals.
-const TABLES: [&str; 7] = [
-    "channels", "accounts", "requests", "bills", "vouchers", "receipts", "spending",
+/// All tables but those that count openings.
+const TABLES: [&str; 13] = [
+    "channels",
+    "accounts",
+    "requests",
+    "bills",
+    "vouchers",
+    "receipts",
+    "spending",
+    "blocks",
+    "events",
+    "withdrawn_receipts",
+    "observations",
+    "transactions",
+    "obligations",
 ];
 
 /// A connection of another program's.
@@ -24,7 +36,7 @@ pub enum Beside {
 pub async fn beside(home: &Home) -> Beside {
     match home.url().path() {
         Some(path) => {
-            let connecting = SqliteConnectOptions::new().filename(path);
+            let connecting = SqliteConnectOptions::new().filename(path).create_if_missing(true);
             Beside::Sqlite(connecting.connect().await.unwrap())
         }
         None => Beside::Postgres(postgres(home.text()).await),
@@ -100,7 +112,7 @@ pub async fn together<F: Future>(home: &Home, calls: impl IntoIterator<Item = F>
     (answers, commits)
 }
 
-/// Every row of every table that documents and totals are in.
+/// Every row of every table but those that count openings.
 pub async fn contents(home: &Home) -> Vec<String> {
     let mut beside = beside(home).await;
     let mut contents = Vec::new();

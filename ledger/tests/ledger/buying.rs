@@ -11,7 +11,7 @@ use crate::world::{Backend, Home, NOW, Pair, amount, mine, salt};
 /// What a request of [`Pair::request`] can cost.
 const MAXIMUM: u128 = 2_000;
 
-fn own(pair: &Pair, nonce: u64, voucher: Option<u128>, authorized: u128) -> OwnRequest {
+pub fn own(pair: &Pair, nonce: u64, voucher: Option<u128>, authorized: u128) -> OwnRequest {
     OwnRequest {
         request: pair.request(nonce),
         content_salt: salt(),

@@ -29,7 +29,9 @@ macro_rules! on_both_stores {
 mod beside;
 mod buying;
 mod chain;
+mod fixtures;
 mod grouped;
+mod moving;
 mod opening;
 mod receiving;
 mod restoring;

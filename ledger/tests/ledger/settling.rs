@@ -130,7 +130,7 @@ async fn an_unusable_authorization_falls_back_to_the_next_best(on: Backend) {
     }
 }
 
-fn transaction(nonce: u64, hash: u8) -> NewTransaction {
+pub fn transaction(nonce: u64, hash: u8) -> NewTransaction {
     NewTransaction {
         from: Address::repeat_byte(1),
         nonce,
