@@ -82,6 +82,9 @@ pub enum Command {
     /// List, show, verify and export usage receipts
     #[command(subcommand)]
     Receipts(command::receipts::ReceiptsCommand),
+    /// Look after the store
+    #[command(subcommand)]
+    Ledger(command::ledger::LedgerCommand),
     Models(command::models::ModelsArgs),
     Chat(command::chat::ChatArgs),
     /// Run an executor's node

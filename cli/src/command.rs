@@ -13,6 +13,7 @@ pub mod earnings;
 pub mod exit_codes;
 pub mod faucet;
 pub mod init;
+pub mod ledger;
 pub mod models;
 pub mod node;
 pub mod operator;
@@ -65,6 +66,7 @@ async fn dispatch(session: &Session, command: Command) -> Result {
         Command::Claim(arguments) => claim::run(session, arguments).await,
         Command::Earnings(arguments) => earnings::run(session, arguments).await,
         Command::Receipts(command) => receipts::run(session, command).await,
+        Command::Ledger(command) => ledger::run(session, command).await,
         Command::Models(arguments) => models::run(session, arguments).await,
         Command::Doctor(arguments) => doctor::run(session, arguments).await,
         // Run by `run` itself.

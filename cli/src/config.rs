@@ -26,6 +26,9 @@ pub struct Config {
     /// Another endpoint than the network's own.
     #[serde(default)]
     pub rpc_url: Option<String>,
+    /// Which store: a path, or `postgres://user@host/database`; `lloom.db` in the home where it is missing.
+    #[serde(default)]
+    pub store: Option<String>,
     /// Which key of the keystore signs.
     #[serde(default = "default_key")]
     pub key: String,

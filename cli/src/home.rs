@@ -14,7 +14,8 @@ use crate::failure::{Failure, Kind, OrFail as _, Result};
 /// config.toml          what the owner chose
 /// keystore/<name>.json keys, encrypted
 /// networks/<name>.toml networks beyond the built-in ones
-/// lloom.db             the store
+/// lloom.db             the store, unless config.toml names another
+/// lloom.witness        what this home committed to a store in PostgreSQL
 /// control.sock         orders to the running node
 /// ```
 #[derive(Clone, Debug)]
@@ -95,25 +96,6 @@ impl Home {
         Ok(())
     }
 
-    /// Begins the store's file where it is missing, for the owner's eyes only: SQLite gives the files beside it the
-    /// same permissions.
-    ///
-    /// # Errors
-    /// When the file system refuses.
-    pub fn begin_store(&self) -> Result {
-        let path = self.store();
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        match options.open(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Failure::of(Kind::Store, error).while_(format!("cannot make the store {}", path.display())))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Writes a file whole or not at all, for the owner's eyes only, and its directory first where it is missing.
     ///
     /// # Errors
@@ -127,6 +109,24 @@ impl Home {
             ));
         }
         write_atomically(path, content).or_fail(Kind::Configuration, failed)
+    }
+}
+
+/// Begins a store's file where it is missing, for the owner's eyes only: SQLite gives the files beside it the same
+/// permissions.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn begin_store(path: &Path) -> Result {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Failure::of(Kind::Store, error).while_(format!("cannot make the store {}", path.display())))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -212,10 +212,10 @@ mod tests {
         let home = Home::resolve(Some(root.clone())).unwrap();
         home.create().unwrap();
         assert_eq!(mode(&root), 0o700);
-        home.begin_store().unwrap();
+        begin_store(&home.store()).unwrap();
         assert_eq!(mode(&home.store()), 0o600);
         fs::write(home.store(), "kept").unwrap();
-        home.begin_store().unwrap();
+        begin_store(&home.store()).unwrap();
         assert_eq!(fs::read(home.store()).unwrap(), b"kept");
         // A directory that holds something is its owner's to arrange.
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,7 +1,7 @@
 //! What a command works with: the home, its configuration, the network, and what they lead to.
 
 use alloy::primitives::Address;
-use lloom_ledger::{Ledger, OpenError, StoreDeployment};
+use lloom_ledger::{Ledger, OpenError, StoreDeployment, StoreUrl, StoreUrlError};
 use lloom_receipts::{ChannelId, Keypair};
 use lloom_watcher::{RpcChain, RpcConfig};
 
@@ -9,7 +9,7 @@ use crate::{
     cli::GlobalOptions,
     config::{Config, DEFAULT_KEY},
     failure::{Failure, Kind, OrFail as _, Result},
-    home::Home,
+    home::{Home, begin_store},
     keystore::LockedKey,
     network::Network,
     onchain::OnChain,
@@ -162,14 +162,30 @@ impl Session {
         StoreDeployment::from(&self.network.domain())
     }
 
-    /// The store, for this process alone.
+    /// Which store it is: config.toml's, or the file in the home.
+    ///
+    /// # Errors
+    /// When config.toml names none that can be.
+    pub fn store_url(&self) -> Result<StoreUrl> {
+        match self.config.as_ref().and_then(|config| config.store.as_deref()) {
+            None => Ok(StoreUrl::file(&self.home.store())),
+            Some(text) => {
+                parse_store_url(text, &self.home).map_err(|failure| failure.while_("config.toml's `store` is no use"))
+            }
+        }
+    }
+
+    /// The store, for this process alone where it is a file.
     ///
     /// # Errors
     /// When it can't be used.
     pub async fn open_store(&self) -> Result<Ledger> {
         self.config()?;
-        self.home.begin_store()?;
-        Ledger::open(&self.home.store(), &self.store_deployment())
+        let url = self.store_url()?;
+        if let Some(path) = url.path() {
+            begin_store(path)?;
+        }
+        Ledger::open(&url, &self.store_deployment())
             .await
             .map_err(store_failure)
     }
@@ -179,7 +195,7 @@ impl Session {
     /// # Errors
     /// When it can't be used.
     pub async fn read_store(&self) -> Result<Option<Ledger>> {
-        match Ledger::open_read_only(&self.home.store()).await {
+        match Ledger::open_read_only(self.store_url()?).await {
             Ok(ledger) if *ledger.deployment() == self.store_deployment() => Ok(Some(ledger)),
             Ok(ledger) => Err(store_failure(OpenError::OtherDeployment {
                 store: ledger.url().clone(),
@@ -192,6 +208,22 @@ impl Session {
             Err(error) => Err(store_failure(error)),
         }
     }
+}
+
+/// A store as somebody wrote it down.
+///
+/// # Errors
+/// When it can't be one. What is wrong is said without repeating it: a password may stand in it.
+pub fn parse_store_url(text: &str, home: &Home) -> Result<StoreUrl> {
+    StoreUrl::parse(text, home.root()).map_err(|error| {
+        let failure = Failure::of(Kind::Configuration, error);
+        match error {
+            StoreUrlError::Password => {
+                failure.hint("leave it out of the URL, and change it: whoever has read the URL has read it")
+            }
+            _ => failure.hint("such as postgres://lloom@db.example/lloom?sslmode=verify-full"),
+        }
+    })
 }
 
 /// A channel that the store has no record of.
@@ -209,6 +241,12 @@ pub fn store_failure(error: OpenError) -> Failure {
         OpenError::NewerSchema { .. } => Some("a newer lloomctl wrote it: use that version; nothing was changed"),
         OpenError::Damaged { .. } => Some(
             "nothing was changed. Keep the file and put the newest backup in its place; without one, claim what the copy still shows with `--home`",
+        ),
+        OpenError::Unfit { .. } => {
+            Some("money is at stake: a store belongs on a server that keeps what it acknowledges")
+        }
+        OpenError::Sql { store, .. } if store.is_shared() => Some(
+            "is the server up, and may this user connect? The password comes from PGPASSWORD, or from the file that PGPASSFILE names",
         ),
         OpenError::OtherDeployment { .. } => {
             Some("a store belongs to one deployment on one chain: use another --home for this network")

@@ -339,6 +339,9 @@ pub struct StatusAnswer {
     pub pending_transactions: usize,
     /// Channels whose payers want to leave.
     pub obligations: usize,
+    /// Whether another watcher of the store leads.
+    #[serde(default)]
+    pub standing_by: bool,
     /// What is wrong now.
     pub problem: Option<String>,
 }
@@ -351,6 +354,7 @@ impl From<&WatcherStatus> for StatusAnswer {
             last_progress: status.last_progress.map(lloom_receipts::UnixSeconds::get),
             pending_transactions: status.pending_transactions,
             obligations: status.obligations,
+            standing_by: status.standing_by,
             problem: status.problem.clone(),
         }
     }

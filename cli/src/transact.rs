@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
-use lloom_ledger::Ledger;
+use lloom_ledger::{Leadership, Ledger};
 use lloom_receipts::Keypair;
 use lloom_watcher::{Call, Chain as _, CostEstimate, Fate, FeePolicy, MinedTransaction, Outbox, RpcChain, SendError};
 use serde::Serialize;
 
 use crate::{
-    failure::{Failure, Kind, Result},
+    failure::{Failure, Kind, OrFail as _, Result},
     money::show_coins,
     network::Network,
     onchain::{OnChain, chain_failure},
@@ -64,6 +64,8 @@ pub struct Transactor<'a> {
     session: &'a Session,
     outbox: Outbox<RpcChain>,
     on_chain: OnChain,
+    /// Only one process sends from a store.
+    _leadership: Leadership,
 }
 
 impl<'a> Transactor<'a> {
@@ -73,6 +75,14 @@ impl<'a> Transactor<'a> {
     /// When the chain or the store fails.
     pub async fn new(session: &'a Session, on_chain: OnChain, ledger: Ledger, key: Keypair) -> Result<Self> {
         let network = &session.network;
+        let leadership = ledger
+            .try_lead()
+            .await
+            .or_fail(Kind::Store, || "cannot use the store".to_owned())?
+            .ok_or_else(|| {
+                Failure::new(Kind::Store, "another process sends the transactions of this store")
+                    .hint("stop the node or watcher that leads, or send from a home with a store of its own")
+            })?;
         let outbox = Outbox::new(
             on_chain.chain().clone(),
             ledger,
@@ -90,6 +100,7 @@ impl<'a> Transactor<'a> {
             session,
             outbox,
             on_chain,
+            _leadership: leadership,
         })
     }
 

@@ -203,6 +203,8 @@ pub fn handle_failure(error: HandleError) -> Failure {
         HandleError::Unavailable { .. } => {
             Failure::of(Kind::Chain, error).hint("is the endpoint up? Another one can be given with --rpc-url")
         }
+        HandleError::StandsBy => Failure::of(Kind::Refused, error)
+            .hint("give the order to the node that leads; this one takes over by itself when that one ends"),
         HandleError::Send(error) => send_failure(error, "cannot settle"),
         HandleError::Close(_) => Failure::of(Kind::Refused, error),
         HandleError::Ledger(_) => Failure::of(Kind::Store, error),

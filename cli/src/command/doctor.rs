@@ -179,7 +179,16 @@ pub async fn run(session: &Session, _arguments: DoctorArgs) -> Result {
 }
 
 async fn check_store(session: &Session, checks: &mut Checks) {
-    match lloom_ledger::Ledger::open_read_only(&session.home.store()).await {
+    let url = match session.store_url() {
+        Ok(url) => url,
+        Err(failure) => return checks.bad("store", &failure),
+    };
+    let name = if url.is_shared() {
+        format!("{url}, shared with other homes")
+    } else {
+        url.to_string()
+    };
+    match lloom_ledger::Ledger::open_read_only(&url).await {
         Ok(ledger) => {
             let whole = if *ledger.deployment() == session.store_deployment() {
                 ledger
@@ -196,16 +205,17 @@ async fn check_store(session: &Session, checks: &mut Checks) {
                 Ok(cursor) => checks.good(
                     "store",
                     // A store that follows no chain knows the first block only.
-                    cursor.filter(|block| block.number.get() > 0).map_or_else(
-                        || session.home.store().display().to_string(),
-                        |block| format!("{}, up to block {}", session.home.store().display(), block.number),
-                    ),
+                    cursor
+                        .filter(|block| block.number.get() > 0)
+                        .map_or_else(|| name.clone(), |block| format!("{name}, up to block {}", block.number)),
                 ),
                 Err(failure) => checks.bad("store", &failure),
             }
             ledger.close().await;
         }
-        Err(lloom_ledger::OpenError::Missing { .. }) => checks.good("store", "nothing is recorded yet"),
+        Err(lloom_ledger::OpenError::Missing { .. }) => {
+            checks.good("store", format!("nothing is recorded yet in {name}"))
+        }
         Err(error) => checks.bad("store", &crate::session::store_failure(error)),
     }
 }
@@ -392,10 +402,14 @@ async fn check_node(session: &Session, config: &Config, checks: &mut Checks) {
             } else {
                 checks.good(
                     "node",
-                    format!(
-                        "running, {} transactions under way, {} channels closing",
-                        status.pending_transactions, status.obligations
-                    ),
+                    if status.standing_by {
+                        "running; another one leads and claims, and this one stands by for it".to_owned()
+                    } else {
+                        format!(
+                            "running, {} transactions under way, {} channels closing",
+                            status.pending_transactions, status.obligations
+                        )
+                    },
                 );
             }
         }

@@ -347,6 +347,10 @@ fn write_configuration(
         "key = {}              # keystore/<key>.json",
         quoted(session.key_name())
     )?;
+    writeln!(
+        text,
+        "# store = \"postgres://lloom@db.example/lloom?sslmode=verify-full\"   # instead of lloom.db in this directory"
+    )?;
     let listen = if arguments.listen.is_empty() && executor {
         vec!["/ip4/0.0.0.0/tcp/4401".to_owned()]
     } else {

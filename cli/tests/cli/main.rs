@@ -13,4 +13,5 @@ mod money;
 mod receipts;
 mod reference;
 mod setup;
+mod shared_store;
 mod splitter;

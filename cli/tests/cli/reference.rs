@@ -2,7 +2,7 @@
 
 use crate::harness::Home;
 
-const COMMANDS: [&str; 40] = [
+const COMMANDS: [&str; 42] = [
     "",
     "init",
     "devnet",
@@ -34,6 +34,8 @@ const COMMANDS: [&str; 40] = [
     "receipts show",
     "receipts verify",
     "receipts export",
+    "ledger",
+    "ledger move",
     "models",
     "chat",
     "node",
