@@ -4,7 +4,10 @@ use sqlx::{Executor as _, SqliteConnection};
 pub(crate) const APPLICATION_ID: i64 = 0x4c4c_4f4d;
 
 /// What brings a store of schema `n` to `n + 1`, for each `n`. A landed one never changes.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_tower.sql"),
+];
 
 /// The schema this program works on (`PRAGMA user_version`).
 pub(crate) const SUPPORTED: u32 = MIGRATIONS.len() as u32;

@@ -4,6 +4,7 @@
 
 mod buying;
 mod chain;
+mod delegating;
 mod grouped;
 mod opening;
 mod receiving;
@@ -11,5 +12,6 @@ mod restoring;
 mod serving;
 mod settling;
 mod surviving;
+mod towers;
 mod world;
 mod writing;
