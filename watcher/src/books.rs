@@ -6,7 +6,10 @@ use alloy::primitives::Address;
 use lloom_ledger::{Claimable, Ledger, LedgerError, Purpose, TransactionRecord};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
-use crate::planner::Candidate;
+use crate::{
+    defence::{Defence, DefencePolicy},
+    planner::Candidate,
+};
 
 /// Everything that can be claimed, and what is under way.
 pub(crate) struct Books {
@@ -15,14 +18,16 @@ pub(crate) struct Books {
     under_way: HashMap<ChannelId, TokenAmount>,
     closing: Vec<ChannelId>,
     grace: Duration,
+    defence: Defence,
 }
 
 impl Books {
-    /// Reads what is claimable by `payees` in their tokens.
+    /// Reads what is claimable by `payees` in their tokens, and what has to be defended for others, if that is done here.
     pub(crate) async fn open(
         ledger: &Ledger,
         payees: &[(Address, Address)],
         grace: Duration,
+        defence: Option<&DefencePolicy>,
     ) -> Result<Self, LedgerError> {
         let mut claimables = HashMap::new();
         for (payee, token) in payees {
@@ -32,11 +37,24 @@ impl Books {
                 }
             }
         }
+        let defence = match defence {
+            Some(policy) => {
+                let mut held = ledger.held_closing().await?;
+                held.retain(|held| !claimables.contains_key(&held.claimable.channel.id));
+                let defence = Defence::new(policy.margin(grace), &held);
+                for held in held {
+                    claimables.insert(held.claimable.channel.id, held.claimable);
+                }
+                defence
+            }
+            None => Defence::default(),
+        };
         let mut books = Self {
             claimables,
             under_way: HashMap::new(),
             closing: Vec::new(),
             grace,
+            defence,
         };
         for record in ledger.pending_transactions().await? {
             books.count(record);
@@ -62,7 +80,7 @@ impl Books {
     }
 
     /// The channels to plan with: what a pending transaction will settle counts as settled, so it is not claimed twice.
-    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+    pub(crate) fn candidates(&self, now: UnixSeconds) -> Vec<Candidate> {
         self.claimables
             .values()
             .filter(|claimable| !self.closing.contains(&claimable.channel.id))
@@ -73,6 +91,7 @@ impl Books {
                 }
                 candidate
             })
+            .filter(|candidate| self.defence.allows(candidate, now))
             .collect()
     }
 

@@ -67,7 +67,10 @@ async fn read(ledger: &Ledger, channel: ChannelId) -> Result<Option<Standing>, L
         return Ok(None);
     };
     let account = ledger.account(channel).await?;
-    let claimable = ledger.claimable_channel(channel).await?;
+    let claimable = match ledger.claimable_channel(channel).await? {
+        Some(claimable) => Some(claimable),
+        None => ledger.held_channel(channel).await?.map(|held| held.claimable),
+    };
     Ok(Some(Standing {
         state,
         claimable: claimable.map_or(TokenAmount::ZERO, |claimable| claimable.amount()),
