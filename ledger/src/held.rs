@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use alloy::primitives::Address;
-use lloom_receipts::{ChannelId, Signed, TokenAmount, TowerAppointment, UnixSeconds, Voucher};
+use lloom_receipts::{ChannelId, Signature, Signed, TokenAmount, TowerAppointment, UnixSeconds, Voucher};
 
 use crate::{
     ChannelRecord, Claimable, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
@@ -103,6 +103,18 @@ impl Ledger {
                 })
             })
             .collect()
+    }
+
+    /// How many channels are held for `operator`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn held_channels_of(&self, operator: Address) -> Result<u64, LedgerError> {
+        let statement =
+            sql("SELECT count(DISTINCT channel) AS count FROM held_vouchers WHERE operator = $1").put(operator);
+        let row = self.reader("count what is held").await?.row(statement).await?;
+        let count: i64 = row.map_or(Ok(0), |row| row.read("count"))?;
+        Ok(count.unsigned_abs())
     }
 
     /// All that is held.
@@ -222,6 +234,7 @@ impl TakeOn {
         }
         Ok(Ok(CommittedAppointment {
             appointment,
+            voucher: delegation.voucher.clone(),
             outcome: Outcome::Recorded,
         }))
     }
@@ -276,7 +289,8 @@ impl TakeOn {
         Ok(())
     }
 
-    /// Answers with what is held, for longer where half of its term is over. Nothing promised is taken back.
+    /// Answers with what is held: for longer where half of its term is over, and at today's terms where they are better.
+    /// Nothing promised is taken back.
     async fn renew(
         &self,
         session: &mut Session,
@@ -294,10 +308,18 @@ impl TakeOn {
             taken_at: held.taken_at,
             expires_at: held.expires_at,
         };
+        let voucher = Voucher {
+            channel,
+            amount: held.ceiling,
+        };
+        let voucher = Signed::recall(voucher, held.signature);
         let is_theirs = held.operator == self.operator;
-        if is_theirs && held.expires_at >= self.now.plus(self.terms.term / 2) {
+        let as_good = held.terms.minimum_value <= self.terms.minimum_value
+            && held.terms.max_fee_per_gas >= self.terms.max_fee_per_gas;
+        if is_theirs && as_good && held.expires_at >= self.now.plus(self.terms.term / 2) {
             return Ok(CommittedAppointment {
                 appointment,
+                voucher,
                 outcome: Outcome::AlreadyKnown,
             });
         }
@@ -324,6 +346,7 @@ impl TakeOn {
             .await?;
         Ok(CommittedAppointment {
             appointment,
+            voucher,
             outcome: Outcome::Recorded,
         })
     }
@@ -388,6 +411,7 @@ impl Room {
 struct HeldRow {
     claim: TokenAmount,
     ceiling: TokenAmount,
+    signature: Signature,
     operator: Address,
     terms: HeldTerms,
     taken_at: UnixSeconds,
@@ -399,6 +423,7 @@ fn read_row(row: &Row) -> Result<HeldRow, LedgerError> {
     Ok(HeldRow {
         claim: row.read("claim")?,
         ceiling: row.read("ceiling")?,
+        signature: row.read("signature")?,
         operator: row.read("operator")?,
         terms: read_terms(row)?,
         taken_at: row.read("taken_at")?,
@@ -436,7 +461,7 @@ fn read_held(row: &Row) -> Result<Held, LedgerError> {
 async fn find_best(session: &mut Session, record: &ChannelRecord) -> Result<Option<HeldRow>, LedgerError> {
     let deposit = record.latest.map_or(TokenAmount::ZERO, |state| state.deposit);
     let statement = sql(
-        "SELECT claim, ceiling, operator, minimum_value, max_fee_per_gas, taken_at, expires_at, unusable
+        "SELECT claim, ceiling, signature, operator, minimum_value, max_fee_per_gas, taken_at, expires_at, unusable
          FROM held_vouchers WHERE channel = $1 AND unusable IS NULL AND claim <= $2 ORDER BY claim DESC LIMIT 1",
     );
     let row = session.row(statement.put(record.id).put(deposit)).await?;
@@ -449,7 +474,7 @@ async fn find_row(
     claim: TokenAmount,
 ) -> Result<Option<HeldRow>, LedgerError> {
     let statement = sql(
-        "SELECT claim, ceiling, operator, minimum_value, max_fee_per_gas, taken_at, expires_at, unusable
+        "SELECT claim, ceiling, signature, operator, minimum_value, max_fee_per_gas, taken_at, expires_at, unusable
          FROM held_vouchers WHERE channel = $1 AND claim = $2",
     );
     let row = session.row(statement.put(channel).put(claim)).await?;

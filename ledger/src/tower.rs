@@ -66,9 +66,10 @@ pub struct TakeOn {
 /// An appointment that is in the store: the only kind a tower signs. Only this crate makes one.
 ///
 /// Signing is deterministic, so an appointment that is asked for again after a crash gets the same bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedAppointment {
     pub(crate) appointment: TowerAppointment,
+    pub(crate) voucher: Signed<Voucher, Verified>,
     pub(crate) outcome: Outcome,
 }
 
@@ -76,6 +77,11 @@ impl CommittedAppointment {
     /// What was taken on. Of a delegation that was passed over, this is the better one that is held.
     pub const fn appointment(&self) -> &TowerAppointment {
         &self.appointment
+    }
+
+    /// The voucher that is held for it.
+    pub const fn voucher(&self) -> &Signed<Voucher, Verified> {
+        &self.voucher
     }
 
     /// Whether this changed anything.

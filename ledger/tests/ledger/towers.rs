@@ -88,6 +88,7 @@ async fn what_was_taken_on_is_there_after_a_crash_and_is_answered_with_the_same_
     let (home, ledger) = following(&[&pair]).await;
     let first = hand_over(&ledger, &pair, 120, 100).await.unwrap();
     assert_eq!(first.outcome(), Outcome::Recorded);
+    assert_eq!(first.voucher(), &pair.voucher(120));
     let appointment = first.appointment();
     assert_eq!((appointment.ceiling, appointment.claim), (amount(120), amount(100)));
     assert_eq!(
@@ -239,6 +240,7 @@ async fn a_refused_delegation_keeps_none_of_its_message_out() {
         .unwrap();
     assert_eq!(after_first, held[1..]);
     assert!(ledger.held_for(pair.payee, None, 10).await.unwrap().is_empty());
+    assert_eq!(ledger.held_channels_of(pair.operator.address()).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -355,6 +357,10 @@ async fn an_appointment_is_renewed_when_half_of_its_term_is_over_and_nothing_pro
     let held = ledger.held_channel(pair.channel()).await.unwrap().unwrap();
     assert_eq!(held.terms.max_fee_per_gas, 500);
     assert_eq!(ledger.highest_fee_promised().await.unwrap(), Some(500));
+    // Better terms hold at once.
+    later.terms.minimum_value = amount(5);
+    let better = *take(&ledger, later).await.unwrap().appointment();
+    assert_eq!((better.minimum_value, better.max_fee_per_gas), (amount(5), 500));
 }
 
 #[tokio::test]
