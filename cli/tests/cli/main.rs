@@ -14,3 +14,4 @@ mod receipts;
 mod reference;
 mod setup;
 mod splitter;
+mod towers;
