@@ -115,13 +115,6 @@ impl Watching {
         Self { handle, task, stop }
     }
 
-    /// Whether it has finished a look at the chain within `silence`.
-    pub fn sees_chain(&self, silence: Duration) -> bool {
-        let now = UnixSeconds::from(SystemTime::now());
-        let last_progress = self.handle.status().borrow().last_progress;
-        last_progress.is_none_or(|at| now.since(at) <= silence)
-    }
-
     /// Waits until it fails, which it doesn't while all is well.
     pub async fn failed(&mut self) -> Failure {
         match (&mut self.task).await {
@@ -154,6 +147,13 @@ impl Watching {
             result = order => result.map_err(handle_failure),
         }
     }
+}
+
+/// Whether a watcher has finished a look at the chain within `silence`.
+pub fn sees_chain(watcher: &WatcherHandle, silence: Duration) -> bool {
+    let now = UnixSeconds::from(SystemTime::now());
+    let last_progress = watcher.status().borrow().last_progress;
+    last_progress.is_none_or(|at| now.since(at) <= silence)
 }
 
 fn watcher_config(

@@ -258,6 +258,11 @@ impl TakeOn {
     }
 
     fn judge(&self, delegation: &Delegation, record: &ChannelRecord) -> Result<(), DelegationRefusal> {
+        if record.parameters.token != self.terms.token {
+            return Err(DelegationRefusal::OtherToken {
+                token: self.terms.token,
+            });
+        }
         let claim = delegation.claim;
         let ceiling = delegation.voucher.document().amount;
         let (Some(confirmed), Some(latest)) = (record.confirmed, record.latest) else {

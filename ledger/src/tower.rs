@@ -25,6 +25,8 @@ pub struct Delegation {
 /// What a tower promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TowerTerms {
+    /// The only token that it takes on: what another is worth, and what its code does, the tower can't know.
+    pub token: Address,
     /// The least that a claim has to bring, base units.
     pub minimum_value: TokenAmount,
     /// The most that is offered for gas, wei.
@@ -106,6 +108,12 @@ pub enum DelegationRefusal {
         payee: Address,
         /// Who brought it.
         operator: Address,
+    },
+    /// The channel pays in a token that the tower does not take on.
+    #[error("the channel is in another token than {token}")]
+    OtherToken {
+        /// The tower's.
+        token: Address,
     },
     /// The channel is over.
     #[error("the channel is over")]

@@ -28,8 +28,8 @@ pub(crate) use message::{MAX_ANSWER_BYTES, MAX_QUESTION_BYTES};
 
 pub use courier::{Courier, CourierConfig};
 pub use message::{
-    DelegationAnswer, DelegationMessage, Deployment, MAX_DELEGATIONS, MAX_HELD_CLAIMS, TowerAnswer, TowerHead,
-    TowerProfile, TowerQuestion, TowerRefusal, UpdateRefusal,
+    DelegationAnswer, DelegationMessage, Deployment, Impediment, MAX_DELEGATIONS, MAX_HELD_CLAIMS, TowerAnswer,
+    TowerHead, TowerProfile, TowerQuestion, TowerRefusal, UpdateRefusal,
 };
 pub use service::{Tower, TowerConfig};
 pub use statement::{TowerFault, check_answers};

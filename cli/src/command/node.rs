@@ -26,7 +26,7 @@ use crate::{
     output::{Align, Report, Table, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
-    watching::{Initiative, Watching, check_operator, confirmations, payee},
+    watching::{Initiative, Watching, check_operator, confirmations, payee, sees_chain},
 };
 
 /// How long running answers may take to end once the node was told to stop.
@@ -219,7 +219,7 @@ impl Node {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
                 () = &mut orders => {}
-                _ = look.tick() => self.executor.set_chain_in_sight(self.watching.sees_chain(self.max_chain_silence)),
+                _ = look.tick() => self.executor.set_chain_in_sight(sees_chain(&self.watching.handle, self.max_chain_silence)),
                 Some(_) = streams.join_next() => {}
                 Some(incoming) = self.incoming.next() => {
                     let executor = self.executor.clone();

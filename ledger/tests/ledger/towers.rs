@@ -38,6 +38,7 @@ fn asked(pair: &Pair, delegations: Vec<Delegation>) -> TakeOn {
         operator: pair.operator.address(),
         delegations,
         terms: TowerTerms {
+            token: pair.token,
             minimum_value: amount(10),
             max_fee_per_gas: 500,
             term: TERM,
@@ -170,6 +171,14 @@ async fn every_rule_of_a_delegation_has_its_refusal() {
     ] {
         assert_eq!(hand_over(&ledger, &pair, ceiling, claim).await, Err(refusal));
     }
+    // A million of a token that anybody may have made is worth nothing.
+    let mut made_up = asked(&pair, vec![delegation(&pair, 1_000, 1_000)]);
+    made_up.terms.token = Address::repeat_byte(0x71);
+    let token = made_up.terms.token;
+    assert_eq!(
+        take(&ledger, made_up).await,
+        Err(DelegationRefusal::OtherToken { token })
+    );
     assert_eq!(
         ledger.held_totals().await.unwrap().channels,
         0,

@@ -310,7 +310,8 @@ impl Rounds {
         let claim = found.delegation.claim;
         let settled = found.channel.latest.map_or(TokenAmount::ZERO, |state| state.settled);
         let refused = self.refused.get(&found.channel.id);
-        claim.saturating_sub(settled) >= profile.minimum_value
+        found.channel.parameters.token == profile.token
+            && claim.saturating_sub(settled) >= profile.minimum_value
             && refused.is_none_or(|(refused, until)| claim > *refused || now >= *until)
     }
 

@@ -157,12 +157,23 @@ pub enum TowerRefusal {
     /// It is busy with others.
     #[error("the tower is busy")]
     Busy,
-    /// It doesn't see the chain, so it can't promise to watch.
-    #[error("the tower does not see the chain at the moment")]
-    ChainOutOfSight,
+    /// It couldn't keep what it would promise.
+    #[error("the tower {0}")]
+    Impeded(Impediment),
     /// Its store failed.
     #[error("the tower's store failed")]
     Internal,
+}
+
+/// Why a tower can't promise anything at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Impediment {
+    /// It can't watch.
+    #[error("does not see the chain")]
+    ChainOutOfSight,
+    /// It can't pay for a claim.
+    #[error("has no coins left for the gas of a claim")]
+    NoGasMoney,
 }
 
 /// What a tower is and promises. Nothing in it is signed: what counts are its appointments.
@@ -172,6 +183,8 @@ pub struct TowerProfile {
     pub tower: Address,
     /// Where it works.
     pub deployment: Deployment,
+    /// The only token that it takes on.
+    pub token: Address,
     /// The least that it goes out for, base units.
     pub minimum_value: TokenAmount,
     /// The most that it offers for gas, wei.
@@ -188,8 +201,8 @@ pub struct TowerProfile {
     pub channels: u64,
     /// The newest block that it has taken in.
     pub head: Option<TowerHead>,
-    /// Whether it sees the chain at the moment.
-    pub chain_in_sight: bool,
+    /// What keeps it from taking anything on at the moment.
+    pub impediment: Option<Impediment>,
     /// The software, for people.
     pub agent: String,
 }

@@ -1,9 +1,6 @@
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -14,8 +11,8 @@ use tokio::task::JoinSet;
 
 use super::{
     message::{
-        DelegationAnswer, DelegationMessage, Deployment, MAX_DELEGATIONS, MAX_HELD_CLAIMS, TowerAnswer, TowerHead,
-        TowerProfile, TowerQuestion, TowerRefusal, UpdateRefusal,
+        DelegationAnswer, DelegationMessage, Deployment, Impediment, MAX_DELEGATIONS, MAX_HELD_CLAIMS, TowerAnswer,
+        TowerHead, TowerProfile, TowerQuestion, TowerRefusal, UpdateRefusal,
     },
     quota::MessageQuota,
 };
@@ -55,7 +52,7 @@ struct Shared {
     key: Keypair,
     verifier: Verifier,
     quota: Mutex<MessageQuota>,
-    sees_chain: AtomicBool,
+    impediment: Mutex<Option<Impediment>>,
 }
 
 impl Tower {
@@ -69,17 +66,21 @@ impl Tower {
                 domain,
                 key,
                 verifier: Verifier::default(),
-                sees_chain: AtomicBool::new(true),
+                impediment: Mutex::new(None),
             }),
         }
     }
 
-    /// Says whether the watcher sees the chain. A tower that doesn't takes nothing on.
-    pub fn set_chain_in_sight(&self, in_sight: bool) {
-        let before = self.shared.sees_chain.swap(in_sight, Ordering::Relaxed);
-        if before != in_sight {
-            tracing::warn!(in_sight, "whether the tower sees the chain has changed");
+    /// Says what keeps the tower from keeping promises, if anything does. Until that is over, it makes none.
+    pub fn set_impediment(&self, impediment: Option<Impediment>) {
+        let mut current = self.shared.impediment.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != impediment {
+            match impediment {
+                Some(impediment) => tracing::error!("the tower {impediment}: it takes nothing on"),
+                None => tracing::info!("the tower takes channels on again"),
+            }
         }
+        *current = impediment;
     }
 
     /// Answers until the network is shut down.
@@ -146,8 +147,8 @@ impl Tower {
                     limit: MAX_DELEGATIONS as u32,
                 })
             }
-            TowerQuestion::Update { .. } if !self.sees_chain() => Err(TowerRefusal::ChainOutOfSight),
-            _ => Ok(()),
+            TowerQuestion::Update { .. } => self.impediment().map_or(Ok(()), |why| Err(TowerRefusal::Impeded(why))),
+            TowerQuestion::Terms | TowerQuestion::Status { .. } => Ok(()),
         }
     }
 
@@ -156,8 +157,8 @@ impl Tower {
         executors.as_ref().is_none_or(|executors| executors.contains(&executor))
     }
 
-    fn sees_chain(&self) -> bool {
-        self.shared.sees_chain.load(Ordering::Relaxed)
+    fn impediment(&self) -> Option<Impediment> {
+        *self.shared.impediment.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn terms(&self, executor: Address) -> Result<TowerAnswer, LedgerError> {
@@ -172,6 +173,7 @@ impl Tower {
         let profile = TowerProfile {
             tower: key.address(),
             deployment: Deployment::from(domain),
+            token: config.terms.token,
             minimum_value: config.terms.minimum_value,
             max_fee_per_gas: config.terms.max_fee_per_gas,
             term_secs: config.terms.term.as_secs(),
@@ -183,7 +185,7 @@ impl Tower {
                 number: block.number,
                 timestamp: block.timestamp,
             }),
-            chain_in_sight: self.sees_chain(),
+            impediment: self.impediment(),
             agent: concat!("lloom/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         Ok(TowerAnswer::Terms(Box::new(profile)))

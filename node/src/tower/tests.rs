@@ -99,6 +99,7 @@ fn update(delegations: Vec<DelegationMessage>) -> TowerQuestion {
 fn tower_config() -> TowerConfig {
     TowerConfig {
         terms: TowerTerms {
+            token: token(),
             minimum_value: amount(10),
             max_fee_per_gas: 500,
             term: Duration::from_secs(1_000_000),

@@ -71,6 +71,7 @@ impl Tower {
                 operator: executor.operator.address(),
                 delegations: undelegated.into_iter().map(|found| found.delegation).collect(),
                 terms: TowerTerms {
+                    token: executor.devnet.token,
                     minimum_value: TokenAmount::new(minimum),
                     max_fee_per_gas: 1,
                     term: Duration::from_secs(1_000_000),
@@ -235,6 +236,14 @@ async fn goes_out_for_no_less_than_it_promised() {
         100,
         "50 are less than it goes out for"
     );
+    let ended = async || {
+        let obligations = tower.ledger.obligations_of(channels[0].id).await.unwrap();
+        obligations.iter().all(|obligation| obligation.resolution.is_some())
+    };
+    executor
+        .devnet
+        .while_mining(until("nothing promised is left", ended))
+        .await;
     assert_eq!(tower.nonce(&executor).await, 1);
 }
 

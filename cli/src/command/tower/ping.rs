@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Ask towers whether they are there, what they promise, and how far they see
 ///
-/// Fails when one of them doesn't answer, works on another chain, or doesn't see it.
+/// Fails when one of them doesn't answer, works elsewhere, doesn't see the chain, or can't pay for a claim.
 #[derive(Debug, Args)]
 pub struct PingArgs {
     /// Only this one, by its address [default: all that config.toml names]
@@ -69,7 +69,6 @@ struct Said {
     head: Option<u64>,
     /// How old that block is.
     head_age_secs: Option<u64>,
-    chain_in_sight: bool,
     agent: String,
 }
 
@@ -170,7 +169,14 @@ fn judge(session: &Session, tower: &ConfiguredTower, profile: &TowerProfile) -> 
             there.escrow, there.chain_id, here.escrow, here.chain_id
         ));
     }
-    (!profile.chain_in_sight).then(|| "it does not see the chain".to_owned())
+    let token = &session.network.token;
+    if profile.token != token.address {
+        return Some(format!(
+            "it defends channels in {}, not in {}",
+            profile.token, token.symbol
+        ));
+    }
+    profile.impediment.map(|impediment| format!("it {impediment}"))
 }
 
 fn said(session: &Session, profile: TowerProfile, took: Duration) -> Said {
@@ -187,7 +193,6 @@ fn said(session: &Session, profile: TowerProfile, took: Duration) -> Said {
         channels: profile.channels,
         head: profile.head.map(|head| head.number.get()),
         head_age_secs: profile.head.map(|head| now.since(head.timestamp).as_secs()),
-        chain_in_sight: profile.chain_in_sight,
         agent: crate::answer::printable(&profile.agent),
     }
 }

@@ -3,18 +3,18 @@
 use std::{
     collections::HashSet,
     io::{self, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, U256};
 use lloom_ledger::{Ledger, TowerQuotas, TowerTerms};
 use lloom_node::{
     NetworkHandle,
     network::TowerInquiries,
-    tower::{Tower, TowerConfig},
+    tower::{Impediment, Tower, TowerConfig},
 };
 use lloom_receipts::Keypair;
-use lloom_watcher::DefencePolicy;
+use lloom_watcher::{Chain as _, ChainError, DefencePolicy, RpcChain, WatcherHandle};
 use serde::Serialize;
 
 use crate::{
@@ -25,11 +25,15 @@ use crate::{
     output::{Report, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
-    watching::Watching,
+    watching::{Watching, sees_chain},
 };
 
 /// How often it is looked at whether the chain is in sight.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the purse is looked into.
+const PURSE_INTERVAL: Duration = Duration::from_secs(30);
+/// What a small claim may use, with room for prices to rise.
+const CLAIM_GAS: u64 = 500_000;
 const WEI_PER_GWEI: u128 = 1_000_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -72,7 +76,7 @@ struct Running {
     network: NetworkHandle,
     inquiries: TowerInquiries,
     tower: Tower,
-    max_chain_silence: Duration,
+    outlook: Outlook,
 }
 
 /// Watches for others until Ctrl-C.
@@ -148,6 +152,12 @@ impl Running {
             channels: totals.channels,
             operators: totals.operators,
         })?;
+        let outlook = Outlook {
+            chain: session.chain()?,
+            account: key.address(),
+            watcher: watching.handle.clone(),
+            max_chain_silence: Duration::from_secs(session.config()?.tower.max_chain_silence_secs),
+        };
         Ok(Self {
             tower: Tower::new(config, ledger.clone(), session.network.domain(), key),
             ledger,
@@ -155,7 +165,7 @@ impl Running {
             socket,
             network,
             inquiries,
-            max_chain_silence: Duration::from_secs(session.config()?.tower.max_chain_silence_secs),
+            outlook,
         })
     }
 
@@ -165,8 +175,8 @@ impl Running {
         let orders = self
             .socket
             .serve(self.watching.handle.clone(), session.network.token.clone());
-        tokio::pin!(serving, orders, stop);
-        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        let outlook = self.outlook.run(self.tower.clone());
+        tokio::pin!(serving, orders, outlook, stop);
         let result = loop {
             tokio::select! {
                 biased;
@@ -180,7 +190,7 @@ impl Running {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
                 () = &mut orders => {}
-                _ = look.tick() => self.tower.set_chain_in_sight(self.watching.sees_chain(self.max_chain_silence)),
+                () = &mut outlook => {}
             }
         };
         session.output.note("Stopping.");
@@ -190,6 +200,45 @@ impl Running {
         }
         self.ledger.close().await;
         result
+    }
+}
+
+/// Whether the tower can keep what it promises.
+struct Outlook {
+    chain: RpcChain,
+    account: Address,
+    watcher: WatcherHandle,
+    max_chain_silence: Duration,
+}
+
+impl Outlook {
+    /// Tells `tower` what it sees, for ever.
+    async fn run(self, tower: Tower) {
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        let mut can_pay = true;
+        let mut asked_at = None::<Instant>;
+        loop {
+            looks.tick().await;
+            if asked_at.is_none_or(|at| at.elapsed() >= PURSE_INTERVAL) {
+                // An endpoint that doesn't answer says nothing of the purse; that the chain is out of sight shows by itself.
+                can_pay = self.can_pay().await.unwrap_or(can_pay);
+                asked_at = Some(Instant::now());
+            }
+            let impediment = if !sees_chain(&self.watcher, self.max_chain_silence) {
+                Some(Impediment::ChainOutOfSight)
+            } else if !can_pay {
+                Some(Impediment::NoGasMoney)
+            } else {
+                None
+            };
+            tower.set_impediment(impediment);
+        }
+    }
+
+    async fn can_pay(&self) -> std::result::Result<bool, ChainError> {
+        let balance = self.chain.native_balance(self.account).await?;
+        let price = self.chain.fees().await?.gas_price();
+        Ok(balance >= U256::from(price).saturating_mul(U256::from(CLAIM_GAS)))
     }
 }
 
@@ -220,6 +269,7 @@ fn tower_config(session: &Session) -> Result<TowerConfig> {
     let executors: HashSet<Address> = settings.executors.iter().copied().collect();
     Ok(TowerConfig {
         terms: TowerTerms {
+            token: token.address,
             minimum_value: token.parse_setting("tower.minimum_value", settings.minimum_value.as_str())?,
             max_fee_per_gas: u128::from(settings.max_fee_gwei) * WEI_PER_GWEI,
             term: Duration::from_secs(settings.term_days.saturating_mul(SECONDS_PER_DAY)),

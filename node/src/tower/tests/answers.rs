@@ -206,12 +206,18 @@ async fn refuses_whole_messages_by_name() {
             limit: MAX_DELEGATIONS as u32
         })
     );
-    tower_here.set_chain_in_sight(false);
-    assert_eq!(
-        ask(&tower_here, update(vec![delegation(1, 50, 50)])).await,
-        TowerAnswer::Refused(TowerRefusal::ChainOutOfSight)
-    );
-    tower_here.set_chain_in_sight(true);
+    for impediment in [Impediment::ChainOutOfSight, Impediment::NoGasMoney] {
+        tower_here.set_impediment(Some(impediment));
+        assert_eq!(
+            ask(&tower_here, update(vec![delegation(1, 50, 50)])).await,
+            TowerAnswer::Refused(TowerRefusal::Impeded(impediment))
+        );
+        let TowerAnswer::Terms(profile) = ask(&tower_here, TowerQuestion::Terms).await else {
+            panic!("terms");
+        };
+        assert_eq!(profile.impediment, Some(impediment));
+    }
+    tower_here.set_impediment(None);
     taken_on(&updated(&tower_here, vec![delegation(1, 50, 50)]).await[0]);
 
     let mut choosy = tower_config();
@@ -245,5 +251,5 @@ async fn tells_what_it_promises_and_how_far_it_sees() {
     assert_eq!((profile.minimum_value, profile.max_fee_per_gas), (amount(10), 500));
     assert_eq!((profile.channels, profile.max_channels), (1, 16));
     assert_eq!(profile.head.unwrap().number, BlockNumber::new(1));
-    assert!(profile.chain_in_sight);
+    assert_eq!((profile.impediment, profile.token), (None, token()));
 }

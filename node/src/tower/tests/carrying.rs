@@ -325,6 +325,29 @@ async fn a_peer_that_is_no_tower_says_so() {
 }
 
 #[tokio::test]
+async fn a_tower_that_can_not_keep_up_says_so() {
+    let name = NetworkName {
+        name: "test".to_owned(),
+        chain_id: 31_337,
+        settlement: domain().settlement(),
+    };
+    let mut config = NetworkConfig::new(tower_key(), name);
+    config.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+    config.limits.waiting_tower_questions = 1;
+    let (network, _incoming) = Network::start(config).await.unwrap();
+    // Nobody takes the questions.
+    let _inquiries = network.serve_tower().await.unwrap();
+    let address = network.listen_addresses().swap_remove(0);
+    let asker = node(operator(), "/ip4/127.0.0.1/tcp/0").await;
+    let ask = || asker.ask_tower(&address, TowerQuestion::Terms);
+    let busy = tokio::select! {
+        answer = ask() => answer,
+        answer = ask() => answer,
+    };
+    assert_eq!(busy.unwrap(), TowerAnswer::Refused(TowerRefusal::Busy));
+}
+
+#[tokio::test]
 async fn growth_is_handed_over_before_the_interval_is_over() {
     let tower = Standing::start(tower_key(), 1).await;
     let network = node(operator(), "/ip4/127.0.0.1/tcp/0").await;

@@ -9,6 +9,7 @@ fn profile() -> TowerProfile {
     TowerProfile {
         tower: tower_key().address(),
         deployment: Deployment::from(&domain()),
+        token: token(),
         minimum_value: config.terms.minimum_value,
         max_fee_per_gas: config.terms.max_fee_per_gas,
         term_secs: config.terms.term.as_secs(),
@@ -17,7 +18,7 @@ fn profile() -> TowerProfile {
         messages_per_minute: 1,
         channels: 0,
         head: None,
-        chain_in_sight: true,
+        impediment: None,
         agent: String::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! Towers: others' watchers, which claim when an executor can't.
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, U256};
 use eyre::{Result, ensure, eyre};
 use lloom_e2e::{Behavior, Chain, Mining, Node, Tower, wait};
 use lloom_ledger::{ChannelFilter, ValueAtRisk};
@@ -216,6 +216,47 @@ async fn one_living_tower_of_two_is_enough() -> Result<()> {
 }
 
 #[tokio::test]
+async fn watcher_alone_hands_over_what_the_node_could_not() -> Result<()> {
+    let chain = Chain::start(Mining::Living).await?;
+    let mut tower = Tower::create(&chain, "tower", |_| ()).await?;
+    let watching = tower.start().await?;
+    let address = watching.address.clone();
+    watching.process.kill().await?;
+    let mut shop = shop_with(chain, vec![address]).await?;
+    shop.ask("Does anybody hear me?").await?;
+    shop.kill_executor().await?;
+    assert!(!at_risk(&shop).await?.uncovered().is_zero());
+    let tower_again = tower.start().await?;
+    let watch = shop.seller.home.start(&["watch"])?;
+    let owed = covered(&shop).await?;
+    assert_eq!(owed, shop.receipts().await?[0].receipt().cumulative_amount);
+    let stopped = watch.stop().await?;
+    ensure!(stopped.code() == Some(0), "{}", stopped.stderr);
+    stop(tower_again).await
+}
+
+#[tokio::test]
+async fn tower_without_gas_money_promises_nothing() -> Result<()> {
+    let chain = Chain::start(Mining::Living).await?;
+    let mut tower = Tower::create(&chain, "poor tower", |_| ()).await?;
+    chain.anvil.set_coins(tower.home.address(), U256::from(1)).await?;
+    let watching = tower.start().await?;
+    let shop = shop_with(chain, vec![watching.address.clone()]).await?;
+    shop.ask("Can you afford me?").await?;
+    let status = wait::until("its purse to be named", || async {
+        let status = shop.seller.home.json(&["tower", "status"]).await?;
+        let problem = tower_named(&status, tower.home.address())?["problem"].clone();
+        let said = problem.as_str().is_some_and(|problem| problem.contains("no coins"));
+        Ok(said.then_some(status))
+    })
+    .await?;
+    assert_eq!(status["covered"], "0");
+    let pinged = shop.seller.home.run(&["tower", "ping"]).await?;
+    assert_eq!(pinged.code(), Some(7), "{}", pinged.stdout);
+    stop(watching).await
+}
+
+#[tokio::test]
 async fn full_tower_says_so_and_what_it_lacks_is_shown() -> Result<()> {
     let chain = Chain::start(Mining::Living).await?;
     let mut tower = Tower::create(&chain, "proud tower", |settings| {
@@ -256,6 +297,7 @@ async fn lying_tower(chain: &Chain) -> Result<(NetworkHandle, String, Address)> 
     let ledger = lloom_ledger::Ledger::open(&home.path().join("lloom.db"), &deployment).await?;
     let config = TowerConfig {
         terms: lloom_ledger::TowerTerms {
+            token: chain.money.token(),
             minimum_value: TokenAmount::new(1),
             max_fee_per_gas: 1,
             term: std::time::Duration::from_secs(1_000_000),
