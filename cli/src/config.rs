@@ -59,7 +59,7 @@ pub struct Config {
     pub towers: TowersSettings,
     /// What `watch --tower` takes on for others.
     #[serde(default)]
-    pub tower: TowerSettings,
+    pub tower: Option<TowerSettings>,
 }
 
 /// The key's name when nobody chose.

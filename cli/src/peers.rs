@@ -13,6 +13,7 @@ use lloom_receipts::{Keypair, ModelHash};
 
 use crate::{
     failure::{Failure, Kind, OrFail as _, Result},
+    keystore,
     network::Network,
     progress::Progress,
     session::Session,
@@ -115,6 +116,22 @@ pub async fn join(session: &Session, key: &Keypair, known: &[ExecutorName]) -> R
         }
     }
     network.mdns = config.mdns;
+    network.dht = DhtMode::Client;
+    let (handle, _incoming) = PeerNetwork::start(network)
+        .await
+        .map_err(|error| network_failure(error, "cannot join the network"))?;
+    Ok(handle)
+}
+
+/// Joins the network under a name made up for the occasion, to ask peers who are named by where they are.
+///
+/// A node that runs is known by the home's key: whoever would join with it beside it would be two of one.
+///
+/// # Errors
+/// When the network can't be set up.
+pub async fn join_as_nobody(session: &Session) -> Result<NetworkHandle> {
+    let key = keystore::generate()?;
+    let mut network = NetworkConfig::new(key, peer_network(&session.network));
     network.dht = DhtMode::Client;
     let (handle, _incoming) = PeerNetwork::start(network)
         .await

@@ -104,6 +104,7 @@ mod chain;
 mod channel;
 mod claim;
 mod column;
+mod delegation;
 mod document;
 mod error;
 mod follow;

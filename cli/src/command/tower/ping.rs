@@ -18,7 +18,7 @@ use crate::{
     failure::{Failure, Kind, Result},
     onchain::parse_address,
     output::{Report, write_pairs},
-    peers::{join, network_failure},
+    peers::{join_as_nobody, network_failure},
     progress::Progress,
     session::Session,
 };
@@ -64,8 +64,6 @@ struct Said {
     max_operators: u32,
     max_channels: u32,
     messages_per_minute: u32,
-    /// What it holds for this key.
-    channels: u64,
     head: Option<u64>,
     /// How old that block is.
     head_age_secs: Option<u64>,
@@ -88,7 +86,7 @@ impl Report for Pinged {
                 pairs.push(("Sees", head));
                 pairs.push((
                     "Holds",
-                    format!("{} of at most {} channels", said.channels, said.max_channels),
+                    format!("at most {} channels of one operator", said.max_channels),
                 ));
                 pairs.push(("Claims", format!("from {} on", said.minimum_value_display)));
                 pairs.push(("Signs for", format!("{} days", said.term_secs / 86_400)));
@@ -115,7 +113,7 @@ pub async fn run(session: &Session, arguments: PingArgs) -> Result {
                 .hint("`lloomctl tower list` shows those it names"));
         }
     }
-    let network = join(session, &session.unlock()?, &[]).await?;
+    let network = join_as_nobody(session).await?;
     let progress = Progress::spinner(session.output, "Asking");
     let asked = towers.iter().map(|tower| ask(session, &network, tower));
     let lines = futures::future::join_all(asked).await;
@@ -190,7 +188,6 @@ fn said(session: &Session, profile: TowerProfile, took: Duration) -> Said {
         max_operators: profile.max_operators,
         max_channels: profile.max_channels,
         messages_per_minute: profile.messages_per_minute,
-        channels: profile.channels,
         head: profile.head.map(|head| head.number.get()),
         head_age_secs: profile.head.map(|head| now.since(head.timestamp).as_secs()),
         agent: crate::answer::printable(&profile.agent),

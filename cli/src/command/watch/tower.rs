@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::{
     command::devnet::interrupted,
+    config::TowerSettings,
     control::ControlSocket,
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::chain_failure,
@@ -95,7 +96,7 @@ pub async fn run(session: &Session) -> Result {
 
 impl Running {
     async fn start(session: &Session) -> Result<Self> {
-        let settings = &session.config()?.tower;
+        let settings = settings(session)?;
         if session.config()?.executor.is_some() {
             return Err(Failure::new(
                 Kind::Configuration,
@@ -156,7 +157,7 @@ impl Running {
             chain: session.chain()?,
             account: key.address(),
             watcher: watching.handle.clone(),
-            max_chain_silence: Duration::from_secs(session.config()?.tower.max_chain_silence_secs),
+            max_chain_silence: Duration::from_secs(settings(session)?.max_chain_silence_secs),
         };
         Ok(Self {
             tower: Tower::new(config, ledger.clone(), session.network.domain(), key),
@@ -242,8 +243,12 @@ impl Outlook {
     }
 }
 
+fn settings(session: &Session) -> Result<TowerSettings> {
+    Ok(session.config()?.tower.clone().unwrap_or_default())
+}
+
 fn tower_config(session: &Session) -> Result<TowerConfig> {
-    let settings = &session.config()?.tower;
+    let settings = settings(session)?;
     let wrong = |key: &str, what: &str| {
         Failure::new(
             Kind::Configuration,

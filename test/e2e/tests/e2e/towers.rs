@@ -193,8 +193,8 @@ async fn one_living_tower_of_two_is_enough() -> Result<()> {
     assert_eq!(tower_named(answers, dead.home.address())?["ok"], false);
     let answer = tower_named(answers, living.home.address())?;
     assert_eq!(
-        (&answer["ok"], &answer["channels"]),
-        (&true.into(), &1.into()),
+        (&answer["ok"], &answer["max_channels"]),
+        (&true.into(), &1_000.into()),
         "{answer}"
     );
     let living_one = living.home.address().to_string();
