@@ -56,7 +56,7 @@ test-rust: $(NODE_MODULES) ## Test the Rust workspace, stories of whole systems 
 .PHONY: ledger-fixtures
 ledger-fixtures: $(NODE_MODULES) ## Write the fixtures of the ledger's newest schema anew, on both stores
 	@mkdir -p ledger/tests/fixtures
-	LLOOM_LEDGER_FIXTURES=$(abspath ledger/tests/fixtures) cargo test --package lloom-ledger --test ledger fixtures::
+	LLOOM_LEDGER_FIXTURES=$(abspath ledger/tests/fixtures) cargo test --package lloom-ledger --test ledger -- --exact fixtures::sqlite::write fixtures::postgres::write
 
 .PHONY: test-e2e
 test-e2e: $(NODE_MODULES) ## Run only the stories of whole systems

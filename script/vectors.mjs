@@ -50,6 +50,10 @@ const RECEIPT = [
   ...BILL,
 ];
 
+const APPOINTMENT = [
+  'TowerAppointment(bytes32 channelId,address tower,address operator,uint128 cumulativeAmount,uint128 claimAmount,uint128 minimumValue,uint128 maxFeePerGas,uint64 takenAt,uint64 expiresAt)',
+];
+
 const RECEIVE = [
   'ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)',
 ];
@@ -88,7 +92,7 @@ function withKey(key) {
 
 // The first accounts of every development chain.
 const MNEMONIC = 'test test test test test test test test test test test junk';
-const [payer, payee, operator, delegate] = [0, 1, 2, 3].map((addressIndex) =>
+const [payer, payee, operator, delegate, tower] = [0, 1, 2, 3, 4].map((addressIndex) =>
   withKey(bytesToHex(mnemonicToAccount(MNEMONIC, { addressIndex }).getHdKey().privateKey)),
 );
 // The smallest and the largest private key there are.
@@ -293,6 +297,18 @@ const nextReceipt = {
   bill: nextBill,
 };
 
+const appointment = {
+  channelId,
+  tower: tower.address,
+  operator: operator.address,
+  cumulativeAmount: 40_000_000n,
+  claimAmount: 38_000_000n,
+  minimumValue: 10_000n,
+  maxFeePerGas: 500_000_000_000n,
+  takenAt: 1_800_000_040n,
+  expiresAt: 1_807_776_040n,
+};
+
 const receive = (value, nonce, from = payer) => ({
   from: from.address,
   to: here.escrow,
@@ -353,6 +369,10 @@ const vectors = await Promise.all([
   ...extremes('receipt', RECEIPT, 'settlement'),
   signed('receipt-first', RECEIPT, home.settlement, receipt, payer),
   signed('receipt-next', RECEIPT, home.settlement, nextReceipt, payer),
+
+  ...extremes('appointment', APPOINTMENT, 'settlement'),
+  signed('appointment-typical', APPOINTMENT, home.settlement, appointment, tower),
+  signed('appointment-renewed', APPOINTMENT, home.settlement, { ...appointment, expiresAt: 1_815_552_000n }, tower),
 
   ...extremes('receive', RECEIVE, 'devToken'),
   signed('receive-to-open', RECEIVE, home.devToken, receive(100_000_000n, openNonce), payer),

@@ -1,8 +1,8 @@
 //! The signed types, as EIP-712 hashes them.
 //!
-//! Vouchers, authorizations and grants belong to the escrow's domain, requests, bills and receipts to the settlement's.
-//! `Voucher` (draft-evm-session-00, "Voucher Signing Format"), `SettleAuthorization` and `CloseAuthorization` (its
-//! "Payee-initiated functions") are the draft's. Field names and order are part of the type hash and can't change;
+//! Vouchers, authorizations and grants belong to the escrow's domain, requests, bills, receipts and appointments to
+//! the settlement's. `Voucher` (draft-evm-session-00, "Voucher Signing Format"), `SettleAuthorization` and
+//! `CloseAuthorization` (its "Payee-initiated functions") are the draft's. Field names and order are part of the type hash and can't change;
 //! `test/vectors` fixes them for every implementation.
 
 use std::borrow::Cow;
@@ -117,6 +117,27 @@ alloy::sol! {
         UsageBill bill;
     }
 
+    /// What a tower took on for an executor. Signed by the tower; no contract reads it.
+    #[derive(Debug, PartialEq, Eq)]
+    struct TowerAppointment {
+        bytes32 channelId;
+        address tower;
+        /// Whom the tower took it on for: an operator of the channel's payee, or the payee.
+        address operator;
+        /// What the voucher signs.
+        uint128 cumulativeAmount;
+        /// What the tower claims of it.
+        uint128 claimAmount;
+        /// The least that such a claim has to bring.
+        uint128 minimumValue;
+        /// The most that the tower offers for gas, wei.
+        uint128 maxFeePerGas;
+        /// Unix seconds.
+        uint64 takenAt;
+        /// Unix seconds: closes that are requested later are not defended.
+        uint64 expiresAt;
+    }
+
     /// The preimage of a channel's id: `keccak256(abi.encode(…))`.
     #[derive(Debug, PartialEq, Eq)]
     struct ChannelPreimage {
@@ -142,7 +163,7 @@ pub fn escrow_domain(chain_id: u64, escrow: Address) -> Eip712Domain {
     domain("EVM Payment Channel", chain_id, escrow)
 }
 
-/// The settlement's domain, which requests, bills and receipts are signed in.
+/// The settlement's domain, which requests, bills, receipts and appointments are signed in.
 pub fn settlement_domain(chain_id: u64, settlement: Address) -> Eip712Domain {
     domain("Lloom", chain_id, settlement)
 }

@@ -11,7 +11,8 @@ use alloy::{
 };
 use lloom_bindings::eip712::{
     ChannelGrant, ChannelPreimage, CloseAuthorization, InferenceRequest, RequestCloseAuthorization,
-    SettleAuthorization, TopUpGrant, UsageBill, UsageReceipt, Voucher, escrow_domain, settlement_domain,
+    SettleAuthorization, TopUpGrant, TowerAppointment, UsageBill, UsageReceipt, Voucher, escrow_domain,
+    settlement_domain,
 };
 use serde_json::Value;
 
@@ -244,7 +245,7 @@ struct SignedType {
     domain: fn(u64, Address) -> Eip712Domain,
 }
 
-fn signed_types() -> [SignedType; 12] {
+fn signed_types() -> [SignedType; 13] {
     fn signed<T: SolStruct + FromJson>(domain: fn(u64, Address) -> Eip712Domain) -> SignedType {
         SignedType {
             encoded_type: T::eip712_encode_type(),
@@ -262,6 +263,7 @@ fn signed_types() -> [SignedType; 12] {
         signed::<InferenceRequest>(settlement_domain),
         signed::<UsageBill>(settlement_domain),
         signed::<UsageReceipt>(settlement_domain),
+        signed::<TowerAppointment>(settlement_domain),
         signed::<eip3009::ReceiveWithAuthorization>(dev_token_domain),
         signed::<permit2_open::PermitWitnessTransferFrom>(permit2_domain),
         signed::<permit2_top_up::PermitWitnessTransferFrom>(permit2_domain),
@@ -371,6 +373,9 @@ structs_from_json! {
     UsageBill { channelId, requestHash, responseHash, inputTokens, outputTokens, amount, completedAt }
     UsageReceipt {
         channelId, sequence, cumulativeInputTokens, cumulativeOutputTokens, cumulativeAmount, previousReceipt, bill
+    }
+    TowerAppointment {
+        channelId, tower, operator, cumulativeAmount, claimAmount, minimumValue, maxFeePerGas, takenAt, expiresAt
     }
     ChannelPreimage { payer, payee, token, salt, authorizedSigner, escrow, chainId }
 

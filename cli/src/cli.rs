@@ -91,6 +91,9 @@ pub enum Command {
     #[command(subcommand)]
     Node(command::node::NodeCommand),
     Watch(command::watch::WatchArgs),
+    /// Look after the towers that defend this executor while it is away
+    #[command(subcommand)]
+    Tower(command::tower::TowerCommand),
     Doctor(command::doctor::DoctorArgs),
     Completions(command::completions::CompletionsArgs),
     /// Explain the exit codes

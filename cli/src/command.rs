@@ -19,6 +19,7 @@ pub mod node;
 pub mod operator;
 pub mod receipts;
 pub mod splitter;
+pub mod tower;
 pub mod watch;
 pub mod withdraw;
 
@@ -63,6 +64,7 @@ async fn dispatch(session: &Session, command: Command) -> Result {
         Command::Channel(command) => channel::run(session, command).await,
         Command::Operator(command) => operator::run(session, command).await,
         Command::Splitter(command) => splitter::run(session, command).await,
+        Command::Tower(command) => tower::run(session, command).await,
         Command::Claim(arguments) => claim::run(session, arguments).await,
         Command::Earnings(arguments) => earnings::run(session, arguments).await,
         Command::Receipts(command) => receipts::run(session, command).await,

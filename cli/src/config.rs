@@ -2,6 +2,8 @@
 
 mod client;
 mod executor;
+mod tower;
+mod towers;
 mod watcher;
 
 use std::fs;
@@ -10,6 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use client::ClientSettings;
 pub use executor::ExecutorSettings;
+pub use tower::TowerSettings;
+pub use towers::TowersSettings;
 pub use watcher::{Publish, WatcherSettings};
 
 use crate::{
@@ -53,6 +57,12 @@ pub struct Config {
     /// How the chain is followed and claimed from.
     #[serde(default)]
     pub watcher: WatcherSettings,
+    /// Who defends this executor's channels while it is away.
+    #[serde(default)]
+    pub towers: TowersSettings,
+    /// What `watch --tower` takes on for others.
+    #[serde(default)]
+    pub tower: Option<TowerSettings>,
 }
 
 /// The key's name when nobody chose.

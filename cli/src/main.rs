@@ -10,6 +10,7 @@ mod command;
 mod config;
 mod control;
 mod date;
+mod delegating;
 mod deployment_block;
 mod failure;
 mod home;

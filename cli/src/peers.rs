@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use alloy::primitives::Address;
 use libp2p::{Multiaddr, PeerId};
 use lloom_node::{
-    Network as PeerNetwork, NetworkConfig, NetworkError, NetworkHandle, Offer,
+    IncomingStreams, Network as PeerNetwork, NetworkConfig, NetworkError, NetworkHandle, Offer,
     network::{DhtMode, NetworkName},
     peer_address,
 };
@@ -13,6 +13,7 @@ use lloom_receipts::{Keypair, ModelHash};
 
 use crate::{
     failure::{Failure, Kind, OrFail as _, Result},
+    keystore,
     network::Network,
     progress::Progress,
     session::Session,
@@ -89,6 +90,9 @@ pub fn network_failure(error: NetworkError, operation: impl Into<String>) -> Fai
         NetworkError::Dial { .. } | NetworkError::OpenStream { .. } | NetworkError::RequestOffer { .. } => {
             Some("is the executor running, and is the address right? `lloomctl node run` prints it")
         }
+        NetworkError::AskTower { .. } => {
+            Some("is the tower running, and is the address right? `lloomctl watch --tower` prints it")
+        }
         _ => None,
     };
     let failure = Failure::of(Kind::Network, error).while_(operation);
@@ -117,6 +121,45 @@ pub async fn join(session: &Session, key: &Keypair, known: &[ExecutorName]) -> R
         .await
         .map_err(|error| network_failure(error, "cannot join the network"))?;
     Ok(handle)
+}
+
+/// Joins the network under a name made up for the occasion, to ask peers who are named by where they are.
+///
+/// A node that runs is known by the home's key: whoever would join with it beside it would be two of one.
+///
+/// # Errors
+/// When the network can't be set up.
+pub async fn join_as_nobody(session: &Session) -> Result<NetworkHandle> {
+    let key = keystore::generate()?;
+    let mut network = NetworkConfig::new(key, peer_network(&session.network));
+    network.dht = DhtMode::Client;
+    let (handle, _incoming) = PeerNetwork::start(network)
+        .await
+        .map_err(|error| network_failure(error, "cannot join the network"))?;
+    Ok(handle)
+}
+
+/// Joins the network as a node does that others ask: with a place to listen.
+///
+/// # Errors
+/// When the configuration names no such place, or the network can't be set up.
+pub async fn join_listening(session: &Session, key: &Keypair) -> Result<(NetworkHandle, IncomingStreams)> {
+    let config = session.config()?;
+    let mut network = NetworkConfig::new(key.clone(), peer_network(&session.network));
+    network.listen = multiaddresses("listen", &config.listen)?;
+    network.external = multiaddresses("external", &config.external)?;
+    network.bootstrap = multiaddresses("bootstrap", &config.bootstrap)?;
+    network.mdns = config.mdns;
+    if network.listen.is_empty() {
+        return Err(Failure::new(
+            Kind::Configuration,
+            "config.toml's `listen` is empty: nobody could reach this node",
+        )
+        .hint("listen = [\"/ip4/0.0.0.0/tcp/4401\"]"));
+    }
+    PeerNetwork::start(network)
+        .await
+        .map_err(|error| network_failure(error, "cannot join the network"))
 }
 
 /// Finds the executor that the user means, and what it offers.

@@ -1,13 +1,13 @@
 //! A watcher in this process, made from the configuration.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use alloy::primitives::Address;
 use lloom_ledger::Ledger;
-use lloom_receipts::{BlockNumber, Keypair};
+use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
 use lloom_watcher::{
-    FeePolicy, HandleError, PlannerPolicy, Publish as PublishPolicy, RpcChain, Watcher, WatcherConfig, WatcherError,
-    WatcherHandle,
+    DefencePolicy, FeePolicy, HandleError, PlannerPolicy, Publish as PublishPolicy, RpcChain, Watcher, WatcherConfig,
+    WatcherError, WatcherHandle,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -81,11 +81,38 @@ impl Watching {
         initiative: Initiative,
     ) -> Result<Self> {
         let start_block = deployment_block::of(session, on_chain).await?;
-        let config = watcher_config(session, payee(session)?, start_block, initiative)?;
+        let config = watcher_config(session, Some(payee(session)?), start_block, initiative)?;
         let (watcher, handle) = Watcher::<RpcChain>::new(config, session.chain()?, ledger, key);
+        Ok(Self::spawn(watcher, handle))
+    }
+
+    /// Starts one on `ledger` that defends what others have handed to it, paying at most `max_fee` wei for gas.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_defending(
+        session: &Session,
+        on_chain: &OnChain,
+        ledger: Ledger,
+        key: Keypair,
+        policy: DefencePolicy,
+        max_fee: u128,
+    ) -> Result<Self> {
+        let start_block = deployment_block::of(session, on_chain).await?;
+        let mut config = watcher_config(session, None, start_block, Initiative::Own)?;
+        config.planner.publish = PublishPolicy::Vouchers;
+        // All it ever sends is for a deadline, and it has promised what it pays.
+        config.fees.max_fee = max_fee;
+        config.fees.urgent_max_fee = max_fee;
+        config.fees.urgent_within = Duration::MAX;
+        let (watcher, handle) = Watcher::<RpcChain>::new(config, session.chain()?, ledger, key);
+        Ok(Self::spawn(watcher.defending(policy), handle))
+    }
+
+    fn spawn(watcher: Watcher<RpcChain>, handle: WatcherHandle) -> Self {
         let stop = CancellationToken::new();
         let task = tokio::spawn(watcher.run(stop.clone()));
-        Ok(Self { handle, task, stop })
+        Self { handle, task, stop }
     }
 
     /// Waits until it fails, which it doesn't while all is well.
@@ -122,9 +149,16 @@ impl Watching {
     }
 }
 
+/// Whether a watcher has finished a look at the chain within `silence`.
+pub fn sees_chain(watcher: &WatcherHandle, silence: Duration) -> bool {
+    let now = UnixSeconds::from(SystemTime::now());
+    let last_progress = watcher.status().borrow().last_progress;
+    last_progress.is_none_or(|at| now.since(at) <= silence)
+}
+
 fn watcher_config(
     session: &Session,
-    payee: Address,
+    payee: Option<Address>,
     start_block: u64,
     initiative: Initiative,
 ) -> Result<WatcherConfig> {
@@ -134,7 +168,7 @@ fn watcher_config(
         domain: network.domain(),
         registry: network.contracts.registry,
         start_block: BlockNumber::new(start_block),
-        payees: vec![(payee, network.token.address)],
+        payees: payee.into_iter().map(|payee| (payee, network.token.address)).collect(),
         confirmations: confirmations(settings, network),
         // A command that waits for one claim doesn't have to be polite for long.
         poll_interval: match initiative {

@@ -147,25 +147,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn operators(&self, payee: Address) -> Result<Vec<(Address, bool)>, LedgerError> {
-        let statement = sql(
-            "SELECT data FROM events WHERE account = $1 AND name IN ('operator_added', 'operator_retired')
-             ORDER BY block, position",
-        )
-        .put(payee);
-        let rows = self.reader("list operators").await?.rows(statement).await?;
-        let mut operators: Vec<(Address, bool)> = Vec::new();
-        for row in &rows {
-            let (operator, active) = match read_event_kind(row)? {
-                ChainEventKind::OperatorAdded { operator, .. } => (operator, true),
-                ChainEventKind::OperatorRetired { operator, .. } => (operator, false),
-                _ => continue,
-            };
-            match operators.iter_mut().find(|(known, _)| *known == operator) {
-                Some(known) => known.1 = active,
-                None => operators.push((operator, active)),
-            }
-        }
-        Ok(operators)
+        find_operators(&mut self.reader("list operators").await?, payee).await
     }
 
     /// What the channel published last on the chain (`UsageSettled`), at the newest block.
@@ -193,6 +175,29 @@ impl Ledger {
             _ => None,
         })
     }
+}
+
+/// The operators `payee` ever named, and whether each still is one.
+pub(crate) async fn find_operators(session: &mut Session, payee: Address) -> Result<Vec<(Address, bool)>, LedgerError> {
+    let statement = sql(
+        "SELECT data FROM events WHERE account = $1 AND name IN ('operator_added', 'operator_retired')
+         ORDER BY block, position",
+    )
+    .put(payee);
+    let rows = session.rows(statement).await?;
+    let mut operators: Vec<(Address, bool)> = Vec::new();
+    for row in &rows {
+        let (operator, active) = match read_event_kind(row)? {
+            ChainEventKind::OperatorAdded { operator, .. } => (operator, true),
+            ChainEventKind::OperatorRetired { operator, .. } => (operator, false),
+            _ => continue,
+        };
+        match operators.iter_mut().find(|(known, _)| *known == operator) {
+            Some(known) => known.1 = active,
+            None => operators.push((operator, active)),
+        }
+    }
+    Ok(operators)
 }
 
 /// Reads the column `data` of an event.

@@ -14,6 +14,8 @@ use crate::{
     closings,
     column::{Put as _, Read as _, Row, sql, to_json},
     error::Failure,
+    held::is_held,
+    obligation::insert_obligation,
     session::Session,
     writer::Operation,
 };
@@ -21,7 +23,7 @@ use crate::{
 /// Blocks kept below the confirmed one, for finding forks deeper than the confirmations.
 const BLOCKS_KEPT: u64 = 1_024;
 
-/// Which requested closes become obligations.
+/// Which requested closes become obligations, beside those of channels that are held for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObligationPolicy {
     /// Those of channels of these payees.
@@ -254,20 +256,15 @@ impl ApplyBlocks {
             let payee = find_channel(session, channel)
                 .await?
                 .map(|record| record.parameters.payee);
-            if payee.is_some_and(|payee| self.policy.payees.contains(&payee)) {
-                session
-                    .write(
-                        sql(
-                            "INSERT INTO obligations (channel, requested_at, deadline, block_hash, position)
-                             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-                        )
-                        .put(channel)
-                        .put(*requested_at)
-                        .put(requested_at.plus(self.policy.grace))
-                        .put(event.block_hash)
-                        .put(event.position),
-                    )
-                    .await?;
+            if payee.is_some_and(|payee| self.policy.payees.contains(&payee)) || is_held(session, channel).await? {
+                insert_obligation(
+                    session,
+                    channel,
+                    *requested_at,
+                    self.policy.grace,
+                    (event.block_hash, event.position),
+                )
+                .await?;
             }
         }
         Ok(())

@@ -10,7 +10,9 @@
 //! - **what a client buys**: everything it signs, before it is sent ([`Ledger::begin_request`], [`Ledger::authorize`],
 //!   [`Ledger::link`]), and its budget;
 //! - **what is being settled**: the best authorization of each channel, signed transactions, deadlines
-//!   ([`Ledger::claimable`], [`Ledger::record_transaction`], [`Ledger::obligations`]).
+//!   ([`Ledger::claimable`], [`Ledger::record_transaction`], [`Ledger::obligations`]);
+//! - **what towers defend**: what a tower took on for others ([`Ledger::take_on`], [`Ledger::held_closing`]), and what
+//!   towers have signed for an executor ([`Ledger::undelegated`], [`Ledger::record_appointments`]).
 //!
 //! Three rules hold for every write:
 //!
@@ -105,6 +107,7 @@
 
 mod acceptance;
 mod account;
+mod appointment;
 mod asking;
 mod billing;
 mod budget;
@@ -114,11 +117,13 @@ mod channel;
 mod claim;
 mod closings;
 mod column;
+mod delegation;
 mod dialect;
 mod document;
 mod error;
 mod follow;
 mod group;
+mod held;
 mod leading;
 mod linking;
 mod lock;
@@ -142,6 +147,7 @@ mod settling;
 mod sqlite;
 mod statement;
 mod taking;
+mod tower;
 mod transaction;
 mod url;
 mod withdrawal;
@@ -163,5 +169,10 @@ pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, Interru
 pub use settling::{
     AuthorizationRef, ChannelEarnings, ClaimBy, Claimable, Earnings, Finish, NewTransaction, Obligation, ObligationId,
     Purpose, Resolution, SettleError, TransactionId, TransactionRecord,
+};
+pub use tower::{
+    AppointmentRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
+    HELD_VOUCHERS_PER_CHANNEL, Held, HeldClaim, HeldTerms, HeldTotals, TakeOn, TowerQuotas, TowerRecord, TowerTerms,
+    Undelegated, ValueAtRisk,
 };
 pub use url::{StoreUrl, StoreUrlError};

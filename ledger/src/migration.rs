@@ -33,7 +33,7 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: &[Migration] = &[migration!("0001_initial")];
+const MIGRATIONS: &[Migration] = &[migration!("0001_initial"), migration!("0002_tower")];
 
 /// The schema this program works on (`PRAGMA user_version`, `store_schema.version`).
 pub(crate) const SUPPORTED: u32 = MIGRATIONS.len() as u32;

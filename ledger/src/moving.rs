@@ -18,7 +18,7 @@ use crate::{
 
 /// The tables, each after those it refers to. What one kind of store has and the other lacks is about its processes, and
 /// stays behind.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 17] = [
     "store",
     "blocks",
     "events",
@@ -33,6 +33,9 @@ const TABLES: [&str; 14] = [
     "observations",
     "transactions",
     "obligations",
+    "held_vouchers",
+    "appointments",
+    "towers",
 ];
 
 /// What was moved.

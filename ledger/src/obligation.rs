@@ -1,9 +1,13 @@
 //! Deadlines: channels that have to be claimed before their payers can withdraw.
 
-use lloom_receipts::ChannelId;
+use std::time::Duration;
+
+use alloy::primitives::B256;
+use lloom_receipts::{ChannelId, UnixSeconds};
 
 use crate::{
-    Ledger, LedgerError, Obligation, ObligationId, Outcome, Resolution, SettleError,
+    ChainEventKind, EventPosition, Ledger, LedgerError, Obligation, ObligationId, Outcome, Resolution, SettleError,
+    channel::read_event_kind,
     column::{Column, Put as _, Read as _, Row, from_json, sql, to_json},
     session::Session,
     writer::Operation,
@@ -87,6 +91,49 @@ impl Operation for ResolveObligation {
             .await?;
         Ok(Outcome::Recorded)
     }
+}
+
+/// Makes the close request that a channel's state shows an obligation, if it is none yet: for who takes the channel on
+/// after it was seen.
+pub(crate) async fn remember_close(
+    session: &mut Session,
+    channel: ChannelId,
+    grace: Duration,
+) -> Result<(), LedgerError> {
+    let statement = sql("SELECT block_hash, position, data FROM events
+         WHERE channel = $1 AND name = 'close_requested' ORDER BY block DESC, position DESC LIMIT 1")
+    .put(channel);
+    let Some(row) = session.row(statement).await? else {
+        return Ok(());
+    };
+    if let ChainEventKind::CloseRequested { requested_at, .. } = read_event_kind(&row)? {
+        let event = (row.read("block_hash")?, row.read("position")?);
+        insert_obligation(session, channel, requested_at, grace, event).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn insert_obligation(
+    session: &mut Session,
+    channel: ChannelId,
+    requested_at: UnixSeconds,
+    grace: Duration,
+    (block_hash, position): (B256, EventPosition),
+) -> Result<(), LedgerError> {
+    session
+        .write(
+            sql(
+                "INSERT INTO obligations (channel, requested_at, deadline, block_hash, position)
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            )
+            .put(channel)
+            .put(requested_at)
+            .put(requested_at.plus(grace))
+            .put(block_hash)
+            .put(position),
+        )
+        .await?;
+    Ok(())
 }
 
 fn read_obligation(row: &Row) -> Result<Obligation, LedgerError> {

@@ -113,7 +113,8 @@ async fn replay(
             sql(
                 "DELETE FROM channels WHERE id = $1 AND opened_in IS NULL AND planned_deposit IS NULL
                    AND NOT EXISTS (SELECT 1 FROM accounts WHERE channel = $1)
-                   AND NOT EXISTS (SELECT 1 FROM obligations WHERE channel = $1)",
+                   AND NOT EXISTS (SELECT 1 FROM obligations WHERE channel = $1)
+                   AND NOT EXISTS (SELECT 1 FROM held_vouchers WHERE channel = $1)",
             )
             .put(channel),
         )

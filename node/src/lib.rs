@@ -20,7 +20,7 @@
 //!
 //! [`network`] finds peers and opens streams, [`backend`] speaks to the LLM server behind an executor, [`selection`]
 //! picks an executor by price and measured quality. What is paid, and how, is between an [`executor`] and a [`client`];
-//! [`wire`] is what they say to each other.
+//! [`wire`] is what they say to each other. A [`tower`] defends an executor's channels while it is away.
 //!
 //! This crate holds no money and decides no signature's validity: documents are checked by `lloom-receipts`, and what
 //! has to survive a crash is in `lloom-ledger` before it is visible here.
@@ -32,6 +32,7 @@ pub mod executor;
 pub mod network;
 mod offer;
 pub mod selection;
+pub mod tower;
 pub mod wire;
 
 pub use backend::{Backend, BackendConfig, BackendError, BackendEvent, Secret};

@@ -8,6 +8,7 @@
 //! | `/lloom/kad/1.0.0` | provider records: who serves which model |
 //! | `/lloom/req-resp/1.0.0` | an executor's [`Offer`](crate::Offer), in CBOR |
 //! | `/lloom/inference/1.0.0` | streams of inference |
+//! | `/lloom/tower/1.0.0` | what executors hand to [towers](crate::tower), in CBOR |
 //!
 //! plus identify, ping and, on a local network, multicast DNS, over TCP with Noise and Yamux.
 //!
@@ -26,6 +27,7 @@ mod identity;
 mod inference;
 mod listen;
 mod stream;
+mod tower;
 
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ pub use error::{NetworkError, OpenStreamError};
 pub use handle::NetworkHandle;
 pub use identity::{peer_address, peer_id};
 pub use stream::{IncomingStream, IncomingStreams, InferenceStream};
+pub use tower::{TowerInquiries, TowerInquiry};
 
 /// The hash table.
 pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/lloom/kad/1.0.0");
@@ -46,6 +49,8 @@ pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/lloom/kad/1.0.0")
 pub const OFFER_PROTOCOL: StreamProtocol = StreamProtocol::new("/lloom/req-resp/1.0.0");
 /// Inference.
 pub const INFERENCE_PROTOCOL: StreamProtocol = StreamProtocol::new("/lloom/inference/1.0.0");
+/// Towers.
+pub const TOWER_PROTOCOL: StreamProtocol = StreamProtocol::new("/lloom/tower/1.0.0");
 /// What identify calls the network's protocols as a whole.
 const IDENTIFY_PROTOCOL: &str = "/lloom/1.0.0";
 

@@ -55,6 +55,7 @@
 //! credit; it says what is true of a document.
 
 mod amount;
+mod appointment;
 mod batch;
 mod bill;
 mod chain;
@@ -76,6 +77,7 @@ mod verifier;
 mod voucher;
 
 pub use amount::{Decimals, ParseAmountError, TokenAmount};
+pub use appointment::TowerAppointment;
 pub use bill::{BillError, UsageBill};
 pub use chain::{ChainError, ReceiptHead};
 pub use channel::{ChannelParameters, commitment_salt};

@@ -41,6 +41,18 @@ contract Eip712VectorsTest is VectorFile {
         IExecutorRegistry.UsageBill bill;
     }
 
+    struct TowerAppointment {
+        bytes32 channelId;
+        address tower;
+        address operator;
+        uint128 cumulativeAmount;
+        uint128 claimAmount;
+        uint128 minimumValue;
+        uint128 maxFeePerGas;
+        uint64 takenAt;
+        uint64 expiresAt;
+    }
+
     struct ReceiveWithAuthorization {
         address from;
         address to;
@@ -129,6 +141,8 @@ contract Eip712VectorsTest is VectorFile {
         "UsageBill(bytes32 channelId,bytes32 requestHash,bytes32 responseHash,uint32 inputTokens,uint32 outputTokens,uint128 amount,uint64 completedAt)";
     string private constant RECEIPT =
         "UsageReceipt(bytes32 channelId,uint64 sequence,uint64 cumulativeInputTokens,uint64 cumulativeOutputTokens,uint128 cumulativeAmount,bytes32 previousReceipt,UsageBill bill)UsageBill(bytes32 channelId,bytes32 requestHash,bytes32 responseHash,uint32 inputTokens,uint32 outputTokens,uint128 amount,uint64 completedAt)";
+    string private constant APPOINTMENT =
+        "TowerAppointment(bytes32 channelId,address tower,address operator,uint128 cumulativeAmount,uint128 claimAmount,uint128 minimumValue,uint128 maxFeePerGas,uint64 takenAt,uint64 expiresAt)";
     string private constant RECEIVE =
         "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)";
 
@@ -146,7 +160,7 @@ contract Eip712VectorsTest is VectorFile {
     // --- Nothing in the file goes untested ---
 
     function test_EveryVectorIsOfATypeTestedHere() public view {
-        string[12] memory known = [
+        string[13] memory known = [
             VOUCHER,
             SETTLE,
             CLOSE,
@@ -156,6 +170,7 @@ contract Eip712VectorsTest is VectorFile {
             REQUEST,
             BILL,
             RECEIPT,
+            APPOINTMENT,
             RECEIVE,
             string.concat(PERMIT_STUB, OPEN_WITNESS_TYPE),
             string.concat(PERMIT_STUB, TOP_UP_WITNESS_TYPE)
@@ -332,6 +347,16 @@ contract Eip712VectorsTest is VectorFile {
                     billHash
                 );
             assertEq(digest, vectors[i].digest, vectors[i].name);
+        }
+    }
+
+    /// @dev A tower's word to an executor: no contract is asked.
+    function test_TowerAppointment() public view {
+        (Vector[] memory vectors, bytes[] memory messages) = load(APPOINTMENT);
+        for (uint256 i = 0; i < vectors.length; ++i) {
+            TowerAppointment memory appointment = abi.decode(messages[i], (TowerAppointment));
+            bytes32 structHash = keccak256(abi.encode(keccak256(bytes(APPOINTMENT)), appointment));
+            check(vectors[i], "Lloom", structHash);
         }
     }
 

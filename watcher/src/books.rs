@@ -6,7 +6,10 @@ use alloy::primitives::Address;
 use lloom_ledger::{Claimable, Ledger, LedgerError, Purpose, TransactionRecord};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
-use crate::planner::Candidate;
+use crate::{
+    defence::{Defence, DefencePolicy},
+    planner::Candidate,
+};
 
 /// How long a claim that another key has signed is waited for: a leader before this one's.
 const INHERITANCE_PATIENCE: Duration = Duration::from_secs(180);
@@ -18,16 +21,19 @@ pub(crate) struct Books {
     under_way: HashMap<ChannelId, TokenAmount>,
     closing: Vec<ChannelId>,
     grace: Duration,
+    defence: Defence,
 }
 
 impl Books {
-    /// Reads what is claimable by `payees` in their tokens, for a watcher that signs as `account`.
+    /// Reads what is claimable by `payees` in their tokens, for a watcher that signs as `account`, and what has to be
+    /// defended for others, if that is done here.
     pub(crate) async fn open(
         ledger: &Ledger,
         payees: &[(Address, Address)],
         grace: Duration,
         account: Address,
         now: UnixSeconds,
+        defence: Option<&DefencePolicy>,
     ) -> Result<Self, LedgerError> {
         let mut claimables = HashMap::new();
         for (payee, token) in payees {
@@ -37,11 +43,24 @@ impl Books {
                 }
             }
         }
+        let defence = match defence {
+            Some(policy) => {
+                let mut held = ledger.held_closing().await?;
+                held.retain(|held| !claimables.contains_key(&held.claimable.channel.id));
+                let defence = Defence::new(policy.margin(grace), &held);
+                for held in held {
+                    claimables.insert(held.claimable.channel.id, held.claimable);
+                }
+                defence
+            }
+            None => Defence::default(),
+        };
         let mut books = Self {
             claimables,
             under_way: HashMap::new(),
             closing: Vec::new(),
             grace,
+            defence,
         };
         for record in ledger.pending_transactions().await? {
             // One of another key can't be made dearer, so it is not waited for: what it settles in the end is settled
@@ -73,7 +92,7 @@ impl Books {
     }
 
     /// The channels to plan with: what a pending transaction will settle counts as settled, so it is not claimed twice.
-    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+    pub(crate) fn candidates(&self, now: UnixSeconds) -> Vec<Candidate> {
         self.claimables
             .values()
             .filter(|claimable| !self.closing.contains(&claimable.channel.id))
@@ -84,6 +103,7 @@ impl Books {
                 }
                 candidate
             })
+            .filter(|candidate| self.defence.allows(candidate, now))
             .collect()
     }
 

@@ -39,6 +39,7 @@ mod books;
 mod chain;
 mod claim_call;
 mod close;
+mod defence;
 mod event;
 mod fees;
 mod follower;
@@ -61,6 +62,7 @@ mod scripted_chain;
 
 pub use batch::RowRefused;
 pub use chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert};
+pub use defence::DefencePolicy;
 pub use fees::{FeePolicy, Fees, FeesTooHigh};
 pub use handle::{
     ClaimReport, ClaimTransaction, ClaimedRow, CloseError, CloseReport, HandleError, MinedClaim, WatcherHandle,

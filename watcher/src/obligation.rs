@@ -1,7 +1,9 @@
 //! Deadlines that the ledger keeps until they are met or moot.
 
 use alloy::primitives::B256;
-use lloom_ledger::{Block, ChannelState, Finish, Ledger, LedgerError, Obligation, Purpose, Resolution, SettleError};
+use lloom_ledger::{
+    Block, ChannelState, Finish, Held, Ledger, LedgerError, Obligation, Purpose, Resolution, SettleError,
+};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 /// Finished transactions that are looked through for the one that met an obligation.
@@ -67,12 +69,28 @@ async fn read(ledger: &Ledger, channel: ChannelId) -> Result<Option<Standing>, L
         return Ok(None);
     };
     let account = ledger.account(channel).await?;
-    let claimable = ledger.claimable_channel(channel).await?;
+    let claimable = match ledger.claimable_channel(channel).await? {
+        Some(claimable) => claimable.amount(),
+        None => match ledger.held_channel(channel).await? {
+            Some(held) => promised(&held, state.settled),
+            None => TokenAmount::ZERO,
+        },
+    };
     Ok(Some(Standing {
         state,
-        claimable: claimable.map_or(TokenAmount::ZERO, |claimable| claimable.amount()),
+        claimable,
         unbilled: account.spent > account.billed,
     }))
+}
+
+/// What a tower has to bring a channel to: what is left below its minimum, it never promised.
+fn promised(held: &Held, settled: TokenAmount) -> TokenAmount {
+    let amount = held.claimable.amount();
+    if amount.saturating_sub(settled) < held.terms.minimum_value {
+        amount.min(settled)
+    } else {
+        amount
+    }
 }
 
 fn judge(requested_at: UnixSeconds, confirmed: Block, standing: Option<Standing>) -> Verdict {

@@ -88,7 +88,7 @@ impl<C: Chain> Settler<C> {
         ordered: bool,
         now: UnixSeconds,
     ) -> Result<Plan, SendError> {
-        let mut candidates = books.candidates();
+        let mut candidates = books.candidates(now);
         candidates.retain(|candidate| {
             let held = self.holds.get(&candidate.channel).is_some_and(|hold| now < hold.until);
             filter.matches(candidate.payee, candidate.channel) && (ordered || !held)
@@ -285,13 +285,32 @@ impl<C: Chain> Settler<C> {
                 && let Some(authorization) = authorization(*by, &done.record.raw, index)
             {
                 let reason = format!("skipped in {}: {reason:?}", mined.hash);
-                match self.ledger.set_unusable(channel, authorization, reason).await {
+                match self.set_aside(channel, authorization, reason).await {
                     Ok(_) | Err(SettleError::UnknownAuthorization) => {}
                     Err(error) => return Err(error),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes an authorization out of what is claimable, whether it is one's own or held for somebody else.
+    async fn set_aside(
+        &self,
+        channel: ChannelId,
+        authorization: AuthorizationRef,
+        reason: String,
+    ) -> Result<(), SettleError> {
+        match self.ledger.set_unusable(channel, authorization, reason.clone()).await {
+            Err(SettleError::UnknownAuthorization) => {}
+            other => return other.map(drop),
+        }
+        match authorization {
+            AuthorizationRef::Voucher { amount } => {
+                self.ledger.set_held_unusable(channel, amount, reason).await.map(drop)
+            }
+            AuthorizationRef::Receipt { .. } => Err(SettleError::UnknownAuthorization),
+        }
     }
 
     fn hold(&mut self, channel: ChannelId, now: UnixSeconds) {

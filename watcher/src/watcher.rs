@@ -14,6 +14,7 @@ use crate::{
     backoff::Backoff,
     books::Books,
     chain::{Chain, ChainError},
+    defence::DefencePolicy,
     event::Emitters,
     fees::FeePolicy,
     follower::{Change, FollowError, Follower, Step},
@@ -68,6 +69,7 @@ pub struct Watcher<C> {
     chain: C,
     ledger: Ledger,
     sender: Sender<C>,
+    defence: Option<DefencePolicy>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<WatcherStatus>,
 }
@@ -113,6 +115,7 @@ impl<C: Chain> Watcher<C> {
             chain,
             ledger,
             sender,
+            defence: None,
             commands,
             status,
         };
@@ -121,6 +124,14 @@ impl<C: Chain> Watcher<C> {
             status: receiver,
         };
         (watcher, handle)
+    }
+
+    /// Makes it a tower, too: it defends what its ledger holds for others ([`Ledger::take_on`]). For that its key has to
+    /// be nobody's operator: anyone may claim by vouchers, because it pays the payee alone.
+    #[must_use]
+    pub fn defending(mut self, policy: DefencePolicy) -> Self {
+        self.defence = Some(policy);
+        self
     }
 
     /// An outbox of the operator's key, for other transactions of the same process. An outbox made apart
@@ -208,6 +219,11 @@ impl<C: Chain> Watcher<C> {
         let config = &self.config;
         let view = ChannelEscrow::CLOSE_GRACE_PERIODCall {};
         let grace = Duration::from_secs(read(&self.chain, config.domain.escrow(), &view).await?);
+        let mut planner = config.planner.clone();
+        if let Some(defence) = &self.defence {
+            // What is due for others presses like one's own: the planner asks for no profit of it.
+            planner.safety_margin = planner.safety_margin.max(defence.margin(grace));
+        }
         let emitters = Emitters {
             escrow: config.domain.escrow(),
             settlement: config.domain.settlement(),
@@ -232,12 +248,13 @@ impl<C: Chain> Watcher<C> {
                 ledger: self.ledger.clone(),
                 domain: config.domain,
                 emitters,
-                policy: config.planner.clone(),
+                policy: planner,
                 sender: self.sender.clone(),
                 verifier: Verifier::default(),
                 holds: std::collections::HashMap::new(),
             },
             config: config.clone(),
+            defence: self.defence,
             grace,
             status: self.status.clone(),
             claims: Vec::new(),
@@ -251,6 +268,7 @@ struct Rounds<C> {
     /// What an earlier process sent is sent again.
     resumed: bool,
     config: WatcherConfig,
+    defence: Option<DefencePolicy>,
     follower: Follower<C>,
     settler: Settler<C>,
     grace: Duration,
@@ -290,6 +308,13 @@ impl<C: Chain> Rounds<C> {
             self.settler.learn(done, now).await?;
         }
         let obligations = obligation::review(&ledger, confirmed).await?;
+        // After the review, which wants to see that what was held is settled.
+        if self.defence.is_some() {
+            let gone = ledger.prune_held(now).await?;
+            if gone > 0 {
+                tracing::debug!(vouchers = gone, "let go of what is settled, over or expired");
+            }
+        }
 
         let mut problem = None;
         if self.config.auto_claim {
@@ -356,8 +381,9 @@ impl<C: Chain> Rounds<C> {
     }
 
     async fn books(&self, now: UnixSeconds) -> Result<Books, LedgerError> {
+        let (ledger, payees) = (&self.settler.ledger, &self.config.payees);
         let account = self.settler.sender.account();
-        Books::open(&self.settler.ledger, &self.config.payees, self.grace, account, now).await
+        Books::open(ledger, payees, self.grace, account, now, self.defence.as_ref()).await
     }
 
     /// Claims what the policy says. Returns what keeps it from doing so, if that is nothing to stop for.

@@ -22,6 +22,8 @@ use crate::{
     watching::{check_operator, payee},
 };
 
+mod towers;
+
 /// Gas that an executor's claim may take: less than what this costs is too little.
 const GAS_OF_A_CLAIM: u64 = 300_000;
 /// Clocks further apart than this make executors refuse requests, or take stale ones.
@@ -157,6 +159,7 @@ pub async fn run(session: &Session, _arguments: DoctorArgs) -> Result {
     }
     if let Some(config) = config {
         check_executor(session, config, &mut checks).await;
+        towers::check(session, config, &mut checks).await;
         check_node(session, config, &mut checks).await;
         if address.is_some() {
             check_peers(session, config, &mut checks).await;
@@ -285,6 +288,7 @@ async fn check_money(
     let coins = on_chain.coins(address).await?;
     let shown = show_coins(coins, &network.coin);
     let sells = config.is_some_and(|config| config.executor.is_some());
+    let is_tower = config.is_some_and(is_tower);
     let gas_price = lloom_watcher::Chain::fees(on_chain.chain())
         .await
         .map_or(0, lloom_watcher::FeeQuote::gas_price);
@@ -295,7 +299,7 @@ async fn check_money(
         } else {
             format!("send some {} to {address}", network.coin)
         };
-        if sells {
+        if sells || is_tower {
             let failure = Failure::new(
                 Kind::Chain,
                 format!(
@@ -309,6 +313,9 @@ async fn check_money(
         }
     } else {
         checks.good("gas money", shown);
+    }
+    if is_tower {
+        return Ok(());
     }
     if !sells {
         let wallet = on_chain.wallet_balance(address).await?;
@@ -383,11 +390,17 @@ async fn check_executor(session: &Session, config: &Config, checks: &mut Checks)
     }
 }
 
+/// Whether the home is there to defend others.
+fn is_tower(config: &Config) -> bool {
+    config.executor.is_none() && config.tower.is_some()
+}
+
 async fn check_node(session: &Session, config: &Config, checks: &mut Checks) {
-    if config.executor.is_none() {
+    if config.executor.is_none() && !is_tower(config) {
         return;
     }
     match hand_over(&session.home.control_socket(), &Order::Status {}).await {
+        Ok(None) if is_tower(config) => checks.warn("tower", "not running", "`lloomctl watch --tower` starts it"),
         Ok(None) => checks.warn("node", "not running", "`lloomctl node run` starts it"),
         Ok(Some(Answer::Status(status))) => {
             let now = UnixSeconds::from(SystemTime::now());
@@ -420,7 +433,7 @@ async fn check_node(session: &Session, config: &Config, checks: &mut Checks) {
 
 /// A node that runs is known to its peers; whoever would join with its key beside it would be two of one.
 async fn check_peers(session: &Session, config: &Config, checks: &mut Checks) {
-    if config.executor.is_some() {
+    if config.executor.is_some() || is_tower(config) {
         return;
     }
     if !session.password().is_at_hand() {

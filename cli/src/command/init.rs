@@ -12,7 +12,7 @@ use lloom_receipts::Keypair;
 use serde::Serialize;
 
 use crate::{
-    config::{Config, Publish},
+    config::{Config, Publish, TowerSettings},
     failure::{Failure, Kind, OrFail as _, Result},
     keystore::{self, KdfCost, LockedKey},
     onchain::parse_address,
@@ -25,9 +25,10 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lloomctl init --role client
-  lloomctl init --role executor --backend http://localhost:11434/v1 --model llama3.2:3b --price 0.15/0.60")]
+  lloomctl init --role executor --backend http://localhost:11434/v1 --model llama3.2:3b --price 0.15/0.60
+  lloomctl init --role tower --listen /ip4/0.0.0.0/tcp/4402")]
 pub struct InitArgs {
-    /// Whether this home buys or sells
+    /// Whether this home buys, sells, or defends others' channels
     #[arg(long, value_enum)]
     pub role: Role,
     /// Executor: where the LLM server's API starts (any OpenAI-compatible one)
@@ -48,6 +49,9 @@ pub struct InitArgs {
     /// Executor: the longest prompt, in tokens
     #[arg(long, value_name = "TOKENS", default_value_t = 8_192)]
     pub max_input_tokens: u32,
+    /// Executor: a tower that defends its channels, by the address it prints; may be repeated
+    #[arg(long = "tower", value_name = "MULTIADDR")]
+    pub towers: Vec<String>,
     /// Executor: who is paid [default: this home's own key]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub payee: Option<Address>,
@@ -79,6 +83,8 @@ pub enum Role {
     Executor,
     /// Buys.
     Client,
+    /// Defends others' channels.
+    Tower,
 }
 
 /// [`Publish`] on the command line.
@@ -240,6 +246,14 @@ fn next_steps(session: &Session, role: Role, payee: Option<Address>, address: Ad
             }
             steps.push("lloomctl node run".to_owned());
         }
+        Role::Tower => {
+            if devnet {
+                steps.push("lloomctl faucet              (gas money for claims)".to_owned());
+            } else {
+                steps.push(format!("send some {} for gas to {address}", session.network.coin));
+            }
+            steps.push("lloomctl watch --tower       (prints what executors put into their [towers])".to_owned());
+        }
     }
     steps
 }
@@ -266,10 +280,11 @@ struct Model<'a> {
 }
 
 fn models<'a>(session: &Session, arguments: &'a InitArgs) -> Result<Vec<Model<'a>>> {
-    if arguments.role == Role::Client {
-        if !arguments.models.is_empty() || !arguments.prices.is_empty() || arguments.payee.is_some() {
+    if arguments.role != Role::Executor {
+        let executors = !arguments.models.is_empty() || !arguments.prices.is_empty() || !arguments.towers.is_empty();
+        if executors || arguments.payee.is_some() {
             return Err(
-                Failure::new(Kind::Usage, "--model, --price and --payee are an executor's")
+                Failure::new(Kind::Usage, "--model, --price, --tower and --payee are an executor's")
                     .hint("did you mean --role executor?"),
             );
         }
@@ -332,6 +347,11 @@ fn write_configuration(
     models: &[Model<'_>],
 ) -> std::fmt::Result {
     let executor = arguments.role == Role::Executor;
+    let port = match arguments.role {
+        Role::Executor => Some(4401),
+        Role::Tower => Some(4402),
+        Role::Client => None,
+    };
     let symbol = &session.network.token.symbol;
     writeln!(
         text,
@@ -351,10 +371,9 @@ fn write_configuration(
         text,
         "# store = \"postgres://lloom@db.example/lloom?sslmode=verify-full\"   # instead of lloom.db in this directory"
     )?;
-    let listen = if arguments.listen.is_empty() && executor {
-        vec!["/ip4/0.0.0.0/tcp/4401".to_owned()]
-    } else {
-        arguments.listen.clone()
+    let listen = match port {
+        Some(port) if arguments.listen.is_empty() => vec![format!("/ip4/0.0.0.0/tcp/{port}")],
+        _ => arguments.listen.clone(),
     };
     writeln!(text, "listen = {}", list(&listen))?;
     writeln!(text, "bootstrap = {}", list(&arguments.bootstrap))?;
@@ -418,6 +437,21 @@ fn write_configuration(
             text,
             "safety_margin_secs = 1800  # how long before a payer may leave its money is claimed at any fee"
         )?;
+        writeln!(
+            text,
+            "\n[towers]                   # who claims when this node is off: their addresses, /p2p/… included"
+        )?;
+        writeln!(text, "peers = {}", list(&arguments.towers))?;
+        writeln!(
+            text,
+            "interval_secs = 10         # how long what is earned is gathered before it is handed over"
+        )?;
+        writeln!(
+            text,
+            "urgent_value = \"1\"         # what is handed over at once when it has grown by this"
+        )?;
+    } else if arguments.role == Role::Tower {
+        write_tower(text, session)?;
     } else {
         writeln!(text, "\n[client]")?;
         writeln!(
@@ -429,4 +463,50 @@ fn write_configuration(
         writeln!(text, "budget_per_executor_per_day = \"5\"")?;
     }
     Ok(())
+}
+
+fn write_tower(text: &mut String, session: &Session) -> std::fmt::Result {
+    let TowerSettings {
+        max_operators,
+        max_channels_per_operator,
+        max_store_mib,
+        messages_per_minute,
+        minimum_value,
+        max_fee_gwei,
+        term_days,
+        ..
+    } = TowerSettings::default();
+    writeln!(
+        text,
+        "\n[tower]                    # `lloomctl watch --tower`: what is promised"
+    )?;
+    writeln!(
+        text,
+        "minimum_value = {}     # claims that bring less are not made",
+        quoted(minimum_value.as_str())
+    )?;
+    writeln!(
+        text,
+        "max_fee_gwei = {max_fee_gwei}         # the most that a claim pays for gas, in billionths of a whole {}",
+        session.network.coin
+    )?;
+    writeln!(
+        text,
+        "term_days = {term_days}             # how long what is signed stands, unless it is renewed"
+    )?;
+    writeln!(
+        text,
+        "# claim_margin_secs = 1200 # how long before a deadline the executor has had its chance"
+    )?;
+    writeln!(
+        text,
+        "# executors = [\"0x…\"]       # only these operators; anybody's whose payee has named it otherwise"
+    )?;
+    writeln!(
+        text,
+        "max_operators = {max_operators}        # what is taken on at most"
+    )?;
+    writeln!(text, "max_channels_per_operator = {max_channels_per_operator}")?;
+    writeln!(text, "max_store_mib = {max_store_mib}")?;
+    writeln!(text, "messages_per_minute = {messages_per_minute}  # of one peer")
 }

@@ -3,18 +3,17 @@
 use std::{
     fs,
     io::{self, Write},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use alloy::primitives::Address;
 use clap::{Args, Subcommand};
 use lloom_ledger::{ExposurePolicy, Ledger};
 use lloom_node::{
-    Backend, BackendConfig, IncomingStreams, ModelOffer, Network as PeerNetwork, NetworkConfig, NetworkHandle, Offer,
-    Secret,
+    Backend, BackendConfig, IncomingStreams, ModelOffer, NetworkHandle, Offer, Secret,
     executor::{Executor, ExecutorConfig},
 };
-use lloom_receipts::{Keypair, ModelHash, PricePerMillion, Prices, TokenCount, UnixSeconds};
+use lloom_receipts::{ModelHash, PricePerMillion, Prices, TokenCount};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -22,11 +21,12 @@ use crate::{
     command::devnet::interrupted,
     config::{Config, ExecutorSettings},
     control::ControlSocket,
+    delegating::{self, Delegating},
     failure::{Failure, Kind, OrFail as _, Result},
     output::{Align, Report, Table, write_pairs},
-    peers::{multiaddresses, network_failure, peer_network},
+    peers::{join_listening, network_failure},
     session::Session,
-    watching::{Initiative, Watching, check_operator, confirmations, payee},
+    watching::{Initiative, Watching, check_operator, confirmations, payee, sees_chain},
 };
 
 /// How long running answers may take to end once the node was told to stop.
@@ -120,6 +120,7 @@ struct Node {
     socket: ControlSocket,
     network: NetworkHandle,
     incoming: IncomingStreams,
+    delegating: Delegating,
     executor: Executor,
     /// How long the watcher may see nothing of the chain before requests are refused.
     max_chain_silence: Duration,
@@ -134,6 +135,7 @@ impl Node {
         let offer = offer(session, config, settings, payee, operator)?;
         let backend = backend(settings)?;
         let executor_config = executor_config(session, settings)?;
+        delegating::check(session)?;
 
         let on_chain = session.on_chain().await?;
         check_operator(&on_chain, payee, operator).await?;
@@ -162,12 +164,13 @@ impl Node {
         let handle = watching.handle.clone();
         watching.obey(handle.synced()).await?;
 
-        let (network, incoming) = join(session, config, &key).await?;
+        let (network, incoming) = join_listening(session, &key).await?;
         network
             .serve_offer(offer)
             .await
             .map_err(|error| network_failure(error, "cannot announce the offer"))?;
         let socket = ControlSocket::bind(&session.home.control_socket())?;
+        let delegating = Delegating::start(session, network.clone(), ledger.clone())?;
         let ready = Ready {
             ready: true,
             peer_id: network.peer_id().to_string(),
@@ -193,16 +196,10 @@ impl Node {
             socket,
             network,
             incoming,
+            delegating,
             executor,
             max_chain_silence: Duration::from_secs(settings.max_chain_silence_secs),
         })
-    }
-
-    /// Whether the watcher has finished a look at the chain lately. It was in step when serving began.
-    fn sees_chain(&self) -> bool {
-        let now = UnixSeconds::from(SystemTime::now());
-        let last_progress = self.watching.handle.status().borrow().last_progress;
-        last_progress.is_none_or(|at| now.since(at) <= self.max_chain_silence)
     }
 
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {
@@ -222,7 +219,7 @@ impl Node {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
                 () = &mut orders => {}
-                _ = look.tick() => self.executor.set_chain_in_sight(self.sees_chain()),
+                _ = look.tick() => self.executor.set_chain_in_sight(sees_chain(&self.watching.handle, self.max_chain_silence)),
                 Some(_) = streams.join_next() => {}
                 Some(incoming) = self.incoming.next() => {
                     let executor = self.executor.clone();
@@ -240,6 +237,7 @@ impl Node {
             tracing::warn!("some streams did not end in time; the next run bills what their clients acknowledged");
             streams.shutdown().await;
         }
+        self.delegating.stop().await;
         self.network.shutdown().await;
         if result.is_ok() {
             self.watching.stop().await;
@@ -247,24 +245,6 @@ impl Node {
         self.ledger.close().await;
         result
     }
-}
-
-async fn join(session: &Session, config: &Config, key: &Keypair) -> Result<(NetworkHandle, IncomingStreams)> {
-    let mut network = NetworkConfig::new(key.clone(), peer_network(&session.network));
-    network.listen = multiaddresses("listen", &config.listen)?;
-    network.external = multiaddresses("external", &config.external)?;
-    network.bootstrap = multiaddresses("bootstrap", &config.bootstrap)?;
-    network.mdns = config.mdns;
-    if network.listen.is_empty() {
-        return Err(Failure::new(
-            Kind::Configuration,
-            "config.toml's `listen` is empty: nobody could reach this node",
-        )
-        .hint("listen = [\"/ip4/0.0.0.0/tcp/4401\"]"));
-    }
-    PeerNetwork::start(network)
-        .await
-        .map_err(|error| network_failure(error, "cannot join the network"))
 }
 
 /// What this home sells.

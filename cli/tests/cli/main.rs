@@ -15,3 +15,4 @@ mod reference;
 mod setup;
 mod shared_store;
 mod splitter;
+mod towers;

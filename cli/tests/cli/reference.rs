@@ -2,7 +2,7 @@
 
 use crate::harness::Home;
 
-const COMMANDS: [&str; 42] = [
+const COMMANDS: [&str; 46] = [
     "",
     "init",
     "devnet",
@@ -41,6 +41,10 @@ const COMMANDS: [&str; 42] = [
     "node",
     "node run",
     "watch",
+    "tower",
+    "tower list",
+    "tower ping",
+    "tower status",
     "doctor",
     "completions",
     "exit-codes",
@@ -73,7 +77,7 @@ fn reference() {
 #[test]
 fn every_command_is_in_the_reference() {
     let home = Home::new();
-    for parent in ["", "channel", "operator", "splitter", "receipts", "node"] {
+    for parent in ["", "channel", "operator", "splitter", "receipts", "node", "tower"] {
         let mut arguments: Vec<&str> = parent.split_whitespace().collect();
         arguments.push("--help");
         let help = home.run(&arguments).stdout;

@@ -14,12 +14,16 @@ use lloom_receipts::ReceiptHead;
 use crate::{
     beside::{Beside, beside, contents},
     buying::own,
+    delegating::{appointment, record},
     settling::transaction,
-    world::{Backend, Home, NOW, Pair, amount, deployment, mine, progress},
+    towers::{hand_over, named},
+    world::{Backend, Home, NOW, Pair, amount, deployment, key, mine, progress},
 };
 
 /// The schemas of which fixtures are committed. The newest is this program's.
-const VERSIONS: [u32; 1] = [1];
+const VERSIONS: [u32; 2] = [1, 2];
+/// The first schema with what towers keep, and what is kept of towers.
+const TOWERS_SINCE: u32 = 2;
 
 /// Tells the test below to write, and where.
 const WRITE: &str = "LLOOM_LEDGER_FIXTURES";
@@ -112,11 +116,16 @@ pub async fn live(ledger: &Ledger) {
         channel: served.channel(),
         settled: amount(150),
     };
-    mine(ledger, vec![requested, settled]).await;
+    mine(ledger, vec![requested, settled, named(&served)]).await;
     let first = ledger.record_transaction(transaction(7, 1)).await.unwrap();
     ledger.mark_broadcast(first, NOW).await.unwrap();
     ledger.finish_transaction(first, Finish::Dropped).await.unwrap();
     ledger.record_transaction(transaction(8, 2)).await.unwrap();
+
+    hand_over(ledger, &served, 400, 300).await.unwrap();
+    record(ledger, 71, appointment(71, &served, 240)).await;
+    let tower = key(71).address();
+    ledger.record_tower_fault(tower, "it lied".into(), NOW).await.unwrap();
 }
 
 /// What a program of any version has to find there.
@@ -158,6 +167,21 @@ pub async fn assert_lived(ledger: &Ledger) {
     let pending = ledger.pending_transactions().await.unwrap();
     assert_eq!((pending.len(), pending[0].hash), (1, B256::repeat_byte(2)));
     assert_eq!(ledger.cursor().await.unwrap().unwrap().number.get(), 2);
+}
+
+/// What a program has to find there of a store of the schema `version`.
+async fn assert_towers_lived(ledger: &Ledger, version: u32) {
+    let [served, ..] = pairs();
+    let held = ledger.held_channel(served.channel()).await.unwrap();
+    let appointments = ledger.appointments_of(served.channel()).await.unwrap();
+    let towers = ledger.towers().await.unwrap();
+    if version < TOWERS_SINCE {
+        assert!(held.is_none() && appointments.is_empty() && towers.is_empty());
+        return;
+    }
+    assert_eq!(held.unwrap().claimable.voucher, Some(served.voucher(400)));
+    assert_eq!(appointments.len(), 1);
+    assert_eq!(towers[0].fault, Some(("it lied".into(), NOW)));
 }
 
 /// The whole store as SQL.
@@ -240,6 +264,7 @@ async fn write(on: Backend) {
     let ledger = home.open().await;
     live(&ledger).await;
     assert_lived(&ledger).await;
+    assert_towers_lived(&ledger, TOWERS_SINCE).await;
     ledger.close().await;
     home.resign();
     let newest = VERSIONS[VERSIONS.len() - 1];
@@ -257,6 +282,7 @@ async fn every_released_store_opens_and_loses_nothing_on_the_way_down_and_up(on:
 
         let ledger = home.open().await;
         assert_lived(&ledger).await;
+        assert_towers_lived(&ledger, version).await;
         ledger.close().await;
         home.resign();
         let newest = contents(&home).await;
@@ -268,6 +294,7 @@ async fn every_released_store_opens_and_loses_nothing_on_the_way_down_and_up(on:
         // It is one to work on.
         let ledger = home.open().await;
         assert_lived(&ledger).await;
+        assert_towers_lived(&ledger, version).await;
         let obligation = ledger.obligations().await.unwrap()[0].id;
         let moot = Resolution::Moot {
             reason: "a test".into(),

@@ -29,6 +29,7 @@ macro_rules! on_both_stores {
 mod beside;
 mod buying;
 mod chain;
+mod delegating;
 mod fixtures;
 mod grouped;
 mod moving;
@@ -39,5 +40,6 @@ mod serving;
 mod settling;
 mod sharing;
 mod surviving;
+mod towers;
 mod world;
 mod writing;

@@ -8,13 +8,14 @@ use libp2p::{
 use tokio::sync::mpsc;
 
 use super::{
-    IDENTIFY_PROTOCOL, KAD_PROTOCOL, OFFER_PROTOCOL,
+    IDENTIFY_PROTOCOL, KAD_PROTOCOL, OFFER_PROTOCOL, TOWER_PROTOCOL,
     codec::OfferCodec,
     config::{DhtMode, NetworkConfig},
     error::NetworkError,
     identity::libp2p_keypair,
     inference,
     stream::IncomingStream,
+    tower::TowerCodec,
 };
 
 /// How often multicast asks for new peers when nothing is heard (seed: 30 s).
@@ -33,6 +34,7 @@ pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
     pub(super) inference: inference::Behaviour,
     pub(super) offers: request_response::Behaviour<OfferCodec>,
+    pub(super) towers: request_response::Behaviour<TowerCodec>,
     pub(super) kad: kad::Behaviour<kad::store::MemoryStore>,
     pub(super) identify: identify::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
@@ -60,6 +62,13 @@ pub(super) fn build_swarm(
             .with_request_timeout(limits.offer)
             .with_max_concurrent_streams(limits.offers_per_connection),
     );
+    let towers = request_response::Behaviour::with_codec(
+        TowerCodec,
+        [(TOWER_PROTOCOL, request_response::ProtocolSupport::Full)],
+        request_response::Config::default()
+            .with_request_timeout(limits.tower)
+            .with_max_concurrent_streams(limits.tower_questions_per_connection),
+    );
     let identify = identify::Behaviour::new(
         identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public())
             .with_agent_version(config.agent.clone())
@@ -83,6 +92,7 @@ pub(super) fn build_swarm(
         limits: connection_limits::Behaviour::new(connections),
         inference: inference::Behaviour::new(incoming, limits.streams_per_connection),
         offers,
+        towers,
         kad: kademlia(local, config),
         identify,
         mdns: Toggle::from(mdns),

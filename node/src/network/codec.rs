@@ -40,14 +40,15 @@ impl request_response::Codec for OfferCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, MAX_QUESTION_BYTES).await
+        read(io, MAX_QUESTION_BYTES, |bytes| OfferError::TooLarge { bytes }).await
     }
 
     async fn read_response<T>(&mut self, _: &Self::Protocol, io: &mut T) -> io::Result<Answer>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, MAX_OFFER_BYTES + ANSWER_OVERHEAD_BYTES).await
+        let limit = MAX_OFFER_BYTES + ANSWER_OVERHEAD_BYTES;
+        read(io, limit, |bytes| OfferError::TooLarge { bytes }).await
     }
 
     async fn write_request<T>(&mut self, _: &Self::Protocol, io: &mut T, question: Question) -> io::Result<()>
@@ -78,23 +79,24 @@ pub(super) fn check_size(offer: &Offer) -> Result<(), OfferError> {
     Ok(())
 }
 
-fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
+pub(super) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     ciborium::into_writer(message, &mut bytes).map_err(io::Error::other)?;
     Ok(bytes)
 }
 
-async fn read<T, M>(io: &mut T, limit: usize) -> io::Result<M>
+/// Reads a message of at most `limit` bytes; `too_large` says what is wrong with one that is longer.
+pub(super) async fn read<T, M, E>(io: &mut T, limit: usize, too_large: impl FnOnce(usize) -> E) -> io::Result<M>
 where
     T: AsyncRead + Unpin + Send,
     M: DeserializeOwned,
+    E: std::error::Error + Send + Sync + 'static,
 {
     // One byte more than allowed is read, so that too long can be told from cut short.
     let mut bytes = Vec::new();
     io.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
     if bytes.len() > limit {
-        let error = OfferError::TooLarge { bytes: bytes.len() };
-        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, too_large(bytes.len())));
     }
     ciborium::from_reader(bytes.as_slice()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

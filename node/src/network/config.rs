@@ -94,6 +94,12 @@ pub struct NetworkLimits {
     pub offers_per_connection: usize,
     /// Offers asked for at a time while looking for executors.
     pub offers_in_flight: usize,
+    /// How long a tower may take to answer; it writes to its disk first.
+    pub tower: Duration,
+    /// Questions to a tower on one connection at a time.
+    pub tower_questions_per_connection: usize,
+    /// Questions to this node as a tower that wait for an answer; more are answered that it is busy.
+    pub waiting_tower_questions: usize,
     /// How long to look for providers in the hash table.
     pub find: Duration,
     /// The most peers that one search asks for an offer.
@@ -130,6 +136,9 @@ impl Default for NetworkLimits {
             offer: Duration::from_secs(10),
             offers_per_connection: 8,
             offers_in_flight: 16,
+            tower: Duration::from_secs(20),
+            tower_questions_per_connection: 4,
+            waiting_tower_questions: 128,
             find: Duration::from_secs(10),
             candidates: 128,
             mdns_peers: 64,

@@ -66,6 +66,15 @@ pub enum NetworkError {
         /// The peer.
         peer: PeerId,
     },
+    /// A peer was asked as a tower and didn't answer, or not in a form that can be read.
+    #[error("asking the tower {peer}")]
+    AskTower {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        #[source]
+        source: OutboundFailure,
+    },
     /// An offer that is not believed, or that can't be served.
     #[error("the offer of {sender} is refused")]
     Offer {

@@ -46,6 +46,10 @@ const ANNOUNCE_SOON: Duration = Duration::from_millis(200);
 /// How many pauses without an announcement are quiet.
 const QUIET_PAUSES: u32 = 4;
 
+mod towers;
+
+use towers::Towers;
+
 type DialReply = oneshot::Sender<Result<PeerId, NetworkError>>;
 
 /// Owns the swarm. One task runs it; handles speak to it by [`Command`]s.
@@ -60,6 +64,7 @@ pub(super) struct EventLoop {
     dials: HashMap<ConnectionId, (Multiaddr, DialReply)>,
     offers: HashMap<OutboundRequestId, (PeerId, oneshot::Sender<Result<Offer, NetworkError>>)>,
     searches: HashMap<kad::QueryId, (HashSet<PeerId>, oneshot::Sender<HashSet<PeerId>>)>,
+    towers: Towers,
     multicast: HashSet<PeerId>,
     offer: Option<Box<Offer>>,
     announced: Vec<kad::RecordKey>,
@@ -87,6 +92,7 @@ impl EventLoop {
             dials: HashMap::new(),
             offers: HashMap::new(),
             searches: HashMap::new(),
+            towers: Towers::default(),
             multicast: HashSet::new(),
             offer: None,
             announced: Vec::new(),
@@ -203,6 +209,9 @@ impl EventLoop {
                 let known: HashSet<PeerId> = connected.chain(self.multicast.iter().copied()).collect();
                 let _ = reply.send(known.into_iter().collect());
             }
+            Command::ServeTower { questions } => self.towers.serve(questions),
+            Command::AnswerTower { channel, answer } => self.answer_as_tower(channel, *answer),
+            Command::AskTower { peer, question, reply } => self.ask_tower(peer, *question, reply),
         }
     }
 
@@ -372,6 +381,7 @@ impl EventLoop {
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Offers(event) => self.on_offer_event(event),
+            BehaviourEvent::Towers(event) => self.on_tower_event(event),
             BehaviourEvent::Kad(event) => self.on_kad_event(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 if info.protocols.contains(&KAD_PROTOCOL) {

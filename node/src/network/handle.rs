@@ -2,7 +2,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use alloy::primitives::Address;
 use futures::{StreamExt as _, stream};
-use libp2p::{Multiaddr, PeerId, kad, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, kad, multiaddr::Protocol, request_response::ResponseChannel};
 use lloom_receipts::ModelHash;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -15,10 +15,12 @@ use super::{
     config::{NetworkLimits, NetworkName},
     error::{NetworkError, OpenStreamError},
     stream::{InferenceStream, OpenReply},
+    tower::{Asked, TowerInquiries},
 };
 use crate::{
     Offer,
     discovery::{provider_key, same_network},
+    tower::{TowerAnswer, TowerQuestion},
 };
 
 /// How long a search waits for the first peer when the node knows none yet.
@@ -48,6 +50,18 @@ pub(super) enum Command {
     },
     KnownPeers {
         reply: oneshot::Sender<Vec<PeerId>>,
+    },
+    ServeTower {
+        questions: mpsc::Sender<Asked>,
+    },
+    AnswerTower {
+        channel: ResponseChannel<TowerAnswer>,
+        answer: Box<TowerAnswer>,
+    },
+    AskTower {
+        peer: PeerId,
+        question: Box<TowerQuestion>,
+        reply: oneshot::Sender<Result<TowerAnswer, NetworkError>>,
     },
 }
 
@@ -169,6 +183,39 @@ impl NetworkHandle {
         let (reply, answer) = oneshot::channel();
         self.send(Command::RequestOffer { peer, reply }).await?;
         answer.await.map_err(|_| NetworkError::Stopped)?
+    }
+
+    /// Makes this node a tower: from now on, what others ask it as one comes out here. Another call replaces it.
+    ///
+    /// # Errors
+    /// [`NetworkError::Stopped`].
+    pub async fn serve_tower(&self) -> Result<TowerInquiries, NetworkError> {
+        let (questions, receiver) = mpsc::channel(self.shared.limits.waiting_tower_questions.max(1));
+        self.send(Command::ServeTower { questions }).await?;
+        Ok(TowerInquiries {
+            receiver,
+            handle: self.clone(),
+        })
+    }
+
+    /// Asks the tower at `address`, which has to end in its peer id, dialing it first when it isn't connected. What comes
+    /// back is that peer's word, and not believed yet.
+    ///
+    /// # Errors
+    /// [`NetworkError::Dial`], [`NetworkError::NoAddress`], and [`NetworkError::AskTower`] when there is no readable
+    /// answer.
+    pub async fn ask_tower(&self, address: &Multiaddr, question: TowerQuestion) -> Result<TowerAnswer, NetworkError> {
+        let peer = self.dial(address.clone()).await?;
+        let (reply, answer) = oneshot::channel();
+        let question = Box::new(question);
+        self.send(Command::AskTower { peer, question, reply }).await?;
+        answer.await.map_err(|_| NetworkError::Stopped)?
+    }
+
+    pub(super) async fn answer_tower(&self, channel: ResponseChannel<TowerAnswer>, answer: TowerAnswer) {
+        let answer = Box::new(answer);
+        // A node that stops answers nobody.
+        let _ = self.send(Command::AnswerTower { channel, answer }).await;
     }
 
     /// The executors of this network that can be found now and that sell `model` (or anything): providers in the hash

@@ -69,6 +69,34 @@ pub struct Node {
     pub address: String,
 }
 
+impl Node {
+    /// Waits until `process` says that it is ready.
+    async fn of(process: Process) -> Result<Self> {
+        let ready = |line: &str| {
+            serde_json::from_str::<Value>(line)
+                .ok()
+                .filter(|answer| answer["ready"] == true)
+        };
+        let ready = process.line("ready line", ready).await?;
+        let address = ready["addresses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .next();
+        let mut address = address
+            .ok_or_else(|| eyre!("the node listens nowhere: {ready}"))?
+            .to_owned();
+        if !address.contains("/p2p/") {
+            let peer = ready["peer_id"]
+                .as_str()
+                .ok_or_else(|| eyre!("the node names no peer id: {ready}"))?;
+            address = format!("{address}/p2p/{peer}");
+        }
+        Ok(Self { process, address })
+    }
+}
+
 impl Seller {
     /// Makes both keys, funds them with gas money, and lets the payee name the operator.
     ///
@@ -172,29 +200,41 @@ impl Seller {
     /// # Errors
     /// When it ends, or isn't ready in time.
     pub async fn start(&self) -> Result<Node> {
-        let process = self.home.start(&["node", "run"])?;
-        let ready = |line: &str| {
-            serde_json::from_str::<Value>(line)
-                .ok()
-                .filter(|answer| answer["ready"] == true)
-        };
-        let ready = process.line("ready line", ready).await?;
-        let address = ready["addresses"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .next();
-        let mut address = address
-            .ok_or_else(|| eyre!("the node listens nowhere: {ready}"))?
-            .to_owned();
-        if !address.contains("/p2p/") {
-            let peer = ready["peer_id"]
-                .as_str()
-                .ok_or_else(|| eyre!("the node names no peer id: {ready}"))?;
-            address = format!("{address}/p2p/{peer}");
-        }
-        Ok(Node { process, address })
+        Node::of(self.home.start(&["node", "run"])?).await
+    }
+}
+
+/// A tower: a home whose key no payee has named.
+#[derive(Debug)]
+pub struct Tower {
+    /// Its home.
+    pub home: Home,
+    settings: Settings,
+}
+
+impl Tower {
+    /// Makes a key and funds it with gas money.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub async fn create(chain: &Chain, name: &str, adjust: impl FnOnce(&mut Settings)) -> Result<Self> {
+        let mut settings = Settings::tower(chain.rpc_url());
+        adjust(&mut settings);
+        let home = Home::create(name, &settings).await?;
+        chain.anvil.set_coins(home.address(), coins(10)).await?;
+        Ok(Self { home, settings })
+    }
+
+    /// Starts it and waits until it serves. It listens where it listened before.
+    ///
+    /// # Errors
+    /// When it ends, or isn't ready in time.
+    pub async fn start(&mut self) -> Result<Node> {
+        let node = Node::of(self.home.start(&["watch", "--tower"])?).await?;
+        let listen = node.address.split("/p2p/").next().unwrap_or_default();
+        self.settings.listen = listen.to_owned();
+        self.home.configure(&self.settings)?;
+        Ok(node)
     }
 }
 

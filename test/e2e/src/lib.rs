@@ -19,7 +19,7 @@ mod stub_backend;
 pub mod wait;
 
 pub use anvil::{Anvil, Mining};
-pub use cluster::{Buyer, Chain, Node, Seller};
+pub use cluster::{Buyer, Chain, Node, Seller, Tower};
 pub use home::{Failure, Home};
 pub use interruption::interruption;
 pub use lloomctl::{Lloomctl, beside_this_program};
@@ -27,5 +27,5 @@ pub use money::{Money, Published, Settling, SettlingCall};
 pub use process::{Finished, Process};
 pub use prompts::{Prompt, prompts};
 pub use rpc_proxy::{Fault, RpcProxy};
-pub use settings::{Selling, Settings, Watching};
+pub use settings::{Promising, Selling, Settings, Watching};
 pub use stub_backend::{Behavior, Ending, Served, StubBackend, answer, prompt_tokens, tokens_of};

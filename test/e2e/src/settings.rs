@@ -7,6 +7,8 @@ use alloy::primitives::Address;
 pub struct Settings {
     /// The chain's JSON-RPC.
     pub rpc_url: String,
+    /// Where to listen for peers.
+    pub listen: String,
     /// Peers known from the start, as multiaddresses.
     pub bootstrap: Vec<String>,
     /// Whether peers are looked for by multicast. Off here: tests run side by side.
@@ -17,6 +19,29 @@ pub struct Settings {
     pub channel_deposit: String,
     /// How the chain is followed.
     pub watching: Watching,
+    /// An executor's towers, as multiaddresses.
+    pub towers: Vec<String>,
+    /// What a tower promises.
+    pub tower: Option<Promising>,
+}
+
+/// What a tower promises, and to whom.
+#[derive(Clone, Debug)]
+pub struct Promising {
+    /// The least that it goes out for, token units.
+    pub minimum_value: String,
+    /// How many channels it holds for one operator.
+    pub max_channels_per_operator: u32,
+}
+
+impl Default for Promising {
+    /// Everything, to everybody.
+    fn default() -> Self {
+        Self {
+            minimum_value: "0.000001".to_owned(),
+            max_channels_per_operator: 1_000,
+        }
+    }
 }
 
 /// What an executor sells, and for whom.
@@ -56,6 +81,7 @@ impl Settings {
     pub fn client(rpc_url: &str) -> Self {
         Self {
             rpc_url: rpc_url.to_owned(),
+            listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
             bootstrap: Vec::new(),
             mdns: false,
             executor: None,
@@ -66,6 +92,16 @@ impl Settings {
                 min_claim: "1000000".to_owned(),
                 confirmations: 1,
             },
+            towers: Vec::new(),
+            tower: None,
+        }
+    }
+
+    /// A tower's.
+    pub fn tower(rpc_url: &str) -> Self {
+        Self {
+            tower: Some(Promising::default()),
+            ..Self::client(rpc_url)
         }
     }
 
@@ -80,8 +116,8 @@ impl Settings {
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
-            "network = \"devnet\"\nrpc_url = {:?}\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nbootstrap = {:?}\nmdns = {}\n",
-            self.rpc_url, self.bootstrap, self.mdns
+            "network = \"devnet\"\nrpc_url = {:?}\nlisten = [{:?}]\nbootstrap = {:?}\nmdns = {}\n",
+            self.rpc_url, self.listen, self.bootstrap, self.mdns
         );
         if let Some(selling) = &self.executor {
             selling.write_to(&mut text);
@@ -97,6 +133,14 @@ impl Settings {
              confirmations = {confirmations}\npoll_interval_millis = 200\n",
             self.channel_deposit
         );
+        let _infallible = write!(text, "\n[towers]\npeers = {:?}\ninterval_secs = 1\n", self.towers);
+        if let Some(promising) = &self.tower {
+            let _infallible = write!(
+                text,
+                "\n[tower]\nminimum_value = {:?}\nmax_channels_per_operator = {}\nmessages_per_minute = 10000\n",
+                promising.minimum_value, promising.max_channels_per_operator
+            );
+        }
         text
     }
 }

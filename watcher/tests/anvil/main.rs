@@ -10,3 +10,4 @@ mod executor;
 mod faulty_chain;
 mod leading;
 mod outbox;
+mod towers;

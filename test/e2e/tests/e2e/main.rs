@@ -7,4 +7,5 @@ mod payment;
 mod scripts;
 mod shop;
 mod stub_backend;
+mod towers;
 mod watching;

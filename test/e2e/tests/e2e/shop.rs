@@ -26,7 +26,11 @@ impl Shop {
 
     /// Opens a shop whose backend behaves so, and whose executor's settings are adjusted.
     pub async fn open_with(behavior: Behavior, adjust: impl FnOnce(&mut Settings)) -> Result<Self> {
-        let chain = Chain::start(Mining::Living).await?;
+        Self::open_on(Chain::start(Mining::Living).await?, behavior, adjust).await
+    }
+
+    /// The same on a chain on which others live already.
+    pub async fn open_on(chain: Chain, behavior: Behavior, adjust: impl FnOnce(&mut Settings)) -> Result<Self> {
         let backend = StubBackend::start(&[MODEL], behavior).await?;
         let seller = Seller::create(&chain, "executor", &backend.base_url(), &[MODEL], adjust).await?;
         let node = seller.start().await?;

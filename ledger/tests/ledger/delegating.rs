@@ -1,0 +1,221 @@
+//! An executor's side of towers: what is to be handed to them, and what they have signed.
+
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use lloom_ledger::{AuthorizationRef, ChainEventKind, Ledger, TowerRecord};
+use lloom_receipts::{Signed, TowerAppointment, UnixSeconds, Verified};
+
+use crate::world::{Backend, Home, NOW, Pair, amount, domain, key, mine, serving};
+
+const SOON: UnixSeconds = NOW;
+
+pub fn appointment(tower: u8, pair: &Pair, claim: u128) -> TowerAppointment {
+    TowerAppointment {
+        channel: pair.channel(),
+        tower: key(tower).address(),
+        operator: pair.operator.address(),
+        ceiling: amount(claim),
+        claim: amount(claim),
+        minimum_value: amount(10),
+        max_fee_per_gas: 1,
+        taken_at: NOW,
+        expires_at: NOW.plus(Duration::from_secs(1_000)),
+    }
+}
+
+fn signed(tower: u8, appointment: TowerAppointment) -> Signed<TowerAppointment, Verified> {
+    key(tower).sign(&domain(), appointment)
+}
+
+pub async fn record(ledger: &Ledger, tower: u8, appointment: TowerAppointment) {
+    ledger
+        .record_appointments(key(tower).address(), vec![signed(tower, appointment)], NOW)
+        .await
+        .unwrap();
+}
+
+async fn claims_for(ledger: &Ledger, tower: u8, pair: &Pair) -> Vec<u128> {
+    let undelegated = ledger
+        .undelegated(key(tower).address(), pair.payee, SOON, None, 10)
+        .await
+        .unwrap();
+    let claims = undelegated.iter().map(|found| found.delegation.claim.base_units());
+    claims.collect()
+}
+
+/// A store that has billed 80 of a voucher over 100.
+async fn billed(on: Backend, pair: &Pair) -> (Home, Ledger) {
+    let (home, ledger) = serving(on, pair, 1_000).await;
+    ledger.accept_request(pair.accept(1, Some(100), 100)).await.unwrap();
+    ledger.commit_bill(pair.bill(1, 80)).await.unwrap();
+    (home, ledger)
+}
+
+async fn what_each_tower_lacks_is_what_was_billed_and_it_has_not_signed(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = billed(on, &pair).await;
+    assert_eq!(claims_for(&ledger, 71, &pair).await, [80]);
+    record(&ledger, 71, appointment(71, &pair, 80)).await;
+    assert!(claims_for(&ledger, 71, &pair).await.is_empty());
+    assert_eq!(
+        claims_for(&ledger, 72, &pair).await,
+        [80],
+        "another tower's word is its own"
+    );
+
+    ledger.accept_request(pair.accept(2, Some(200), 100)).await.unwrap();
+    assert!(
+        claims_for(&ledger, 71, &pair).await.is_empty(),
+        "slack is not to be claimed"
+    );
+    ledger.commit_bill(pair.bill(2, 50)).await.unwrap();
+    let lacking = ledger
+        .undelegated(key(71).address(), pair.payee, SOON, None, 10)
+        .await
+        .unwrap();
+    assert_eq!(lacking[0].delegation.claim, amount(130));
+    assert_eq!(lacking[0].delegation.voucher, pair.voucher(200));
+    assert_eq!(lacking[0].channel.parameters, pair.parameters);
+
+    // Somebody claimed it: nothing is to be defended.
+    let settled = ChainEventKind::Settled {
+        channel: pair.channel(),
+        settled: amount(130),
+    };
+    mine(&ledger, vec![settled]).await;
+    assert!(claims_for(&ledger, 72, &pair).await.is_empty());
+}
+
+async fn never_hands_over_a_voucher_the_chain_refused(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = billed(on, &pair).await;
+    ledger.accept_request(pair.accept(2, Some(150), 60)).await.unwrap();
+    let newest = AuthorizationRef::Voucher { amount: amount(150) };
+    ledger
+        .set_unusable(pair.channel(), newest, "refused".into())
+        .await
+        .unwrap();
+    let lacking = ledger
+        .undelegated(key(71).address(), pair.payee, SOON, None, 10)
+        .await
+        .unwrap();
+    assert_eq!(lacking[0].delegation.voucher, pair.voucher(100));
+}
+
+async fn pages_and_renewals(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = billed(on, &pair).await;
+    let tower = key(71).address();
+    let page = |after| ledger.undelegated(tower, pair.payee, SOON, after, 10);
+    assert_eq!(page(None).await.unwrap().len(), 1);
+    assert!(page(Some(pair.channel())).await.unwrap().is_empty());
+
+    record(&ledger, 71, appointment(71, &pair, 80)).await;
+    let expires_at = appointment(71, &pair, 80).expires_at;
+    let expiring = |by| ledger.undelegated(tower, pair.payee, by, None, 10);
+    assert!(expiring(expires_at).await.unwrap().is_empty());
+    let after = expires_at.plus(Duration::from_secs(1));
+    assert_eq!(expiring(after).await.unwrap().len(), 1);
+    let mut renewed = appointment(71, &pair, 80);
+    renewed.taken_at = NOW.plus(Duration::from_secs(500));
+    renewed.expires_at = NOW.plus(Duration::from_secs(9_000));
+    record(&ledger, 71, renewed).await;
+    assert!(expiring(after).await.unwrap().is_empty());
+    // One that comes late takes nothing back.
+    record(&ledger, 71, appointment(71, &pair, 80)).await;
+    record(&ledger, 71, appointment(71, &pair, 70)).await;
+    let kept = ledger.appointments_of(pair.channel()).await.unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].appointment, signed(71, renewed));
+    assert_eq!(ledger.appointments(tower, None, 10).await.unwrap(), kept);
+    assert!(
+        ledger
+            .appointments(tower, Some(pair.channel()), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+async fn value_at_risk_counts_the_best_promise_that_stands(on: Backend) {
+    let (pair, other) = (Pair::new(1, 1), Pair::new(1, 2));
+    let (_home, ledger) = billed(on, &pair).await;
+    mine(&ledger, vec![other.opened(1_000)]).await;
+    ledger.accept_request(other.accept(7, Some(40), 40)).await.unwrap();
+    ledger.commit_bill(other.bill(7, 40)).await.unwrap();
+    let risk = async |now| ledger.value_at_risk(pair.payee, pair.token, now).await.unwrap();
+    let before = risk(NOW).await;
+    assert_eq!((before.claimable, before.uncovered()), (amount(120), amount(120)));
+    assert_eq!((before.channels, before.uncovered_channels), (2, 2));
+
+    record(&ledger, 71, appointment(71, &pair, 60)).await;
+    record(&ledger, 72, appointment(72, &pair, 80)).await;
+    record(&ledger, 72, appointment(72, &other, 30)).await;
+    let some = risk(NOW).await;
+    assert_eq!((some.covered, some.uncovered()), (amount(110), amount(10)));
+    assert_eq!(some.uncovered_channels, 1);
+    assert_eq!(
+        risk(appointment(72, &pair, 80).expires_at).await.covered,
+        amount(0),
+        "nothing is promised for later"
+    );
+    // A promise below the tower's own minimum is none.
+    let settled = ChainEventKind::Settled {
+        channel: other.channel(),
+        settled: amount(21),
+    };
+    mine(&ledger, vec![settled]).await;
+    let left = risk(NOW).await;
+    assert_eq!((left.claimable, left.covered), (amount(99), amount(80)));
+    assert_eq!(
+        ledger.value_at_risk(Address::ZERO, pair.token, NOW).await.unwrap(),
+        Default::default()
+    );
+}
+
+async fn what_a_tower_lost_is_handed_over_again_and_counts_as_uncovered(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = billed(on, &pair).await;
+    let tower = key(71).address();
+    record(&ledger, 71, appointment(71, &pair, 80)).await;
+    ledger
+        .mark_appointments_lost(tower, vec![pair.channel()], NOW)
+        .await
+        .unwrap();
+    assert_eq!(claims_for(&ledger, 71, &pair).await, [80]);
+    let risk = ledger.value_at_risk(pair.payee, pair.token, NOW).await.unwrap();
+    assert_eq!(risk.uncovered(), amount(80));
+    let kept = ledger.appointments_of(pair.channel()).await.unwrap();
+    assert_eq!(kept[0].lost_at, Some(NOW), "the proof stays");
+    record(&ledger, 71, appointment(71, &pair, 80)).await;
+    assert!(claims_for(&ledger, 71, &pair).await.is_empty());
+}
+
+async fn how_towers_did_is_remembered(on: Backend) {
+    let home = Home::new(on).await;
+    let ledger = home.open().await;
+    let address = key(71).address();
+    ledger.record_tower_problem(address, "no answer".into()).await.unwrap();
+    let later = NOW.plus(Duration::from_secs(9));
+    ledger.record_tower_fault(address, "it lied".into(), NOW).await.unwrap();
+    let noted = |heard_at, problem: Option<&str>| TowerRecord {
+        address,
+        heard_at,
+        problem: problem.map(str::to_owned),
+        fault: Some(("it lied".into(), NOW)),
+    };
+    assert_eq!(ledger.towers().await.unwrap(), [noted(None, Some("no answer"))]);
+    // An answer ends a problem; a lie was told for ever.
+    ledger.record_appointments(address, Vec::new(), later).await.unwrap();
+    assert_eq!(ledger.towers().await.unwrap(), [noted(Some(later), None)]);
+}
+
+on_both_stores!(
+    what_each_tower_lacks_is_what_was_billed_and_it_has_not_signed,
+    never_hands_over_a_voucher_the_chain_refused,
+    pages_and_renewals,
+    value_at_risk_counts_the_best_promise_that_stands,
+    what_a_tower_lost_is_handed_over_again_and_counts_as_uncovered,
+    how_towers_did_is_remembered
+);
