@@ -100,6 +100,18 @@ impl Seller {
         })
     }
 
+    /// Another node of the same payee, with a home and a key of its own and otherwise the same settings.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub async fn colleague(&self, chain: &Chain, name: &str) -> Result<Home> {
+        let home = Home::create(name, &self.settings).await?;
+        chain.anvil.set_coins(home.address(), coins(10)).await?;
+        let operator = home.address().to_string();
+        self.payee.json(&["operator", "add", &operator, "--yes"]).await?;
+        Ok(home)
+    }
+
     /// The same, paid to a splitter of the usual shares, whose host names the operator.
     ///
     /// # Errors
@@ -172,7 +184,17 @@ impl Seller {
     /// # Errors
     /// When it ends, or isn't ready in time.
     pub async fn start(&self) -> Result<Node> {
-        let process = self.home.start(&["node", "run"])?;
+        Node::start(&self.home).await
+    }
+}
+
+impl Node {
+    /// Starts the node of an executor's home and waits until it serves.
+    ///
+    /// # Errors
+    /// When it ends, or isn't ready in time.
+    pub async fn start(home: &Home) -> Result<Self> {
+        let process = home.start(&["node", "run"])?;
         let ready = |line: &str| {
             serde_json::from_str::<Value>(line)
                 .ok()
@@ -194,7 +216,7 @@ impl Seller {
                 .ok_or_else(|| eyre!("the node names no peer id: {ready}"))?;
             address = format!("{address}/p2p/{peer}");
         }
-        Ok(Node { process, address })
+        Ok(Self { process, address })
     }
 }
 

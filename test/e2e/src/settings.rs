@@ -7,6 +7,8 @@ use alloy::primitives::Address;
 pub struct Settings {
     /// The chain's JSON-RPC.
     pub rpc_url: String,
+    /// The store, where it is not the file in the home.
+    pub store: Option<String>,
     /// Peers known from the start, as multiaddresses.
     pub bootstrap: Vec<String>,
     /// Whether peers are looked for by multicast. Off here: tests run side by side.
@@ -56,6 +58,7 @@ impl Settings {
     pub fn client(rpc_url: &str) -> Self {
         Self {
             rpc_url: rpc_url.to_owned(),
+            store: None,
             bootstrap: Vec::new(),
             mdns: false,
             executor: None,
@@ -83,6 +86,9 @@ impl Settings {
             "network = \"devnet\"\nrpc_url = {:?}\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nbootstrap = {:?}\nmdns = {}\n",
             self.rpc_url, self.bootstrap, self.mdns
         );
+        if let Some(store) = &self.store {
+            let _infallible = writeln!(text, "store = {store:?}");
+        }
         if let Some(selling) = &self.executor {
             selling.write_to(&mut text);
         }
