@@ -111,13 +111,14 @@ impl Ledger {
     /// [`LedgerError::Unavailable`] when the store can't be reached.
     pub async fn lead(&self) -> Result<Leadership, LedgerError> {
         const OPERATION: &str = "stand by";
+        if self.leads_alone()? {
+            return Ok(Leadership { held: None });
+        }
         let mut mine = self.inner.leading.lock().await;
         if let Some(held) = still_held(&mine) {
             return Ok(Leadership { held: Some(held) });
         }
-        let Some(mut candidate) = self.candidate(OPERATION).await? else {
-            return Ok(Leadership { held: None });
-        };
+        let mut candidate = self.candidate(OPERATION).await?;
         while !take_lock(&mut candidate, OPERATION).await? {
             tokio::time::sleep(STANDBY_INTERVAL).await;
         }
@@ -132,15 +133,16 @@ impl Ledger {
     /// [`LedgerError::Unavailable`] when the store can't be reached.
     pub async fn try_lead(&self) -> Result<Option<Leadership>, LedgerError> {
         const OPERATION: &str = "begin to lead";
+        if self.leads_alone()? {
+            return Ok(Some(Leadership { held: None }));
+        }
         let Ok(mut mine) = self.inner.leading.try_lock() else {
             return Ok(None);
         };
         if let Some(held) = still_held(&mine) {
             return Ok(Some(Leadership { held: Some(held) }));
         }
-        let Some(mut candidate) = self.candidate(OPERATION).await? else {
-            return Ok(Some(Leadership { held: None }));
-        };
+        let mut candidate = self.candidate(OPERATION).await?;
         if !take_lock(&mut candidate, OPERATION).await? {
             return Ok(None);
         }
@@ -160,20 +162,27 @@ impl Ledger {
         }
     }
 
-    /// The connection that is to hold the lock; `None` where there is nobody to hold it against.
-    async fn candidate(&self, operation: &'static str) -> Result<Option<PgConnection>, LedgerError> {
+    /// Whether nobody else could lead.
+    fn leads_alone(&self) -> Result<bool, LedgerError> {
         if self.is_read_only() {
             return Err(LedgerError::ReadOnly);
         }
+        Ok(!self.inner.url.is_shared())
+    }
+
+    /// The connection that is to hold the lock.
+    async fn candidate(&self, operation: &'static str) -> Result<PgConnection, LedgerError> {
         let Place::Postgres(place) = &self.inner.url.0 else {
-            return Ok(None);
+            return Err(LedgerError::Inconsistent {
+                what: "one process has it to itself, and yet another is to lead",
+            });
         };
         let connected = async {
             let mut connection = postgres::connect(&postgres::options(&place.options)).await?;
             postgres::answered(connection.execute(sqlx::raw_sql(LET_GO_OF_THE_SILENT))).await?;
             Ok(connection)
         };
-        connected.await.map(Some).map_err(|error| match error {
+        connected.await.map_err(|error| match error {
             ConnectError::Unfit(unfit) => {
                 LedgerError::unavailable(operation, sqlx::Error::Configuration(unfit.reason().into()))
             }

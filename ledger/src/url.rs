@@ -68,7 +68,8 @@ impl StoreUrl {
                 let authority = rest.split(['/', '?']).next().unwrap_or_default();
                 let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
                 let keys = rest.split_once('?').map_or("", |(_, query)| query);
-                if user.contains(':') || keys.split('&').any(|pair| pair.starts_with("password=")) {
+                let says_password = |pair: &str| pair.to_ascii_lowercase().starts_with("pass");
+                if user.contains(':') || keys.split('&').any(says_password) {
                     return Err(StoreUrlError::Password);
                 }
                 let options = PgConnectOptions::from_str(text).map_err(|_| StoreUrlError::Postgres)?;
@@ -168,6 +169,7 @@ mod tests {
             "postgres://lloom:s3cret@db/lloom",
             "postgresql://lloom:s3cret@db:5432/lloom?sslmode=require",
             "postgres://lloom@db/lloom?sslmode=require&password=s3cret",
+            "postgres://lloom@db/lloom?Passwd=s3cret",
         ] {
             let refused = StoreUrl::parse(text, home).unwrap_err();
             assert_eq!(refused, StoreUrlError::Password);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use lloom_ledger::{Budget, OwnRequest};
+use lloom_ledger::{AcceptRequest, Budget, ExposurePolicy, OwnRequest};
 use lloom_node::{
     client::{Chat, ChatError, ChatEvent},
     wire::{ClientFrame, Ending, ExecutorFrame, Refusal, State},
 };
-use lloom_receipts::{Receipt, ReceiptHead, TokenAmount, TokenCount, Usage, Verifier};
+use lloom_receipts::{Keypair, Receipt, ReceiptHead, TokenAmount, TokenCount, Usage, Verifier};
 use serde_json::json;
 
 use crate::world::{DEPOSIT, INCREMENT, World, count, eventually, finish, now};
@@ -105,6 +105,26 @@ async fn an_executor_that_crashed_bills_only_what_was_acknowledged() {
 
     world.chat(json!({"tokens": 3})).await.unwrap();
     world.assert_settled(2).await;
+}
+
+#[tokio::test]
+async fn what_another_node_of_the_store_serves_is_not_billed_for_it() {
+    let world = World::new().await;
+    let another = Keypair::from_secret([0x77; 32]).unwrap().address();
+    let request = world.sign_request(7, &world.body(&json!({"tokens": 3})), |request| {
+        request.operator = another
+    });
+    let accepted = AcceptRequest {
+        request,
+        content_salt: world.salt(),
+        voucher: None,
+        reserve: TokenAmount::ZERO,
+        exposure: ExposurePolicy::default(),
+        now: now(),
+    };
+    world.executor_ledger.accept_request(accepted).await.unwrap();
+    assert_eq!(world.executor.recover().await.unwrap(), 0);
+    assert_eq!(world.executor_ledger.interrupted_requests().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

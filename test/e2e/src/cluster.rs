@@ -70,6 +70,14 @@ pub struct Node {
 }
 
 impl Node {
+    /// Starts the node of an executor's home and waits until it serves.
+    ///
+    /// # Errors
+    /// When it ends, or isn't ready in time.
+    pub async fn start(home: &Home) -> Result<Self> {
+        Self::of(home.start(&["node", "run"])?).await
+    }
+
     /// Waits until `process` says that it is ready.
     async fn of(process: Process) -> Result<Self> {
         let ready = |line: &str| {
@@ -126,6 +134,18 @@ impl Seller {
             home,
             settings,
         })
+    }
+
+    /// Another node of the same payee, with a home and a key of its own and otherwise the same settings.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub async fn colleague(&self, chain: &Chain, name: &str) -> Result<Home> {
+        let home = Home::create(name, &self.settings).await?;
+        chain.anvil.set_coins(home.address(), coins(10)).await?;
+        let operator = home.address().to_string();
+        self.payee.json(&["operator", "add", &operator, "--yes"]).await?;
+        Ok(home)
     }
 
     /// The same, paid to a splitter of the usual shares, whose host names the operator.
@@ -200,7 +220,7 @@ impl Seller {
     /// # Errors
     /// When it ends, or isn't ready in time.
     pub async fn start(&self) -> Result<Node> {
-        Node::of(self.home.start(&["node", "run"])?).await
+        Node::start(&self.home).await
     }
 }
 

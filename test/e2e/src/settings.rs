@@ -9,6 +9,8 @@ pub struct Settings {
     pub rpc_url: String,
     /// Where to listen for peers.
     pub listen: String,
+    /// The store, where it is not the file in the home.
+    pub store: Option<String>,
     /// Peers known from the start, as multiaddresses.
     pub bootstrap: Vec<String>,
     /// Whether peers are looked for by multicast. Off here: tests run side by side.
@@ -82,6 +84,7 @@ impl Settings {
         Self {
             rpc_url: rpc_url.to_owned(),
             listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
+            store: None,
             bootstrap: Vec::new(),
             mdns: false,
             executor: None,
@@ -119,6 +122,9 @@ impl Settings {
             "network = \"devnet\"\nrpc_url = {:?}\nlisten = [{:?}]\nbootstrap = {:?}\nmdns = {}\n",
             self.rpc_url, self.listen, self.bootstrap, self.mdns
         );
+        if let Some(store) = &self.store {
+            let _infallible = writeln!(text, "store = {store:?}");
+        }
         if let Some(selling) = &self.executor {
             selling.write_to(&mut text);
         }

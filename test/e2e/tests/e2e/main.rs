@@ -5,6 +5,7 @@ mod crashes;
 mod demo;
 mod payment;
 mod scripts;
+mod sharing;
 mod shop;
 mod stub_backend;
 mod towers;
