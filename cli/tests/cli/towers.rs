@@ -134,3 +134,27 @@ fn quotas_of_nothing_are_refused_by_name() {
         refused(&ended, "configuration", &format!("tower.{key} is wrong"));
     }
 }
+
+#[test]
+fn doctor_tells_an_executor_that_nobody_stands_in_for_it_and_a_tower_what_it_lacks() {
+    let doctor = |home: &Home| {
+        let said = home
+            .run(&["doctor", "--json", "--rpc-url", "http://127.0.0.1:1"])
+            .stdout;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let checks = said["checks"].as_array().unwrap().clone();
+        move |name: &str| checks.iter().find(|check| check["name"] == name).cloned()
+    };
+    let alone = doctor(&naming(&[]))("towers").unwrap();
+    assert_eq!(alone["state"], "warning");
+    assert!(alone["finding"].as_str().unwrap().contains("nobody claims"), "{alone}");
+    assert_eq!(doctor(&naming(&[PEER]))("towers").unwrap()["state"], "good");
+    assert_eq!(doctor(&naming(&[ED25519]))("towers").unwrap()["state"], "bad");
+
+    let home = Home::new();
+    home.run(&["init", "--role", "tower", "--insecure-fast-kdf", "--json"])
+        .json();
+    let tower = doctor(&home);
+    assert_eq!(tower("tower").unwrap()["finding"], "not running");
+    assert_eq!((tower("peers"), tower("towers"), tower("node")), (None, None, None));
+}

@@ -6,7 +6,7 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_ledger::{Delegation, Ledger, LedgerError, TakeOn, TowerQuotas, TowerTerms};
-use lloom_receipts::{ChannelId, Domain, Keypair, Signed, UnixSeconds, Verifier};
+use lloom_receipts::{ChannelId, Domain, Keypair, UnixSeconds, Verifier};
 use tokio::task::JoinSet;
 
 use super::{
@@ -213,7 +213,7 @@ impl Tower {
             ..
         } = &*self.shared;
         let claims: Vec<_> = messages.iter().map(|message| message.claim).collect();
-        let checked: Vec<_> = messages.into_iter().map(|message| self.check(message)).collect();
+        let checked = self.check(messages);
         let good = checked.iter().filter_map(|checked| checked.as_ref().ok().cloned());
         let taken = ledger
             .take_on(TakeOn {
@@ -257,20 +257,30 @@ impl Tower {
         Ok(TowerAnswer::Updated(answers))
     }
 
-    /// What the document alone tells.
-    fn check(&self, message: DelegationMessage) -> Result<Delegation, UpdateRefusal> {
+    /// What the documents alone tell, in their order.
+    fn check(&self, messages: Vec<DelegationMessage>) -> Vec<Result<Delegation, UpdateRefusal>> {
         let domain = &self.shared.domain;
-        if message.parameters.id(domain) != message.voucher.document().channel {
-            return Err(UpdateRefusal::OtherChannel);
+        let mut vouchers = Vec::with_capacity(messages.len());
+        let mut expected = Vec::with_capacity(messages.len());
+        for message in messages {
+            let is_its = message.parameters.id(domain) == message.voucher.document().channel;
+            let signer = message.parameters.payer_side();
+            if is_its {
+                vouchers.push(message.voucher.by(signer));
+            }
+            expected.push(is_its.then_some((signer, message.claim)));
         }
-        let expected = message.parameters.payer_side();
-        let voucher: Signed<_, _> = message
-            .voucher
-            .verify(domain, &self.shared.verifier, expected)
-            .map_err(|_| UpdateRefusal::WrongSigner { expected })?;
-        Ok(Delegation {
-            voucher,
-            claim: message.claim,
-        })
+        // Together they take a fraction of the time.
+        let mut verified = self.shared.verifier.verify_all(domain, vouchers).into_iter();
+        expected
+            .into_iter()
+            .map(|expected| {
+                let (expected, claim) = expected.ok_or(UpdateRefusal::OtherChannel)?;
+                match verified.next() {
+                    Some(Ok(voucher)) => Ok(Delegation { voucher, claim }),
+                    _ => Err(UpdateRefusal::WrongSigner { expected }),
+                }
+            })
+            .collect()
     }
 }
