@@ -42,8 +42,8 @@ struct Run {
 pub fn measure() -> Result<Vec<Figure>> {
     let runtime = tokio::runtime::Runtime::new().wrap_err("starting a runtime")?;
     let measuring = async {
-        let mut figures = compare(Some(PACE)).await?;
-        figures.extend(compare(None).await?);
+        let mut figures = Box::pin(compare(Some(PACE))).await?;
+        figures.extend(Box::pin(compare(None)).await?);
         Ok(figures)
     };
     runtime.block_on(async {
