@@ -1,28 +1,39 @@
 use std::{
-    ops::RangeInclusive,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
-use self::raw::{LogFilter, RawBlock, RawBlockId, RawCall, RawReceipt};
-use crate::chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert};
 use alloy::{
     hex,
     primitives::{Address, B256, Bytes, U64, U128, U256},
     rpc::{
-        client::RpcClient,
-        json_rpc::{ErrorPayload, RpcError, RpcRecv, RpcSend},
+        json_rpc::{ErrorPayload, RpcRecv, RpcSend},
         types::Log,
     },
-    transports::http::reqwest::Url,
 };
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
+use tokio::sync::mpsc;
 
+use self::{
+    endpoint::{Answer, Endpoint},
+    health::Health,
+    raw::{LogFilter, RawBlock, RawBlockId, RawCall, RawFeeHistory, RawReceipt},
+};
+use crate::chain::{
+    Broadcast, Call, CallOutcome, Chain, ChainError, EndpointHealth, FeeQuote, MinedTransaction, NonceAt, Revert,
+    Standing, StateAt,
+};
+
+mod endpoint;
+mod health;
 mod raw;
+
+/// How often an endpoint that nobody asks is looked at, so that its head is known when it is needed.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Blocks whose priority fees are looked at, and which of the fees paid in each counts, a percentile.
+const FEE_HISTORY: u64 = 10;
+const FEE_PERCENTILE: f64 = 50.0;
 
 /// Which chain to believe, and whom to ask about it.
 #[derive(Clone, Debug)]
@@ -45,7 +56,11 @@ impl RpcConfig {
 /// A chain behind JSON-RPC endpoints.
 ///
 /// An endpoint is believed once it has shown the right chain id and genesis block, and shows them again after each
-/// failure. When one doesn't answer, the next is asked; the one that answered last is asked first the next time.
+/// failure. They are asked in the order of the configuration, unless one does clearly worse: by its failures, by how long
+/// it takes, and by how far its head is behind the best. One that failed rests, longer each time, and is tried again by
+/// looking at its head while others do the work. A head that is stale, or of a shorter fork, is not believed as long as
+/// another endpoint has shown a better one. What depends on a block is asked of it by its hash, or compared with it, of
+/// the same endpoint. Transactions go to all that are well.
 #[derive(Clone, Debug)]
 pub struct RpcChain {
     shared: Arc<Shared>,
@@ -54,17 +69,9 @@ pub struct RpcChain {
 #[derive(Debug)]
 struct Shared {
     endpoints: Vec<Endpoint>,
-    current: AtomicUsize,
     chain_id: u64,
     genesis: OnceLock<B256>,
     timeout: Duration,
-}
-
-#[derive(Debug)]
-struct Endpoint {
-    client: RpcClient,
-    name: String,
-    believed: AtomicBool,
 }
 
 /// The endpoints given can't be used.
@@ -98,7 +105,6 @@ impl RpcChain {
         Ok(Self {
             shared: Arc::new(Shared {
                 endpoints,
-                current: AtomicUsize::new(0),
                 chain_id: config.chain_id,
                 genesis: config.genesis.map_or_else(OnceLock::new, OnceLock::from),
                 timeout: config.timeout,
@@ -116,62 +122,119 @@ impl RpcChain {
     /// # Errors
     /// [`ChainError`].
     pub async fn request<P: RpcSend, R: RpcRecv>(&self, operation: &'static str, params: P) -> Result<R, ChainError> {
-        match self.ask(operation, params).await? {
+        self.request_until(operation, params, |_| true).await
+    }
+
+    /// The first answer that is `enough`, or else the last.
+    async fn request_until<P: RpcSend, R: RpcRecv>(
+        &self,
+        operation: &'static str,
+        params: P,
+        enough: impl Fn(&R) -> bool,
+    ) -> Result<R, ChainError> {
+        let enough = |answer: &Answer<R>| match answer {
+            Answer::Result(result) => enough(result),
+            // What one endpoint doesn't know, such as a block or its state, another may. With one, its word stands.
+            Answer::Error { .. } => false,
+        };
+        match self.ask_until(operation, params, enough).await? {
             Answer::Result(result) => Ok(result),
             Answer::Error { endpoint, payload } => Err(refused(operation, endpoint, &payload)),
         }
     }
 
-    async fn ask<P: RpcSend, R: RpcRecv>(&self, operation: &'static str, params: P) -> Result<Answer<R>, ChainError> {
-        let shared = &self.shared;
-        let first = shared.current.load(Ordering::Relaxed);
+    async fn ask_until<P: RpcSend, R: RpcRecv>(
+        &self,
+        operation: &'static str,
+        params: P,
+        enough: impl Fn(&Answer<R>) -> bool,
+    ) -> Result<Answer<R>, ChainError> {
+        let mut answered: Option<Answer<R>> = None;
         let mut failure = None;
-        for offset in 0..shared.endpoints.len() {
-            let index = (first + offset) % shared.endpoints.len();
-            let endpoint = &shared.endpoints[index];
-            match shared.ask_endpoint(endpoint, operation, params.clone()).await {
-                Ok(answer) => {
-                    shared.current.store(index, Ordering::Relaxed);
-                    return Ok(answer);
-                }
-                Err(error) => {
-                    tracing::debug!(endpoint = endpoint.name, operation, %error, "an endpoint failed");
-                    endpoint.believed.store(false, Ordering::Relaxed);
-                    // A failure that may pass says more about tomorrow than one that won't.
-                    if failure.as_ref().is_none_or(|known: &ChainError| !known.is_transient()) || error.is_transient() {
-                        failure = Some(error);
-                    }
-                }
+        for index in self.shared.order() {
+            let endpoint = &self.shared.endpoints[index];
+            // Who failed just now is asked only if nobody else answers.
+            if answered.is_some() && endpoint.health().is_resting(Instant::now()) {
+                continue;
+            }
+            match self.shared.ask(endpoint, operation, params.clone()).await {
+                Ok(answer) if enough(&answer) => return Ok(answer),
+                // An answer says more than an error.
+                Ok(answer) if answered.is_none() || matches!(answer, Answer::Result(_)) => answered = Some(answer),
+                Ok(_) => {}
+                Err(error) => keep(&mut failure, error),
             }
         }
-        Err(failure.unwrap_or_else(|| ChainError::Unavailable {
-            operation,
-            endpoint: String::from("none"),
-            reason: String::from("no endpoint is configured"),
-        }))
+        answered.ok_or_else(|| failure.unwrap_or_else(|| nobody(operation)))
+    }
+
+    /// Looks at the heads of endpoints that nobody asks, beside the work.
+    fn probe(&self) {
+        let now = Instant::now();
+        let order = self.shared.order();
+        for index in order.into_iter().skip(1) {
+            let due = self.shared.endpoints[index].health().begin_probe(now, PROBE_EVERY);
+            if due {
+                let shared = self.shared.clone();
+                tokio::spawn(async move {
+                    let endpoint = &shared.endpoints[index];
+                    // A failure is counted where it happens.
+                    let _ = shared.head_of(endpoint).await;
+                    endpoint.health().end_probe();
+                });
+            }
+        }
     }
 }
 
-enum Answer<R> {
-    Result(R),
-    Error { endpoint: String, payload: ErrorPayload },
+/// A failure that may pass says more about tomorrow than one that won't.
+fn keep(failure: &mut Option<ChainError>, error: ChainError) {
+    if failure.as_ref().is_none_or(|known| !known.is_transient()) || error.is_transient() {
+        *failure = Some(error);
+    }
+}
+
+fn nobody(operation: &'static str) -> ChainError {
+    ChainError::Unavailable {
+        operation,
+        endpoint: String::from("none"),
+        reason: String::from("no endpoint is configured"),
+    }
 }
 
 impl Shared {
-    async fn ask_endpoint<P: RpcSend, R: RpcRecv>(
+    /// Runs `look` on what is known of all endpoints at this moment.
+    fn with_health<T>(&self, look: impl FnOnce(&[&Health]) -> T) -> T {
+        let all: Vec<_> = self.endpoints.iter().map(Endpoint::health).collect();
+        let all: Vec<&Health> = all.iter().map(|guard| &**guard).collect();
+        look(&all)
+    }
+
+    fn order(&self) -> Vec<usize> {
+        self.with_health(|all| health::order(all, Instant::now()))
+    }
+
+    /// Asks one endpoint, once it has shown which chain it serves.
+    async fn ask<P: RpcSend, R: RpcRecv>(
         &self,
         endpoint: &Endpoint,
         operation: &'static str,
         params: P,
     ) -> Result<Answer<R>, ChainError> {
-        if !endpoint.believed.load(Ordering::Relaxed) {
-            self.believe(endpoint).await?;
-            endpoint.believed.store(true, Ordering::Relaxed);
+        let asked = async {
+            if !endpoint.health().is_proven() {
+                self.prove(endpoint).await?;
+            }
+            endpoint.ask(operation, params, self.timeout).await
+        };
+        let answer = asked.await;
+        if let Err(error) = &answer {
+            endpoint.failed(operation, error);
         }
-        endpoint.ask(operation, params, self.timeout).await
+        answer
     }
 
-    async fn believe(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
+    async fn prove(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
         let chain_id: U64 = endpoint.must_answer("eth_chainId", (), self.timeout).await?;
         let found = chain_id.to::<u64>();
         if found != self.chain_id {
@@ -192,100 +255,25 @@ impl Shared {
                 found: genesis.hash,
             });
         }
+        endpoint.health().prove();
         Ok(())
     }
-}
 
-impl Endpoint {
-    fn new(given: &str) -> Result<Self, RpcConfigError> {
-        let not_http = || RpcConfigError::NotHttp {
-            given: given.to_owned(),
-        };
-        let url: Url = given.parse().map_err(|_| not_http())?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(not_http());
-        }
-        // Paths and queries of RPC URLs hold API keys: they stay out of messages.
-        let name = match (url.host_str(), url.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (Some(host), None) => host.to_owned(),
-            (None, _) => return Err(not_http()),
-        };
-        Ok(Self {
-            client: RpcClient::new_http(url),
-            name,
-            believed: AtomicBool::new(false),
-        })
-    }
-
-    async fn ask<P: RpcSend, R: RpcRecv>(
-        &self,
-        operation: &'static str,
-        params: P,
-        timeout: Duration,
-    ) -> Result<Answer<R>, ChainError> {
-        let unavailable = |reason: String| ChainError::Unavailable {
-            operation,
-            endpoint: self.name.clone(),
-            reason,
-        };
-        let request = self.client.request::<P, R>(operation, params);
-        match tokio::time::timeout(timeout, request).await {
-            Err(_) => Err(unavailable(format!("no answer within {} s", timeout.as_secs_f32()))),
-            Ok(Ok(result)) => Ok(Answer::Result(result)),
-            Ok(Err(RpcError::ErrorResp(payload))) if is_rate_limit(&payload) => Err(unavailable(payload.to_string())),
-            Ok(Err(RpcError::ErrorResp(payload))) => Ok(Answer::Error {
-                endpoint: self.name.clone(),
-                payload,
-            }),
-            // Anything else is no answer of a healthy endpoint, and its text may quote the URL.
-            Ok(Err(RpcError::DeserError { err, .. })) => Err(unavailable(format!("the answer is malformed: {err}"))),
-            Ok(Err(RpcError::Transport(error))) => Err(unavailable(describe_transport(&error, &self.name))),
-            Ok(Err(error)) => Err(unavailable(error.to_string())),
-        }
-    }
-
-    async fn must_answer<P: RpcSend, R: RpcRecv>(
-        &self,
-        operation: &'static str,
-        params: P,
-        timeout: Duration,
-    ) -> Result<R, ChainError> {
-        match self.ask(operation, params, timeout).await? {
-            Answer::Result(result) => Ok(result),
-            Answer::Error { endpoint, payload } => Err(ChainError::Unavailable {
-                operation,
-                endpoint,
-                reason: payload.to_string(),
-            }),
-        }
-    }
-}
-
-/// Too many requests: the endpoint is busy, not of another opinion. (-32005 also means "too many logs", which waiting
-/// doesn't cure.)
-fn is_rate_limit(payload: &ErrorPayload) -> bool {
-    payload.code == 429 || payload.message.contains("rate limit") || payload.message.contains("request limit")
-}
-
-fn describe_transport(error: &alloy::transports::TransportErrorKind, endpoint: &str) -> String {
-    use alloy::transports::TransportErrorKind;
-    match error {
-        TransportErrorKind::HttpError(http) => format!("HTTP status {}", http.status),
-        // A reqwest error prints the whole URL, API key included; what caused it doesn't.
-        TransportErrorKind::Custom(source) => {
-            let mut cause: &dyn std::error::Error = source.as_ref();
-            while let Some(next) = cause.source() {
-                cause = next;
+    async fn head_of(&self, endpoint: &Endpoint) -> Result<Block, ChainError> {
+        const OPERATION: &str = "eth_getBlockByNumber";
+        let answer: Answer<Option<RawBlock>> = self.ask(endpoint, OPERATION, ("latest", false)).await?;
+        let head = match answer {
+            Answer::Result(Some(block)) => Block::from(block),
+            Answer::Result(None) => {
+                return Err(ChainError::Malformed {
+                    operation: OPERATION,
+                    reason: String::from("there is no latest block"),
+                });
             }
-            let text = cause.to_string();
-            if text.contains("://") {
-                format!("no connection to {endpoint}")
-            } else {
-                text
-            }
-        }
-        other => other.to_string(),
+            Answer::Error { endpoint, payload } => return Err(refused(OPERATION, endpoint, &payload)),
+        };
+        endpoint.health().saw(head, Instant::now());
+        Ok(head)
     }
 }
 
@@ -298,48 +286,133 @@ fn refused(operation: &'static str, endpoint: String, payload: &ErrorPayload) ->
     }
 }
 
+/// A contract's refusal, if that is what the error says. Code 3 is the execution-error code; many endpoints only say it
+/// in words.
+fn revert_of(payload: &ErrorPayload) -> Option<Revert> {
+    let data = payload.as_revert_data();
+    let is_revert = data.is_some() || payload.code == 3 || payload.message.contains("revert");
+    is_revert.then(|| Revert {
+        message: payload.message.to_string(),
+        data: data.unwrap_or_default(),
+    })
+}
+
 fn outcome<T>(operation: &'static str, answer: Answer<T>) -> Result<CallOutcome<T>, ChainError> {
     match answer {
         Answer::Result(result) => Ok(CallOutcome::Returned(result)),
-        Answer::Error { endpoint, payload } => {
-            let data = payload.as_revert_data();
-            // Code 3 is the execution-error code; many endpoints only say it in words.
-            if data.is_some() || payload.code == 3 || payload.message.contains("revert") {
-                Ok(CallOutcome::Reverted(Revert {
-                    message: payload.message.to_string(),
-                    data: data.unwrap_or_default(),
-                }))
-            } else {
-                Err(refused(operation, endpoint, &payload))
-            }
+        Answer::Error { endpoint, payload } => match revert_of(&payload) {
+            Some(revert) => Ok(CallOutcome::Reverted(revert)),
+            None => Err(refused(operation, endpoint, &payload)),
+        },
+    }
+}
+
+fn is_outcome<T>(answer: &Answer<T>) -> bool {
+    match answer {
+        Answer::Result(_) => true,
+        Answer::Error { payload, .. } => revert_of(payload).is_some(),
+    }
+}
+
+impl From<StateAt> for RawBlockId {
+    fn from(at: StateAt) -> Self {
+        match at {
+            StateAt::Latest => Self::Tag("latest"),
+            StateAt::Block(hash) => Self::Hash {
+                block_hash: hash,
+                require_canonical: true,
+            },
         }
     }
 }
 
 impl Chain for RpcChain {
     async fn head(&self) -> Result<Block, ChainError> {
-        let block: Option<RawBlock> = self.request("eth_getBlockByNumber", ("latest", false)).await?;
-        block.map(Block::from).ok_or(ChainError::Malformed {
-            operation: "eth_getBlockByNumber",
-            reason: String::from("there is no latest block"),
-        })
+        self.probe();
+        let shared = &self.shared;
+        let mut failure = None;
+        for index in shared.order() {
+            let endpoint = &shared.endpoints[index];
+            let head = match shared.head_of(endpoint).await {
+                Ok(head) => head,
+                Err(error) => {
+                    keep(&mut failure, error);
+                    continue;
+                }
+            };
+            let standing = shared.with_health(|all| health::standing(all, index, Instant::now()));
+            if standing != Standing::Stale {
+                return Ok(head);
+            }
+            let error = ChainError::Unavailable {
+                operation: "eth_getBlockByNumber",
+                endpoint: endpoint.name.clone(),
+                reason: format!(
+                    "its head, block {}, is behind what another endpoint has shown",
+                    head.number
+                ),
+            };
+            keep(&mut failure, error);
+        }
+        Err(failure.unwrap_or_else(|| nobody("eth_getBlockByNumber")))
     }
 
     async fn block(&self, number: BlockNumber) -> Result<Option<Block>, ChainError> {
-        let block: Option<RawBlock> = self
-            .request("eth_getBlockByNumber", (U64::from(number.get()), false))
+        // One that is behind has no block here: another may.
+        let block = self
+            .request_until(
+                "eth_getBlockByNumber",
+                (U64::from(number.get()), false),
+                |block: &Option<RawBlock>| block.is_some(),
+            )
             .await?;
         Ok(block.map(Block::from))
     }
 
-    async fn logs(&self, range: RangeInclusive<BlockNumber>, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+    async fn logs(&self, first: BlockNumber, last: Block, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+        const OPERATION: &str = "eth_getLogs";
         let filter = LogFilter {
             address: addresses,
-            from_block: Some(U64::from(range.start().get())),
-            to_block: Some(U64::from(range.end().get())),
+            from_block: Some(U64::from(first.get())),
+            to_block: Some(U64::from(last.number.get())),
             block_hash: None,
         };
-        self.request("eth_getLogs", (filter.to_json()?,)).await
+        let filter = filter.to_json()?;
+        let shared = &self.shared;
+        let mut failure = None;
+        for index in shared.order() {
+            let endpoint = &shared.endpoints[index];
+            let answered: Result<Vec<Log>, ChainError> = async {
+                let logs = match shared.ask(endpoint, OPERATION, (filter.clone(),)).await? {
+                    Answer::Result(logs) => logs,
+                    Answer::Error { endpoint, payload } => return Err(refused(OPERATION, endpoint, &payload)),
+                };
+                // An endpoint that is behind leaves the newest logs out, and says nothing.
+                let end = (U64::from(last.number.get()), false);
+                let end: Answer<Option<RawBlock>> = shared.ask(endpoint, "eth_getBlockByNumber", end).await?;
+                let end = match end {
+                    Answer::Result(end) => end.map(Block::from),
+                    Answer::Error { .. } => None,
+                };
+                if end == Some(last) {
+                    return Ok(logs);
+                }
+                Err(ChainError::Unavailable {
+                    operation: OPERATION,
+                    endpoint: endpoint.name.clone(),
+                    reason: format!("it does not have block {} with the hash {}", last.number, last.hash),
+                })
+            }
+            .await;
+            match answered {
+                Ok(logs) => return Ok(logs),
+                // "Too many logs" is an answer: whoever asks has to ask for less.
+                Err(error @ ChainError::Refused { .. }) => failure = Some(error),
+                Err(error) if matches!(failure, Some(ChainError::Refused { .. })) => drop(error),
+                Err(error) => keep(&mut failure, error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| nobody(OPERATION)))
     }
 
     async fn logs_of_block(&self, hash: B256, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
@@ -352,28 +425,40 @@ impl Chain for RpcChain {
         self.request("eth_getLogs", (filter.to_json()?,)).await
     }
 
-    async fn call(&self, from: Address, call: &Call, gas_limit: Option<u64>) -> Result<CallOutcome<Bytes>, ChainError> {
-        let params = (RawCall::new(from, call, gas_limit), "latest");
-        outcome("eth_call", self.ask("eth_call", params).await?)
+    async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
+        let params = (RawCall::new(from, call), RawBlockId::from(at));
+        outcome("eth_call", self.ask_until("eth_call", params, is_outcome).await?)
     }
 
-    async fn estimate_gas(&self, from: Address, call: &Call) -> Result<CallOutcome<u64>, ChainError> {
-        let params = (RawCall::new(from, call, None),);
-        let answer: Answer<U64> = self.ask("eth_estimateGas", params).await?;
-        Ok(match outcome("eth_estimateGas", answer)? {
+    async fn estimate_gas(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<u64>, ChainError> {
+        const OPERATION: &str = "eth_estimateGas";
+        let params = (RawCall::new(from, call), RawBlockId::from(at));
+        let answer: Answer<U64> = self.ask_until(OPERATION, params, is_outcome).await?;
+        Ok(match outcome(OPERATION, answer)? {
             CallOutcome::Returned(gas) => CallOutcome::Returned(gas.to()),
             CallOutcome::Reverted(revert) => CallOutcome::Reverted(revert),
         })
     }
 
     async fn fees(&self) -> Result<FeeQuote, ChainError> {
+        let params = (U64::from(FEE_HISTORY), "latest", [FEE_PERCENTILE]);
+        match self.request::<_, RawFeeHistory>("eth_feeHistory", params).await {
+            Ok(history) => {
+                if let Some(quote) = history.quote() {
+                    return Ok(quote);
+                }
+            }
+            // Not every endpoint has the method.
+            Err(ChainError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let head: Option<RawBlock> = self.request("eth_getBlockByNumber", ("latest", false)).await?;
         let base_fee = head
             .and_then(|block| block.base_fee_per_gas)
             .map_or(0, |fee| fee.to::<u128>());
         let priority_fee = match self.request::<_, U128>("eth_maxPriorityFeePerGas", ()).await {
             Ok(fee) => fee.to(),
-            // Not every endpoint has the method: the gas price holds both parts.
+            // The gas price holds both parts.
             Err(ChainError::Refused { .. }) => {
                 let price: U128 = self.request("eth_gasPrice", ()).await?;
                 price.to::<u128>().saturating_sub(base_fee)
@@ -386,10 +471,7 @@ impl Chain for RpcChain {
     async fn nonce(&self, account: Address, at: NonceAt) -> Result<u64, ChainError> {
         let at = match at {
             NonceAt::Pending => RawBlockId::Tag("pending"),
-            NonceAt::Block(hash) => RawBlockId::Hash {
-                block_hash: hash,
-                require_canonical: true,
-            },
+            NonceAt::Block(hash) => RawBlockId::from(StateAt::Block(hash)),
         };
         let nonce: U64 = self.request("eth_getTransactionCount", (account, at)).await?;
         Ok(nonce.to())
@@ -403,17 +485,47 @@ impl Chain for RpcChain {
         self.request("eth_getCode", (address, "latest")).await
     }
 
+    /// To all endpoints at once that are not resting; the best of their answers counts, and the first good one ends the
+    /// wait for the others, who get it all the same.
     async fn broadcast(&self, raw: &Bytes) -> Result<Broadcast, ChainError> {
-        let answer: Answer<B256> = self.ask("eth_sendRawTransaction", (hex::encode_prefixed(raw),)).await?;
-        Ok(match answer {
-            Answer::Result(_) => Broadcast::Accepted,
-            Answer::Error { payload, .. } => read_refusal(&payload.message),
-        })
+        const OPERATION: &str = "eth_sendRawTransaction";
+        let order = self.shared.order();
+        let now = Instant::now();
+        let (resting, mut asked): (Vec<_>, Vec<_>) = order
+            .into_iter()
+            .partition(|&index| self.shared.endpoints[index].health().is_resting(now));
+        if asked.is_empty() {
+            asked = resting;
+        }
+        let (answers, mut answered) = mpsc::channel(asked.len().max(1));
+        for index in asked {
+            let (shared, answers, raw) = (self.shared.clone(), answers.clone(), hex::encode_prefixed(raw));
+            tokio::spawn(async move {
+                let endpoint = &shared.endpoints[index];
+                let answer: Result<Answer<B256>, _> = shared.ask(endpoint, OPERATION, (raw,)).await;
+                // Nobody waits any more where another was faster.
+                let _ = answers.send(answer.map(read_broadcast)).await;
+            });
+        }
+        drop(answers);
+        let mut refusal = None;
+        let mut failure = None;
+        while let Some(answer) = answered.recv().await {
+            match answer {
+                Ok(refused @ Broadcast::Refused { .. }) => refusal = Some(refused),
+                Ok(taken) => return Ok(taken),
+                Err(error) => keep(&mut failure, error),
+            }
+        }
+        refusal.ok_or_else(|| failure.unwrap_or_else(|| nobody(OPERATION)))
     }
 
     async fn transaction_receipt(&self, hash: B256) -> Result<Option<MinedTransaction>, ChainError> {
-        let receipt: Option<RawReceipt> = self.request("eth_getTransactionReceipt", (hash,)).await?;
-        // Some endpoints answer with a receipt without a block while the transaction waits.
+        // One that is behind has not heard of it. Some answer with a receipt without a block while it waits.
+        let in_block = |receipt: &Option<RawReceipt>| receipt.as_ref().is_some_and(|found| found.block_hash.is_some());
+        let receipt = self
+            .request_until("eth_getTransactionReceipt", (hash,), in_block)
+            .await?;
         Ok(receipt.and_then(|receipt| {
             Some(MinedTransaction {
                 hash: receipt.transaction_hash,
@@ -426,9 +538,26 @@ impl Chain for RpcChain {
             })
         }))
     }
+
+    fn endpoints(&self) -> Vec<EndpointHealth> {
+        let now = Instant::now();
+        self.shared.with_health(|all| {
+            let named = self.shared.endpoints.iter().enumerate();
+            named
+                .map(|(index, endpoint)| health::report(all, index, &endpoint.name, now))
+                .collect()
+        })
+    }
 }
 
 /// Endpoints agree on no codes here, only roughly on words.
+fn read_broadcast(answer: Answer<B256>) -> Broadcast {
+    match answer {
+        Answer::Result(_) => Broadcast::Accepted,
+        Answer::Error { payload, .. } => read_refusal(&payload.message),
+    }
+}
+
 fn read_refusal(message: &str) -> Broadcast {
     let words = message.to_lowercase();
     if words.contains("already known") || words.contains("already imported") || words.contains("alreadyknown") {
@@ -443,54 +572,4 @@ fn read_refusal(message: &str) -> Broadcast {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(endpoints: &[&str]) -> RpcConfig {
-        RpcConfig {
-            endpoints: endpoints.iter().map(|&endpoint| endpoint.to_owned()).collect(),
-            chain_id: 31_337,
-            genesis: None,
-            timeout: Duration::from_secs(2),
-        }
-    }
-
-    #[test]
-    fn refuses_endpoints_that_are_none() {
-        assert!(matches!(RpcChain::new(&config(&[])), Err(RpcConfigError::NoEndpoint)));
-        for given in ["", "localhost", "ws://localhost:1", "file:///etc/passwd"] {
-            assert!(
-                matches!(RpcChain::new(&config(&[given])), Err(RpcConfigError::NotHttp { .. })),
-                "{given}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn an_unreachable_endpoint_is_named_without_its_key() {
-        // Port 1 of the loopback: nothing listens there.
-        let chain = RpcChain::new(&config(&["http://127.0.0.1:1/v3/secret-key"])).unwrap();
-        let error = chain.head().await.unwrap_err();
-        assert!(error.is_transient());
-        let text = error.to_string();
-        assert!(text.contains("127.0.0.1:1"), "{text}");
-        assert!(!text.contains("secret-key"), "{text}");
-    }
-
-    #[test]
-    fn reads_what_pools_say() {
-        for (message, expected) in [
-            ("already known", Broadcast::AlreadyKnown),
-            ("nonce too low: next nonce 5, tx nonce 4", Broadcast::NonceUsed),
-            ("transaction already imported", Broadcast::AlreadyKnown),
-            (
-                "insufficient funds for gas * price + value",
-                Broadcast::Refused {
-                    reason: String::from("insufficient funds for gas * price + value"),
-                },
-            ),
-        ] {
-            assert_eq!(read_refusal(message), expected, "{message}");
-        }
-    }
-}
+mod tests;

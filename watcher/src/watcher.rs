@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     books::Books,
-    chain::{Chain, ChainError},
+    chain::{Chain, ChainError, StateAt},
+    deferral::Deferrals,
     event::Emitters,
+    explanation,
     fees::FeePolicy,
     follower::{Change, FollowError, Follower, Step},
     handle::{Command, HandleError, MAX_WAITING_ORDERS, WatcherHandle, WatcherStatus},
@@ -22,7 +24,8 @@ use crate::{
     order::{ClaimOrder, CloseOrder},
     outbox::Outbox,
     planner::PlannerPolicy,
-    sender::{Heights, SendError, Sender},
+    quarantine::Quarantine,
+    sender::{Heights, RECENT_TRANSACTIONS, SendError, Sender},
     settler::{ClaimFilter, Settler},
     view::read,
 };
@@ -160,6 +163,8 @@ impl<C: Chain> Watcher<C> {
                     Err(error) => Err(error),
                 },
             };
+            let endpoints = self.chain.endpoints();
+            self.status.send_modify(|status| status.endpoints = endpoints);
             let wait = match outcome.map_err(Trouble::sort) {
                 Ok(()) => {
                     backoff.succeeded();
@@ -216,7 +221,9 @@ impl<C: Chain> Watcher<C> {
                 policy: config.planner.clone(),
                 sender: self.sender.clone(),
                 verifier: Verifier::default(),
-                holds: std::collections::HashMap::new(),
+                at: StateAt::Latest,
+                quarantine: Quarantine::restore(&self.ledger.transactions(RECENT_TRANSACTIONS).await?),
+                deferrals: Deferrals::default(),
             },
             config: config.clone(),
             grace,
@@ -245,6 +252,7 @@ impl<C: Chain> Rounds<C> {
     async fn round(&mut self, commands: &mut Vec<Command>) -> Result<(), RoundError> {
         let step = self.follow().await?;
         let cursor = step.cursor;
+        self.settler.at = StateAt::Block(cursor.hash);
         let ledger = self.settler.ledger.clone();
         let Some(confirmed) = self.confirmed_block().await? else {
             return Ok(());
@@ -264,7 +272,7 @@ impl<C: Chain> Rounds<C> {
         let finished = self
             .settler
             .sender
-            .advance(heights, now, |record| books.deadline(record))
+            .advance(heights, now, |record| books.outlook(record))
             .await?;
         for done in &finished {
             self.settler.learn(done, now).await?;
@@ -272,7 +280,8 @@ impl<C: Chain> Rounds<C> {
         let obligations = obligation::review(&ledger, confirmed).await?;
 
         let mut problem = None;
-        if self.config.auto_claim {
+        // Planned on an old state, a claim would be simulated on a state that endpoints have forgotten.
+        if self.config.auto_claim && step.is_at_head() {
             problem = self.claim_due(now).await?;
         }
         // Orders are carried out on the newest state, or wait for it.
@@ -285,12 +294,16 @@ impl<C: Chain> Rounds<C> {
 
         let pending = ledger.pending_transactions().await?;
         let account = self.settler.sender.account();
+        let (deferrals, quarantined) = (&self.settler.deferrals, self.settler.quarantine.list());
         self.status.send_modify(|status| {
             status.confirmed = Some(confirmed.number);
             status.last_progress = Some(now_at(None));
             status.pending_transactions = pending.iter().filter(|record| record.from == account).count();
             status.obligations = obligations.len();
             status.next_deadline = obligations.first().map(|obligation| obligation.deadline);
+            status.deferred = deferrals.channels();
+            status.deferrals = deferrals.counts;
+            status.quarantined = quarantined;
             status.problem = problem;
         });
         Ok(())
@@ -346,6 +359,7 @@ impl<C: Chain> Rounds<C> {
             Ok(plan) => plan,
             Err(error) => return tolerate(error).map(Some),
         };
+        self.settler.deferrals.count(&plan, now);
         match self.settler.claim(&plan, &books, now).await.failure {
             None => Ok(None),
             Some(error) => tolerate(error).map(Some),
@@ -359,6 +373,18 @@ impl<C: Chain> Rounds<C> {
                 let books = self.books().await?;
                 let plan = self.settler.plan(&books, &filter, false, now).await;
                 drop(reply.send(plan.map_err(HandleError::from)));
+            }
+            Command::Explain { channel, reply } => {
+                let books = self.books().await?;
+                // Of all channels: they share the fee of a claim.
+                match self.settler.plan(&books, &ClaimFilter::default(), false, now).await {
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                    Ok(plan) => {
+                        let ledger = &self.settler.ledger;
+                        let explained = explanation::explain(ledger, &books, &self.settler, &plan, channel).await?;
+                        drop(reply.send(Ok(explained)));
+                    }
+                }
             }
             Command::Claim { filter, reply } => {
                 let books = self.books().await?;
