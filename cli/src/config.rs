@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use client::ClientSettings;
 pub use executor::ExecutorSettings;
-pub use watcher::{Publish, WatcherSettings};
+pub use watcher::{Publish, TokenSettings, WatcherSettings};
 
 use crate::{
     failure::{Failure, Kind, OrFail as _, Result},
@@ -26,6 +26,12 @@ pub struct Config {
     /// Another endpoint than the network's own.
     #[serde(default)]
     pub rpc_url: Option<String>,
+    /// Several of them, asked in this order unless one does clearly worse. `rpc_url`, if it is there too, comes first.
+    #[serde(default)]
+    pub rpc_urls: Vec<String>,
+    /// How long an endpoint may take for one answer.
+    #[serde(default)]
+    pub rpc_timeout_secs: Option<u64>,
     /// Which key of the keystore signs.
     #[serde(default = "default_key")]
     pub key: String,

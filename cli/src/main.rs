@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod date;
 mod deployment_block;
+mod explanation;
 mod failure;
 mod home;
 mod keystore;

@@ -74,7 +74,7 @@ impl Deferrals {
 mod tests {
     use std::time::Duration;
 
-    use alloy::primitives::B256;
+    use alloy::primitives::{Address, B256};
     use lloom_receipts::TokenAmount;
 
     use super::*;
@@ -89,6 +89,7 @@ mod tests {
                 .iter()
                 .map(|(channel, why)| Waiting {
                     channel: id(*channel),
+                    token: Address::ZERO,
                     value: TokenAmount::new(1),
                     why: *why,
                     deferred: None,

@@ -252,6 +252,8 @@ pub enum WhyNow {
 pub struct Waiting {
     /// The channel.
     pub channel: ChannelId,
+    /// In which token it pays.
+    pub token: Address,
     /// What a claim would bring.
     pub value: TokenAmount,
     /// Why not yet.
@@ -342,6 +344,7 @@ impl Planner<'_> {
         let wait = |value, why| {
             Considered::Wait(Waiting {
                 channel: candidate.channel,
+                token: candidate.token,
                 value,
                 why,
                 deferred: None,
@@ -436,6 +439,7 @@ impl Planner<'_> {
             if value < needed {
                 plan.waiting.extend(rows.iter().map(|row| Waiting {
                     channel: row.channel,
+                    token,
                     value: row.value,
                     why: WhyNot::NotWorthwhile { value, needed },
                     deferred: None,

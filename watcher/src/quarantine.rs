@@ -115,10 +115,15 @@ impl Quarantine {
     }
 
     /// Whether `channel` failed, and how long it is left alone if its payer may leave at `deadline`.
-    pub(crate) fn held(&self, channel: ChannelId, deadline: Option<UnixSeconds>) -> Option<Held> {
-        self.rows.get(&channel).map(|row| Held {
-            until: row.failed_at.plus(row.wait(deadline)),
-            failures: row.failures,
+    pub(crate) fn held(&self, channel: ChannelId, deadline: Option<UnixSeconds>, now: UnixSeconds) -> Option<Held> {
+        self.rows.get(&channel).map(|row| {
+            let wait = row.wait(deadline);
+            // Written by a clock that has been set back since.
+            let is_ahead = row.failed_at.since(now) > wait;
+            Held {
+                until: if is_ahead { now } else { row.failed_at.plus(wait) },
+                failures: row.failures,
+            }
         })
     }
 
@@ -149,7 +154,12 @@ mod tests {
 
     fn seconds(quarantine: &Quarantine, deadline: Option<u64>) -> u64 {
         let deadline = deadline.map(|seconds| NOW.plus(Duration::from_secs(seconds)));
-        quarantine.held(id(1), deadline).unwrap().until.since(NOW).as_secs()
+        quarantine
+            .held(id(1), deadline, NOW)
+            .unwrap()
+            .until
+            .since(NOW)
+            .as_secs()
     }
 
     #[test]
@@ -161,7 +171,7 @@ mod tests {
         assert_eq!(waits, [30, 60, 120, 240, 480, 900, 900]);
         assert_eq!(quarantine.list()[0].failures, 7);
         quarantine.release(id(1));
-        assert_eq!(quarantine.held(id(1), None), None);
+        assert_eq!(quarantine.held(id(1), None, NOW), None);
         quarantine.put(id(1), String::from("bad"), NOW);
         assert_eq!(seconds(&quarantine, None), 30);
     }
@@ -225,7 +235,7 @@ mod tests {
         ]);
         let held = |channel| {
             quarantine
-                .held(id(channel), None)
+                .held(id(channel), None, NOW)
                 .map(|held| (held.failures, held.until.since(NOW).as_secs()))
         };
         assert_eq!(held(1), Some((2, 4 + 60)));

@@ -31,6 +31,11 @@ mod raw;
 
 /// How often an endpoint that nobody asks is looked at, so that its head is known when it is needed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How often all endpoints are asked when none answers, unless that took as long as one may take; and the pause before
+/// the second time, as long again before each further one. A round of a watcher asks a dozen questions: if each bad answer
+/// ended it, an endpoint that fails one time in ten would keep it from ever finishing.
+const ROUNDS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
 /// Blocks whose priority fees are looked at, and which of the fees paid in each counts, a percentile.
 const FEE_HISTORY: u64 = 10;
 const FEE_PERCENTILE: f64 = 50.0;
@@ -149,23 +154,36 @@ impl RpcChain {
         params: P,
         enough: impl Fn(&Answer<R>) -> bool,
     ) -> Result<Answer<R>, ChainError> {
-        let mut answered: Option<Answer<R>> = None;
+        let begun = Instant::now();
         let mut failure = None;
-        for index in self.shared.order() {
-            let endpoint = &self.shared.endpoints[index];
-            // Who failed just now is asked only if nobody else answers.
-            if answered.is_some() && endpoint.health().is_resting(Instant::now()) {
-                continue;
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(PAUSE * round).await;
             }
-            match self.shared.ask(endpoint, operation, params.clone()).await {
-                Ok(answer) if enough(&answer) => return Ok(answer),
-                // An answer says more than an error.
-                Ok(answer) if answered.is_none() || matches!(answer, Answer::Result(_)) => answered = Some(answer),
-                Ok(_) => {}
-                Err(error) => keep(&mut failure, error),
+            let mut answered: Option<Answer<R>> = None;
+            for index in self.shared.order() {
+                let endpoint = &self.shared.endpoints[index];
+                // Who failed just now is asked only if nobody else answers.
+                if answered.is_some() && endpoint.health().is_resting(Instant::now()) {
+                    continue;
+                }
+                match self.shared.ask(endpoint, operation, params.clone()).await {
+                    Ok(answer) if enough(&answer) => return Ok(answer),
+                    // An answer says more than an error.
+                    Ok(answer) if answered.is_none() || matches!(answer, Answer::Result(_)) => answered = Some(answer),
+                    Ok(_) => {}
+                    Err(error) => keep(&mut failure, error),
+                }
+            }
+            if let Some(answer) = answered {
+                return Ok(answer);
+            }
+            let may_pass = failure.as_ref().is_some_and(ChainError::is_transient);
+            if !may_pass || begun.elapsed() >= self.shared.timeout {
+                break;
             }
         }
-        answered.ok_or_else(|| failure.unwrap_or_else(|| nobody(operation)))
+        Err(failure.unwrap_or_else(|| nobody(operation)))
     }
 
     /// Looks at the heads of endpoints that nobody asks, beside the work.
@@ -259,6 +277,34 @@ impl Shared {
         Ok(())
     }
 
+    /// The head of the first endpoint whose view is not known to be old.
+    async fn fresh_head(&self, failure: &mut Option<ChainError>) -> Option<Block> {
+        for index in self.order() {
+            let endpoint = &self.endpoints[index];
+            let head = match self.head_of(endpoint).await {
+                Ok(head) => head,
+                Err(error) => {
+                    keep(failure, error);
+                    continue;
+                }
+            };
+            let standing = self.with_health(|all| health::standing(all, index, Instant::now()));
+            if standing != Standing::Stale {
+                return Some(head);
+            }
+            let error = ChainError::Unavailable {
+                operation: "eth_getBlockByNumber",
+                endpoint: endpoint.name.clone(),
+                reason: format!(
+                    "its head, block {}, is behind what another endpoint has shown",
+                    head.number
+                ),
+            };
+            keep(failure, error);
+        }
+        None
+    }
+
     async fn head_of(&self, endpoint: &Endpoint) -> Result<Block, ChainError> {
         const OPERATION: &str = "eth_getBlockByNumber";
         let answer: Answer<Option<RawBlock>> = self.ask(endpoint, OPERATION, ("latest", false)).await?;
@@ -330,29 +376,18 @@ impl Chain for RpcChain {
     async fn head(&self) -> Result<Block, ChainError> {
         self.probe();
         let shared = &self.shared;
+        let begun = Instant::now();
         let mut failure = None;
-        for index in shared.order() {
-            let endpoint = &shared.endpoints[index];
-            let head = match shared.head_of(endpoint).await {
-                Ok(head) => head,
-                Err(error) => {
-                    keep(&mut failure, error);
-                    continue;
-                }
-            };
-            let standing = shared.with_health(|all| health::standing(all, index, Instant::now()));
-            if standing != Standing::Stale {
-                return Ok(head);
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(PAUSE * round).await;
             }
-            let error = ChainError::Unavailable {
-                operation: "eth_getBlockByNumber",
-                endpoint: endpoint.name.clone(),
-                reason: format!(
-                    "its head, block {}, is behind what another endpoint has shown",
-                    head.number
-                ),
-            };
-            keep(&mut failure, error);
+            match shared.fresh_head(&mut failure).await {
+                Some(head) => return Ok(head),
+                None if failure.as_ref().is_some_and(|error| !error.is_transient()) => break,
+                None if begun.elapsed() >= shared.timeout => break,
+                None => {}
+            }
         }
         Err(failure.unwrap_or_else(|| nobody("eth_getBlockByNumber")))
     }

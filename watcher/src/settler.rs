@@ -83,7 +83,7 @@ impl<C: Chain> Settler<C> {
         let mut candidates = books.candidates();
         candidates.retain(|candidate| filter.matches(candidate.payee, candidate.channel));
         for candidate in &mut candidates {
-            candidate.held = self.quarantine.held(candidate.channel, candidate.deadline);
+            candidate.held = self.quarantine.held(candidate.channel, candidate.deadline, now);
         }
         if candidates.is_empty() {
             return Ok(Plan::default());

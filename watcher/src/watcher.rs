@@ -17,7 +17,7 @@ use crate::{
     deferral::Deferrals,
     event::Emitters,
     explanation,
-    fees::FeePolicy,
+    fees::{FeePolicy, REPLACEMENTS_BEFORE_DEADLINE},
     follower::{Change, FollowError, Follower, Step},
     handle::{Command, HandleError, MAX_WAITING_ORDERS, WatcherHandle, WatcherStatus},
     obligation,
@@ -177,7 +177,7 @@ impl<C: Chain> Watcher<C> {
                         command.fail(HandleError::Unavailable { reason: reason.clone() });
                     }
                     self.status.send_modify(|status| status.problem = Some(reason));
-                    backoff.failed()
+                    self.no_longer_than_allowed(backoff.failed())
                 }
             };
             tokio::select! {
@@ -188,6 +188,15 @@ impl<C: Chain> Watcher<C> {
                 commands.push(command);
             }
         }
+    }
+
+    /// A wait, cut to a tenth of the time until the next deadline: what doesn't answer now may answer then.
+    fn no_longer_than_allowed(&self, wait: Duration) -> Duration {
+        let Some(deadline) = self.status.borrow().next_deadline else {
+            return wait;
+        };
+        let part = deadline.since(now_at(None)) / REPLACEMENTS_BEFORE_DEADLINE;
+        wait.min(part.max(self.config.poll_interval))
     }
 
     async fn begin(&self) -> Result<Rounds<C>, RoundError> {

@@ -1,6 +1,6 @@
 //! What is done about a transaction that waits: sent again, made dearer, cancelled; and about a gap before it.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use alloy::primitives::U256;
 use lloom_ledger::{Finish, Purpose, TransactionRecord};
@@ -24,6 +24,12 @@ struct Replacement {
     purpose: Purpose,
 }
 
+/// Whether `wait` has passed since `since`. A time that is further ahead than that was written by a clock that has been
+/// set back since: to wait until it comes again would be to sit idle.
+fn waited(since: UnixSeconds, now: UnixSeconds, wait: Duration) -> bool {
+    now.since(since) >= wait || since.since(now) > wait
+}
+
 impl<C: Chain> Sender<C> {
     /// Replaces a transaction that waits too long by a dearer one, or by a cancellation, or sends it again.
     pub(super) async fn push(
@@ -40,7 +46,7 @@ impl<C: Chain> Sender<C> {
         let sent_at = newest.broadcast_at.unwrap_or(newest.recorded_at);
         let fees = &self.shared.fees;
         // A higher fee doesn't help one that waits for an earlier nonce.
-        let lost_patience = now.since(newest.recorded_at) >= fees.patience(deadline, now);
+        let lost_patience = waited(newest.recorded_at, now, fees.patience(deadline, now));
         if is_next && newest.broadcast_at.is_some() && lost_patience {
             let previous = Fees {
                 max_fee: newest.max_fee,
@@ -64,7 +70,7 @@ impl<C: Chain> Sender<C> {
                 tracing::debug!(transaction = %newest.hash, "the limit of fees, or of the balance, is reached; waiting on");
             }
         }
-        if newest.broadcast_at.is_none() || now.since(sent_at) >= fees.rebroadcast {
+        if newest.broadcast_at.is_none() || waited(sent_at, now, fees.rebroadcast) {
             self.rebroadcast(newest, now).await?;
         }
         Ok(())
@@ -159,7 +165,7 @@ impl<C: Chain> Sender<C> {
         now: UnixSeconds,
     ) -> Result<(), SendError> {
         let shared = &self.shared;
-        if missing.is_empty() || now.since(waiting_since) < shared.fees.patience(deadline, now) {
+        if missing.is_empty() || !waited(waiting_since, now, shared.fees.patience(deadline, now)) {
             return Ok(());
         }
         // What a pool holds may still be mined.

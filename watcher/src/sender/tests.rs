@@ -335,6 +335,22 @@ async fn what_has_nothing_to_do_any_more_is_cancelled_when_it_is_stuck() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_set_back_stops_nothing() {
+    let fixture = Fixture::new().await;
+    let sent = fixture.submit(None).await;
+    let raw = fixture.record(sent.id).await.raw;
+    // An hour ago, by the clock that is right now.
+    let before = NOW.minus(Duration::from_secs(3_600));
+    fixture.advance(before).await;
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!(pending.len(), 2, "it has waited long enough");
+    assert_eq!(fixture.chain.broadcasts(), [raw, pending[1].raw.clone()]);
+    // Seconds between the machine's clock and the chain's are no such thing.
+    fixture.advance(before.minus(Duration::from_secs(5))).await;
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_gap_that_somebody_else_left_is_filled_when_no_pool_has_it() {
     let fixture = Fixture::new().await;
     // Two transactions of another program with the same key were in the pool.
