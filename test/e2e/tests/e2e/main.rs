@@ -1,10 +1,13 @@
 //! Stories of whole systems: a real chain, real `lloomctl` processes, and a backend whose true counts are known.
 
 mod bad_backends;
+mod chaos;
 mod crashes;
 mod demo;
 mod payment;
 mod scripts;
 mod shop;
+mod stand;
 mod stub_backend;
+mod surroundings;
 mod watching;
