@@ -71,7 +71,7 @@ pub enum Answer {
     /// To [`Order::Plan`].
     Planned(PlanAnswer),
     /// To [`Order::Explain`].
-    Explained(ExplanationAnswer),
+    Explained(Box<ExplanationAnswer>),
     /// To [`Order::Close`].
     Closed(CloseAnswer),
     /// To [`Order::Status`].
@@ -203,7 +203,7 @@ pub async fn obey(order: Order, watcher: &WatcherHandle, token: &Token) -> Resul
         }
         Order::Explain { channel } => {
             let explanation = watcher.explain(channel).await.map_err(handle_failure)?;
-            Answer::Explained(ExplanationAnswer::new(explanation, token))
+            Answer::Explained(Box::new(ExplanationAnswer::new(explanation, token)))
         }
         Order::Close { channel } => {
             let report = watcher.close_channel(channel).await.map_err(handle_failure)?;

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::Address;
 use lloom_ledger::ClaimBy;
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
@@ -10,6 +10,9 @@ use crate::{deferral::Deferral, quarantine::Held};
 
 #[cfg(test)]
 mod tests;
+mod thresholds;
+
+pub use thresholds::TokenThresholds;
 
 /// Gas of a claim, whole transaction: what `snapshots/Settlement.json` measures, rounded up. Only the value rule uses
 /// it; a transaction's own limit comes from an estimate.
@@ -17,8 +20,6 @@ const VOUCHERS_BASE_GAS: u64 = 40_000;
 const VOUCHERS_ROW_GAS: u64 = 15_000;
 const RECEIPTS_BASE_GAS: u64 = 42_000;
 const RECEIPTS_ROW_GAS: u64 = 22_000;
-
-const WEI_PER_COIN: u64 = 1_000_000_000_000_000_000;
 
 /// How an executor wants its channels settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,19 +70,6 @@ impl Default for PlannerPolicy {
     }
 }
 
-/// When a claim of a token is worth its fee: [`PlannerPolicy`]'s fields of the same names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenThresholds {
-    /// A claim has to be worth this many times its fee.
-    pub min_value_over_fee: u32,
-    /// What one whole native coin costs, in base units of the token.
-    pub native_price_in_token: Option<TokenAmount>,
-    /// The least a claim has to bring where that is not known, base units.
-    pub min_claim: TokenAmount,
-    /// A channel is claimed, if that is no loss, once no more than this of its deposit is left, base units.
-    pub exposure_near: TokenAmount,
-}
-
 impl PlannerPolicy {
     /// What counts for `token`.
     pub fn thresholds(&self, token: Address) -> TokenThresholds {
@@ -91,29 +79,6 @@ impl PlannerPolicy {
             min_claim: self.min_claim,
             exposure_near: self.exposure_near,
         })
-    }
-}
-
-impl TokenThresholds {
-    /// What `gas` at `gas_price` wei costs in the token, rounded up, where its price is known.
-    fn fee(&self, gas: u64, gas_price: u128) -> Option<TokenAmount> {
-        let price = self.native_price_in_token?;
-        let wei = U256::from(gas) * U256::from(gas_price);
-        // A product of three numbers below 2^128 can leave 256 bits: then the fee is beyond any amount.
-        let fee = wei
-            .checked_mul(U256::from(price.base_units()))
-            .map_or(U256::MAX, |product| product.div_ceil(U256::from(WEI_PER_COIN)));
-        Some(TokenAmount::new(u128::try_from(fee).unwrap_or(u128::MAX)))
-    }
-
-    fn worth(&self, fee: TokenAmount) -> TokenAmount {
-        let multiple = u128::from(self.min_value_over_fee);
-        TokenAmount::new(fee.base_units().saturating_mul(multiple))
-    }
-
-    /// What a claim has to bring to be worth `fee`.
-    fn needed(&self, fee: Option<TokenAmount>) -> TokenAmount {
-        fee.map_or(self.min_claim, |fee| self.worth(fee))
     }
 }
 

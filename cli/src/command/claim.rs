@@ -60,7 +60,7 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
             claim.check()
         }
         Answer::Planned(plan) => session.output.print(&plan),
-        Answer::Explained(explanation) => session.output.print(&explanation),
+        Answer::Explained(explanation) => session.output.print(&*explanation),
         _ => Err(Failure::new(Kind::Failed, "the node answered something else")),
     }
 }

@@ -1,7 +1,12 @@
 use serde_json::{Value, json};
 
+use alloy::primitives::{Address, Bytes, U64, U256};
+use lloom_ledger::Block;
+use lloom_receipts::BlockNumber;
+
 use self::stub_endpoint::StubEndpoint;
-use super::*;
+use super::{answers::read_refusal, raw::RawBlock, *};
+use crate::chain::{Broadcast, Call, CallOutcome, Chain as _, Standing, StateAt};
 
 mod stub_endpoint;
 

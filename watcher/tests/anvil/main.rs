@@ -9,3 +9,4 @@ mod devnet;
 mod executor;
 mod faulty_chain;
 mod outbox;
+mod putting_off;

@@ -73,6 +73,8 @@ async fn claims_meet_their_deadline_behind_a_faulty_endpoint() -> Result<()> {
 async fn claims_are_paid_once_though_the_chain_reorganizes() -> Result<()> {
     let mut draws = StdRng::seed_from_u64(seed());
     let mut stand = Stand::open(3, |_| ()).await?;
+    // No fork reaches the openings.
+    stand.chain.anvil.mine(2 * CONFIRMATIONS).await?;
     for _ in 0..6 {
         let patron = draws.random_range(0..3);
         stand.till.sell(&[(patron, draws.random_range(1..500))]).await?;
