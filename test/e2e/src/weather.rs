@@ -41,6 +41,20 @@ impl Weather {
         }
     }
 
+    /// A breeze: a fifth of that.
+    pub fn breeze(seed: u64) -> Self {
+        Self {
+            silence: 2,
+            unavailable: 8,
+            refused: 6,
+            garbage: 6,
+            behind: 12,
+            done_but_failed: 40,
+            dropped: 40,
+            ..Self::storm(seed)
+        }
+    }
+
     pub(crate) fn draw(&mut self, method: &str) -> Option<Fault> {
         let luck = self.draws.random_range(0..1_000);
         let blocks = self.draws.random_range(1..=self.most_behind.max(1));
