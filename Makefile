@@ -62,6 +62,12 @@ ledger-fixtures: $(NODE_MODULES) ## Write the fixtures of the ledger's newest sc
 test-e2e: $(NODE_MODULES) ## Run only the stories of whole systems
 	cargo test --workspace --test e2e
 
+# Each prints its seed when it fails.
+.PHONY: chaos
+chaos: $(NODE_MODULES) ## Break everything around a watcher, and kill it a thousand times (LLOOM_CHAOS_SEED, LLOOM_CHAOS_KILLS)
+	LLOOM_CHAOS_SEED=$${LLOOM_CHAOS_SEED:-$$(date +%s)} LLOOM_CHAOS_KILLS=$${LLOOM_CHAOS_KILLS:-1000} \
+		cargo test --workspace --test e2e -- chaos:: surroundings::
+
 # A disagreement prints its seed and the few steps it needs.
 .PHONY: model
 model: ## Make the same 20,000 random sequences of calls to the contracts and to their model (LLOOM_MODEL_SEED, LLOOM_MODEL_SEQUENCES)

@@ -14,7 +14,7 @@ pub use client::ClientSettings;
 pub use executor::ExecutorSettings;
 pub use tower::TowerSettings;
 pub use towers::TowersSettings;
-pub use watcher::{Publish, WatcherSettings};
+pub use watcher::{Publish, TokenSettings, WatcherSettings};
 
 use crate::{
     failure::{Failure, Kind, OrFail as _, Result},
@@ -33,6 +33,12 @@ pub struct Config {
     /// Which store: a path, or `postgres://user@host/database`; `lloom.db` in the home where it is missing.
     #[serde(default)]
     pub store: Option<String>,
+    /// Several of them, asked in this order unless one does clearly worse. `rpc_url`, if it is there too, comes first.
+    #[serde(default)]
+    pub rpc_urls: Vec<String>,
+    /// How long an endpoint may take for one answer.
+    #[serde(default)]
+    pub rpc_timeout_secs: Option<u64>,
     /// Which key of the keystore signs.
     #[serde(default = "default_key")]
     pub key: String,

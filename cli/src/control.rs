@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    explanation::ExplanationAnswer,
     failure::{Failure, Kind, OrFail as _, Result},
     money::Token,
     settlement::{ClaimAnswer, CloseAnswer, PlanAnswer, StatusAnswer},
@@ -47,6 +48,11 @@ pub enum Order {
         /// Which.
         channels: Vec<ChannelId>,
     },
+    /// Say why a channel would be claimed now, or would not.
+    Explain {
+        /// Which.
+        channel: ChannelId,
+    },
     /// Close a channel.
     Close {
         /// Which.
@@ -64,6 +70,8 @@ pub enum Answer {
     Claimed(ClaimAnswer),
     /// To [`Order::Plan`].
     Planned(PlanAnswer),
+    /// To [`Order::Explain`].
+    Explained(Box<ExplanationAnswer>),
     /// To [`Order::Close`].
     Closed(CloseAnswer),
     /// To [`Order::Status`].
@@ -178,7 +186,11 @@ async fn answer(stream: UnixStream, watcher: &WatcherHandle, token: &Token) -> i
     write.write_all(&text).await
 }
 
-async fn obey(order: Order, watcher: &WatcherHandle, token: &Token) -> Result<Answer> {
+/// Carries an order out.
+///
+/// # Errors
+/// The order's.
+pub async fn obey(order: Order, watcher: &WatcherHandle, token: &Token) -> Result<Answer> {
     let filter = |channels| ClaimFilter { payee: None, channels };
     Ok(match order {
         Order::Claim { channels } => {
@@ -188,6 +200,10 @@ async fn obey(order: Order, watcher: &WatcherHandle, token: &Token) -> Result<An
         Order::Plan { channels } => {
             let plan = watcher.plan(filter(channels)).await.map_err(handle_failure)?;
             Answer::Planned(PlanAnswer::new(plan, token))
+        }
+        Order::Explain { channel } => {
+            let explanation = watcher.explain(channel).await.map_err(handle_failure)?;
+            Answer::Explained(Box::new(ExplanationAnswer::new(explanation, token)))
         }
         Order::Close { channel } => {
             let report = watcher.close_channel(channel).await.map_err(handle_failure)?;

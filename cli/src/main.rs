@@ -12,6 +12,7 @@ mod control;
 mod date;
 mod delegating;
 mod deployment_block;
+mod explanation;
 mod failure;
 mod home;
 mod keystore;

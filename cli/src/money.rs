@@ -27,6 +27,15 @@ impl Token {
         format!("{} {}", amount.display(self.decimals), self.symbol)
     }
 
+    /// An amount of `token`: as [`show`](Self::show) does if it is this one, in base units if it is another.
+    pub fn show_of(&self, token: Address, amount: TokenAmount) -> String {
+        if token == self.address {
+            self.show(amount)
+        } else {
+            format!("{amount} base units of {token}")
+        }
+    }
+
     /// `0.15`: a price for a million tokens, without its unit.
     pub fn show_price(&self, price: PricePerMillion) -> String {
         price.amount().display(self.decimals)

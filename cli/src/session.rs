@@ -1,5 +1,7 @@
 //! What a command works with: the home, its configuration, the network, and what they lead to.
 
+use std::time::Duration;
+
 use alloy::primitives::Address;
 use lloom_ledger::{Ledger, OpenError, StoreDeployment, StoreUrl, StoreUrlError};
 use lloom_receipts::{ChannelId, Keypair};
@@ -47,17 +49,17 @@ impl Session {
         let name = options.network.as_deref().or(configured).unwrap_or(DEFAULT_NETWORK);
         let mut network = Network::load(&home, name)?;
         // An endpoint in config.toml is one of the network named there, and of no other.
-        let own_endpoint = config
-            .as_ref()
-            .filter(|config| config.network == name)
-            .and_then(|config| config.rpc_url.clone());
-        let own_endpoint = match options.rpc_url.or(own_endpoint) {
-            Some(url) => {
-                network.rpc_urls = vec![url];
-                true
-            }
-            None => false,
+        let configured = config.as_ref().filter(|config| config.network == name);
+        let mut own_endpoints: Vec<String> = match options.rpc_url {
+            Some(url) => vec![url],
+            None => configured
+                .map(|config| config.rpc_url.iter().chain(&config.rpc_urls).cloned().collect())
+                .unwrap_or_default(),
         };
+        let own_endpoint = !own_endpoints.is_empty();
+        if own_endpoint {
+            std::mem::swap(&mut network.rpc_urls, &mut own_endpoints);
+        }
         let key = options
             .key
             .or_else(|| config.as_ref().map(|config| config.key.clone()))
@@ -137,7 +139,13 @@ impl Session {
             endpoints: network.rpc_urls.clone(),
             chain_id: network.chain_id,
             genesis: network.genesis,
-            timeout: RpcConfig::DEFAULT_TIMEOUT,
+            timeout: self
+                .config
+                .as_ref()
+                .and_then(|config| config.rpc_timeout_secs)
+                .map_or(RpcConfig::DEFAULT_TIMEOUT, |seconds| {
+                    Duration::from_secs(seconds.max(1))
+                }),
         })
         .or_fail(Kind::Configuration, || {
             format!("the network '{}' has no usable RPC endpoint", network.name)

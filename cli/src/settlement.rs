@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use lloom_ledger::ClaimBy;
-use lloom_receipts::{ChannelId, TokenAmount};
-use lloom_watcher::{ClaimReport, CloseReport, Plan, WatcherStatus, WhyNot, WhyNow};
+use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
+use lloom_watcher::{ClaimReport, CloseReport, EndpointHealth, Plan, Standing, Waiting, WatcherStatus, WhyNot, WhyNow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    date::utc,
     failure::{Failure, Kind, Result},
     money::Token,
     output::{Align, Report, Table, shortened},
@@ -44,8 +45,9 @@ struct RowAnswer {
     reached: bool,
 }
 
+/// A channel whose row failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct RefusedAnswer {
+pub struct RefusedAnswer {
     channel: ChannelId,
     reason: String,
 }
@@ -159,6 +161,8 @@ pub struct PlanAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct PlannedAnswer {
     by: String,
+    payee: Address,
+    token: Address,
     value: TokenAmount,
     value_display: String,
     fee: Option<TokenAmount>,
@@ -171,6 +175,7 @@ struct PlannedRowAnswer {
     channel: ChannelId,
     value: TokenAmount,
     value_display: String,
+    deadline: Option<u64>,
     why: String,
 }
 
@@ -180,6 +185,10 @@ struct WaitingAnswer {
     value: TokenAmount,
     value_display: String,
     why: String,
+    /// How often in a row the node looked at it and let it wait.
+    looks: u64,
+    /// Since when, Unix seconds.
+    since: Option<u64>,
 }
 
 impl PlanAnswer {
@@ -191,17 +200,20 @@ impl PlanAnswer {
                 .into_iter()
                 .map(|claim| PlannedAnswer {
                     by: claim_by(claim.by).to_owned(),
+                    payee: claim.payee,
+                    token: claim.token,
                     value: claim.value,
-                    value_display: token.show(claim.value),
+                    value_display: token.show_of(claim.token, claim.value),
                     fee: claim.fee,
-                    fee_display: claim.fee.map(|fee| token.show(fee)),
+                    fee_display: claim.fee.map(|fee| token.show_of(claim.token, fee)),
                     rows: claim
                         .rows
                         .into_iter()
                         .map(|row| PlannedRowAnswer {
                             channel: row.channel,
                             value: row.value,
-                            value_display: token.show(row.value),
+                            value_display: token.show_of(claim.token, row.value),
+                            deadline: row.deadline.map(UnixSeconds::get),
                             why: why_now(row.why).to_owned(),
                         })
                         .collect(),
@@ -213,8 +225,10 @@ impl PlanAnswer {
                 .map(|waiting| WaitingAnswer {
                     channel: waiting.channel,
                     value: waiting.value,
-                    value_display: token.show(waiting.value),
-                    why: why_not(waiting.why, token),
+                    value_display: token.show_of(waiting.token, waiting.value),
+                    why: why_not(&waiting, token),
+                    looks: waiting.deferred.map_or(0, |deferred| deferred.looks),
+                    since: waiting.deferred.map(|deferred| deferred.since.get()),
                 })
                 .collect(),
         }
@@ -342,8 +356,50 @@ pub struct StatusAnswer {
     /// Whether another watcher of the store leads.
     #[serde(default)]
     pub standing_by: bool,
+    /// Channels with something to claim that wait.
+    #[serde(default)]
+    pub deferred: usize,
+    /// Channels whose rows failed, and why.
+    #[serde(default)]
+    pub quarantined: Vec<RefusedAnswer>,
+    /// How the chain's endpoints do.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointAnswer>,
     /// What is wrong now.
     pub problem: Option<String>,
+}
+
+/// How an endpoint does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointAnswer {
+    /// Host and port.
+    pub name: String,
+    /// Whether it is asked.
+    pub standing: String,
+    /// Blocks behind the best of all.
+    pub behind: u64,
+    /// Its recent failures, in thousandths.
+    pub failures_per_mille: u32,
+    /// How long its answers take.
+    pub latency_millis: Option<u64>,
+}
+
+impl From<&EndpointHealth> for EndpointAnswer {
+    fn from(health: &EndpointHealth) -> Self {
+        let standing = match health.standing {
+            Standing::Healthy => "healthy",
+            Standing::Unproven => "unproven",
+            Standing::Stale => "stale",
+            Standing::Resting => "resting",
+        };
+        Self {
+            name: health.name.clone(),
+            standing: standing.to_owned(),
+            behind: health.behind,
+            failures_per_mille: health.failures_per_mille,
+            latency_millis: health.latency.map(|latency| latency.as_millis() as u64),
+        }
+    }
 }
 
 impl From<&WatcherStatus> for StatusAnswer {
@@ -355,19 +411,31 @@ impl From<&WatcherStatus> for StatusAnswer {
             pending_transactions: status.pending_transactions,
             obligations: status.obligations,
             standing_by: status.standing_by,
+            deferred: status.deferred,
+            quarantined: status
+                .quarantined
+                .iter()
+                .map(|row| RefusedAnswer {
+                    channel: row.channel,
+                    reason: row.reason.clone(),
+                })
+                .collect(),
+            endpoints: status.endpoints.iter().map(EndpointAnswer::from).collect(),
             problem: status.problem.clone(),
         }
     }
 }
 
-const fn claim_by(by: ClaimBy) -> &'static str {
+/// The word for what a claim puts before the chain.
+pub const fn claim_by(by: ClaimBy) -> &'static str {
     match by {
         ClaimBy::Vouchers => "vouchers",
         ClaimBy::Receipts => "receipts",
     }
 }
 
-const fn why_now(why: WhyNow) -> &'static str {
+/// Why a row is claimed now, for people.
+pub const fn why_now(why: WhyNow) -> &'static str {
     match why {
         WhyNow::Deadline => "the payer is leaving",
         WhyNow::Ordered => "ordered",
@@ -376,14 +444,19 @@ const fn why_now(why: WhyNow) -> &'static str {
     }
 }
 
-fn why_not(why: WhyNot, token: &Token) -> String {
-    match why {
-        WhyNot::NotWorthwhile { value, needed } => format!(
-            "the claim would bring {}, and has to bring {}",
-            token.show(value),
-            token.show(needed)
-        ),
+/// Why a row isn't claimed yet, for people.
+pub fn why_not(waiting: &Waiting, token: &Token) -> String {
+    let show = |amount| token.show_of(waiting.token, amount);
+    match waiting.why {
+        WhyNot::NotWorthwhile { value, needed } => {
+            format!(
+                "the claim would bring {}, and has to bring {}",
+                show(value),
+                show(needed)
+            )
+        }
         WhyNot::AwaitsReceipt => "the client hasn't signed its receipt yet".to_owned(),
+        WhyNot::Quarantined(held) => format!("its claim failed; it is tried again at {}", utc(held.until)),
     }
 }
 

@@ -1,21 +1,25 @@
 //! A watcher in this process, made from the configuration.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use alloy::primitives::Address;
 use lloom_ledger::Ledger;
-use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
+use lloom_receipts::{BlockNumber, Keypair, TokenAmount, UnixSeconds};
 use lloom_watcher::{
-    DefencePolicy, FeePolicy, HandleError, PlannerPolicy, Publish as PublishPolicy, RpcChain, Watcher, WatcherConfig,
-    WatcherError, WatcherHandle,
+    DefencePolicy, FeePolicy, HandleError, PlannerPolicy, Publish as PublishPolicy, RpcChain, TokenThresholds, Watcher,
+    WatcherConfig, WatcherError, WatcherHandle,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Publish, WatcherSettings},
+    config::{Decimal, Publish, TokenSettings, WatcherSettings},
     deployment_block,
     failure::{Failure, Kind, Result},
+    money::Token,
     network::Network,
     onchain::{OnChain, OperatorStatus, chain_failure},
     session::Session,
@@ -139,12 +143,12 @@ impl Watching {
     ///
     /// # Errors
     /// The order's, or the watcher's.
-    pub async fn obey<T>(&mut self, order: impl Future<Output = std::result::Result<T, HandleError>>) -> Result<T> {
+    pub async fn obey<T>(&mut self, order: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             // An order fails when its watcher does: the watcher knows why.
             biased;
             failure = self.failed() => Err(failure),
-            result = order => result.map_err(handle_failure),
+            result = order => result,
         }
     }
 }
@@ -168,7 +172,10 @@ fn watcher_config(
         domain: network.domain(),
         registry: network.contracts.registry,
         start_block: BlockNumber::new(start_block),
-        payees: payee.into_iter().map(|payee| (payee, network.token.address)).collect(),
+        payees: payee
+            .into_iter()
+            .flat_map(|payee| claimed_tokens(settings, network).map(move |token| (payee, token)))
+            .collect(),
         confirmations: confirmations(settings, network),
         // A command that waits for one claim doesn't have to be polite for long.
         poll_interval: match initiative {
@@ -180,7 +187,7 @@ fn watcher_config(
         },
         auto_claim: initiative == Initiative::Own,
         planner: planner(settings, network)?,
-        fees: FeePolicy::default(),
+        fees: fees(settings),
     })
 }
 
@@ -198,27 +205,103 @@ pub fn confirmations(settings: &WatcherSettings, network: &Network) -> u64 {
     settings.confirmations.unwrap_or(network.confirmations)
 }
 
+fn fees(settings: &WatcherSettings) -> FeePolicy {
+    const WEI_PER_GWEI: u128 = 1_000_000_000;
+    FeePolicy {
+        max_fee: u128::from(settings.max_fee_gwei) * WEI_PER_GWEI,
+        urgent_max_fee: u128::from(settings.urgent_max_fee_gwei) * WEI_PER_GWEI,
+        urgent_within: Duration::from_secs(settings.safety_margin_secs),
+        patience: Duration::from_secs(settings.replace_after_secs),
+        ..FeePolicy::default()
+    }
+}
+
+/// The tokens that are claimed: the network's, and those that have thresholds of their own.
+fn claimed_tokens<'a>(settings: &'a WatcherSettings, network: &Network) -> impl Iterator<Item = Address> + use<'a> {
+    let own = network.token.address;
+    let others = settings.tokens.keys().copied().filter(move |token| *token != own);
+    std::iter::once(own).chain(others)
+}
+
 fn planner(settings: &WatcherSettings, network: &Network) -> Result<PlannerPolicy> {
-    let amount = |key: &str, text: &str| network.token.parse_setting(key, text);
-    Ok(PlannerPolicy {
+    let amount = |key: &str, text: &Decimal| network.token.parse_setting(key, text.as_str());
+    let mut policy = PlannerPolicy {
         min_value_over_fee: settings.min_value_over_fee,
         native_price_in_token: settings
             .coin_price
             .as_ref()
-            .map(|price| amount("watcher.coin_price", price.as_str()))
+            .map(|price| amount("watcher.coin_price", price))
             .transpose()?,
-        min_claim: amount("watcher.min_claim", settings.min_claim.as_str())?,
+        min_claim: amount("watcher.min_claim", &settings.min_claim)?,
+        tokens: BTreeMap::new(),
         publish: match settings.publish {
             Publish::Vouchers => PublishPolicy::Vouchers,
             Publish::Receipts => PublishPolicy::Receipts,
             Publish::ReceiptsOnClose => PublishPolicy::ReceiptsOnClose,
         },
         safety_margin: Duration::from_secs(settings.safety_margin_secs),
-        exposure_near: amount(
-            "watcher.claim_when_deposit_left",
-            settings.claim_when_deposit_left.as_str(),
-        )?,
+        exposure_near: amount("watcher.claim_when_deposit_left", &settings.claim_when_deposit_left)?,
         max_rows: settings.max_rows,
+    };
+    for (address, of_token) in &settings.tokens {
+        let thresholds = token_thresholds(*address, of_token, &policy, network)?;
+        policy.tokens.insert(*address, thresholds);
+    }
+    Ok(policy)
+}
+
+fn token_thresholds(
+    address: Address,
+    settings: &TokenSettings,
+    policy: &PlannerPolicy,
+    network: &Network,
+) -> Result<TokenThresholds> {
+    let section = format!("watcher.tokens.\"{address}\"");
+    let is_own = address == network.token.address;
+    let missing = |key: &str, why: &str| {
+        Failure::new(Kind::Configuration, format!("config.toml's {section} lacks {key}")).hint(why.to_owned())
+    };
+    let decimals = match settings.decimals {
+        Some(decimals) => decimals,
+        None if is_own => network.token.decimals,
+        None => return Err(missing("decimals", "without it, amounts of that token can't be read")),
+    };
+    let token = Token {
+        address,
+        symbol: if is_own {
+            network.token.symbol.clone()
+        } else {
+            format!("units of {address}")
+        },
+        decimals,
+    };
+    let amount = |key: &str, text: &Option<Decimal>| {
+        text.as_ref()
+            .map(|text| token.parse_setting(&format!("{section}.{key}"), text.as_str()))
+            .transpose()
+    };
+    let general = is_own.then_some(policy);
+    let native_price_in_token =
+        amount("coin_price", &settings.coin_price)?.or_else(|| general.and_then(|policy| policy.native_price_in_token));
+    let min_claim = amount("min_claim", &settings.min_claim)?.or_else(|| general.map(|policy| policy.min_claim));
+    let min_claim = match (min_claim, native_price_in_token) {
+        (Some(minimum), _) => minimum,
+        (None, Some(_)) => TokenAmount::ZERO,
+        (None, None) => {
+            return Err(missing(
+                "min_claim",
+                "say what a claim has to bring, or what a coin costs (coin_price)",
+            ));
+        }
+    };
+    let left = amount("claim_when_deposit_left", &settings.claim_when_deposit_left)?;
+    Ok(TokenThresholds {
+        min_value_over_fee: settings.min_value_over_fee.unwrap_or(policy.min_value_over_fee),
+        native_price_in_token,
+        min_claim,
+        exposure_near: left
+            .or_else(|| general.map(|policy| policy.exposure_near))
+            .unwrap_or(TokenAmount::ZERO),
     })
 }
 
@@ -243,5 +326,63 @@ pub fn handle_failure(error: HandleError) -> Failure {
         HandleError::Close(_) => Failure::of(Kind::Refused, error),
         HandleError::Ledger(_) => Failure::of(Kind::Store, error),
         other => Failure::of(Kind::Failed, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::address;
+
+    use super::*;
+    use crate::{config::Config, home::Home};
+
+    fn policy(text: &str) -> Result<(PlannerPolicy, Vec<Address>)> {
+        let directory = tempfile::tempdir().unwrap();
+        let network = Network::load(&Home::resolve(Some(directory.path().to_owned())).unwrap(), "devnet").unwrap();
+        let settings = Config::parse(&format!("network = \"devnet\"\n[watcher]\n{text}"))
+            .unwrap()
+            .watcher;
+        let tokens = claimed_tokens(&settings, &network).collect();
+        Ok((planner(&settings, &network)?, tokens))
+    }
+
+    #[test]
+    fn each_token_has_its_own_thresholds_in_its_own_units() {
+        let other = address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e");
+        let text = format!(
+            "min_claim = \"2\"\n[watcher.tokens.\"{other}\"]\ndecimals = 18\nmin_claim = \"5\"\nmin_value_over_fee = 20\n"
+        );
+        let (policy, tokens) = policy(&text).unwrap();
+        assert_eq!(policy.min_claim, TokenAmount::new(2_000_000));
+        let thresholds = policy.thresholds(other);
+        assert_eq!(thresholds.min_claim, TokenAmount::new(5 * 10u128.pow(18)));
+        assert_eq!(thresholds.min_value_over_fee, 20);
+        assert_eq!(thresholds.native_price_in_token, None);
+        assert_eq!((tokens.len(), tokens[1]), (2, other), "its channels are claimed too");
+    }
+
+    #[test]
+    fn thresholds_of_the_networks_own_token_complete_the_general_ones() {
+        let own = lloom_bindings::dev_token_address();
+        let text = format!("coin_price = \"3000\"\n[watcher.tokens.\"{own}\"]\nmin_claim = \"5\"\n");
+        let (policy, tokens) = policy(&text).unwrap();
+        let thresholds = policy.thresholds(own);
+        assert_eq!(thresholds.min_claim, TokenAmount::new(5_000_000));
+        assert_eq!(thresholds.native_price_in_token, Some(TokenAmount::new(3_000_000_000)));
+        assert_eq!(tokens, [own]);
+    }
+
+    #[test]
+    fn thresholds_that_say_nothing_are_refused() {
+        let other = "[watcher.tokens.\"0x036CbD53842c5426634e7929541eC2318f3dCF7e\"]\n";
+        for (text, named) in [
+            ("min_claim = \"5\"", "decimals"),
+            ("decimals = 18", "min_claim"),
+            ("decimals = 2\nmin_claim = \"0.001\"", "min_claim"),
+        ] {
+            let failure = policy(&format!("{other}{text}\n")).unwrap_err();
+            assert_eq!(failure.kind(), Kind::Configuration);
+            assert!(failure.one_line().contains(named), "{}", failure.one_line());
+        }
     }
 }

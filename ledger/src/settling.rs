@@ -111,6 +111,8 @@ pub enum Purpose {
         /// What its `settled` is to become, base units.
         amount: TokenAmount,
     },
+    /// It only uses its nonce up: what had it before is to be mined no more, or nothing had it.
+    Cancellation,
     /// Anything else: an approval, a deposit, an opening.
     Other,
 }

@@ -8,10 +8,10 @@ use lloom_ledger::{ClaimBy, Claimable};
 use lloom_receipts::{ChannelId, Domain, TokenAmount};
 
 use crate::{
-    chain::{Call, CallOutcome, Chain, ChainError},
+    chain::{Call, CallOutcome, Chain, ChainError, StateAt},
     claim_call::{ReceiptRow, VoucherRow, claim_receipts, claim_vouchers},
     planner::PlannedClaim,
-    view::read,
+    view::read_at,
 };
 
 /// Rows that go into one transaction.
@@ -133,7 +133,8 @@ impl Batch {
     }
 
     /// Drops what the chain would not settle now: first what its state already says, then what a simulated call of the
-    /// rest shows, halving a batch that fails until the bad rows are known.
+    /// rest shows, halving a batch that fails until the bad rows are known. All of it on one state, `at`: on two, a row
+    /// could look bad because the other had it settled.
     ///
     /// Receipts must come with bills that an operator of the payee signed: their call doesn't say which rows it skips.
     pub(crate) async fn simulate<C: Chain>(
@@ -141,11 +142,12 @@ impl Batch {
         chain: &C,
         domain: &Domain,
         operator: Address,
+        at: StateAt,
     ) -> Result<Simulated, ChainError> {
         let targets = self.targets(domain);
         let ids = targets.iter().map(|(channel, _)| channel.hash()).collect();
         let view = ChannelEscrow::getChannelsBatchCall { channelIds: ids };
-        let states = read(chain, domain.escrow(), &view).await?;
+        let states = read_at(chain, domain.escrow(), &view, at).await?;
         let mut refused = Vec::new();
         let mut gains = Vec::new();
         let mut good = Vec::new();
@@ -173,7 +175,7 @@ impl Batch {
         let Some(batch) = self.keep(&good) else {
             return Ok(Simulated { good: None, refused });
         };
-        let (good, found) = batch.halve(chain, domain, operator, &gains).await?;
+        let (good, found) = batch.halve(chain, domain, operator, at, &gains).await?;
         refused.extend(found);
         Ok(Simulated { good, refused })
     }
@@ -183,6 +185,7 @@ impl Batch {
         chain: &C,
         domain: &Domain,
         operator: Address,
+        at: StateAt,
         gains: &[u128],
     ) -> Result<(Option<Self>, Vec<RowRefused>), ChainError> {
         let channels = self.targets(domain);
@@ -197,7 +200,7 @@ impl Batch {
             let expected = gains[range.clone()]
                 .iter()
                 .fold(0u128, |sum, gain| sum.saturating_add(*gain));
-            match part.try_call(chain, domain, operator, expected).await? {
+            match part.try_call(chain, domain, operator, at, expected).await? {
                 None => good[range].fill(true),
                 Some(reason) if range.len() == 1 => refused.push(RowRefused {
                     channel: channels[range.start].0,
@@ -219,9 +222,10 @@ impl Batch {
         chain: &C,
         domain: &Domain,
         operator: Address,
+        at: StateAt,
         expected: u128,
     ) -> Result<Option<String>, ChainError> {
-        let returned = match chain.call(operator, &self.call(domain), None).await? {
+        let returned = match chain.call(operator, &self.call(domain), at).await? {
             CallOutcome::Reverted(revert) => return Ok(Some(revert.to_string())),
             CallOutcome::Returned(returned) => returned,
         };

@@ -1,14 +1,18 @@
 //! What the ledger holds, as the planner and the closer see it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use alloy::primitives::Address;
-use lloom_ledger::{Claimable, Ledger, LedgerError, Purpose, TransactionRecord};
+use lloom_ledger::{Claimable, Ledger, LedgerError, Purpose, TransactionId, TransactionRecord};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{
     defence::{Defence, DefencePolicy},
     planner::Candidate,
+    sender::Outlook,
 };
 
 /// How long a claim that another key has signed is waited for: a leader before this one's.
@@ -20,6 +24,8 @@ pub(crate) struct Books {
     /// What pending transactions will settle, if they do.
     under_way: HashMap<ChannelId, TokenAmount>,
     closing: Vec<ChannelId>,
+    /// Pending transactions that have nothing to do any more.
+    moot: HashSet<TransactionId>,
     grace: Duration,
     defence: Defence,
 }
@@ -59,10 +65,14 @@ impl Books {
             claimables,
             under_way: HashMap::new(),
             closing: Vec::new(),
+            moot: HashSet::new(),
             grace,
             defence,
         };
         for record in ledger.pending_transactions().await? {
+            if is_moot(ledger, &record.purpose).await? {
+                books.moot.insert(record.id);
+            }
             // One of another key can't be made dearer, so it is not waited for: what it settles in the end is settled
             // once, whoever settles it first.
             let given_up = record.from != account && now.since(record.recorded_at) > INHERITANCE_PATIENCE;
@@ -83,7 +93,7 @@ impl Books {
                 }
             }
             Purpose::Close { channel, .. } => self.closing.push(channel),
-            Purpose::Other => {}
+            Purpose::Cancellation | Purpose::Other => {}
         }
     }
 
@@ -107,8 +117,21 @@ impl Books {
             .collect()
     }
 
+    /// A channel as the planner sees it, whatever is under way.
+    pub(crate) fn candidate(&self, claimable: &Claimable) -> Candidate {
+        candidate(claimable, self.grace)
+    }
+
+    /// What a pending transaction is up against.
+    pub(crate) fn outlook(&self, record: &TransactionRecord) -> Outlook {
+        Outlook {
+            deadline: self.deadline(record),
+            is_moot: self.moot.contains(&record.id),
+        }
+    }
+
     /// Until when a pending transaction has to be mined: the first deadline of its channels.
-    pub(crate) fn deadline(&self, record: &TransactionRecord) -> Option<UnixSeconds> {
+    fn deadline(&self, record: &TransactionRecord) -> Option<UnixSeconds> {
         let of = |channel: &ChannelId| {
             self.claimables
                 .get(channel)
@@ -117,10 +140,27 @@ impl Books {
         let live = match &record.purpose {
             Purpose::Claim { rows, .. } => rows.iter().filter_map(|(channel, _)| of(channel)).min(),
             Purpose::Close { channel, .. } => of(channel),
-            Purpose::Other => None,
+            Purpose::Cancellation | Purpose::Other => None,
         };
         live.into_iter().chain(record.deadline).min()
     }
+}
+
+/// Whether all that a transaction is to do is done, or can't be done any more, in blocks that are final.
+async fn is_moot(ledger: &Ledger, purpose: &Purpose) -> Result<bool, LedgerError> {
+    let rows = match purpose {
+        Purpose::Claim { rows, .. } => rows.clone(),
+        // What closing would settle is no reason to leave a channel open.
+        Purpose::Close { channel, .. } => vec![(*channel, TokenAmount::MAX)],
+        Purpose::Cancellation | Purpose::Other => return Ok(false),
+    };
+    for (channel, target) in &rows {
+        let state = ledger.channel(*channel).await?.and_then(|record| record.confirmed);
+        if !state.is_some_and(|state| state.finalized || state.settled >= *target) {
+            return Ok(false);
+        }
+    }
+    Ok(!rows.is_empty())
 }
 
 /// A channel as the ledger has it at the newest block.
@@ -141,5 +181,6 @@ pub(crate) fn candidate(claimable: &Claimable, grace: Duration) -> Candidate {
         deadline: state
             .and_then(|state| state.close_requested_at)
             .map(|requested_at| requested_at.plus(grace)),
+        held: None,
     }
 }

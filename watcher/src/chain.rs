@@ -1,4 +1,4 @@
-use std::{future::Future, ops::RangeInclusive};
+use std::{future::Future, time::Duration};
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
@@ -19,10 +19,13 @@ pub trait Chain: Clone + Send + Sync + 'static {
     /// The canonical block at `number`, if the chain is that long.
     fn block(&self, number: BlockNumber) -> impl Future<Output = Result<Option<Block>, ChainError>> + Send;
 
-    /// The logs of `addresses` in a range of canonical blocks.
+    /// The logs of `addresses` in the canonical blocks from `first` up to `last`, of an endpoint that has exactly this
+    /// `last` at its height, still after it has answered; an error otherwise. One that is behind would leave the newest
+    /// logs out without a word.
     fn logs(
         &self,
-        range: RangeInclusive<BlockNumber>,
+        first: BlockNumber,
+        last: Block,
         addresses: &[Address],
     ) -> impl Future<Output = Result<Vec<Log>, ChainError>> + Send;
 
@@ -33,22 +36,23 @@ pub trait Chain: Clone + Send + Sync + 'static {
         addresses: &[Address],
     ) -> impl Future<Output = Result<Vec<Log>, ChainError>> + Send;
 
-    /// Executes `call` by `from` on the newest state, without a transaction.
+    /// Executes `call` by `from` on the state `at`, without a transaction.
     fn call(
         &self,
         from: Address,
         call: &Call,
-        gas_limit: Option<u64>,
+        at: StateAt,
     ) -> impl Future<Output = Result<CallOutcome<Bytes>, ChainError>> + Send;
 
-    /// The gas `call` by `from` needs on the newest state.
+    /// The gas `call` by `from` needs on the state `at`.
     fn estimate_gas(
         &self,
         from: Address,
         call: &Call,
+        at: StateAt,
     ) -> impl Future<Output = Result<CallOutcome<u64>, ChainError>> + Send;
 
-    /// What gas costs now.
+    /// What gas costs in the next block, and what the last blocks paid beyond it.
     fn fees(&self) -> impl Future<Output = Result<FeeQuote, ChainError>> + Send;
 
     /// How many transactions of `account` are counted at `at`: the next nonce there.
@@ -68,6 +72,11 @@ pub trait Chain: Clone + Send + Sync + 'static {
         &self,
         hash: B256,
     ) -> impl Future<Output = Result<Option<MinedTransaction>, ChainError>> + Send;
+
+    /// How the endpoints behind it do, in the order they are configured; empty for a chain that has none.
+    fn endpoints(&self) -> Vec<EndpointHealth> {
+        Vec::new()
+    }
 }
 
 /// A call of a contract, or a transfer of native coins where `data` is empty.
@@ -133,7 +142,7 @@ impl std::fmt::Display for Revert {
 pub struct FeeQuote {
     /// Burned, of the next block.
     pub base_fee: u128,
-    /// What miners are paid beyond it.
+    /// What blocks' makers were lately paid beyond it.
     pub priority_fee: u128,
 }
 
@@ -142,6 +151,15 @@ impl FeeQuote {
     pub const fn gas_price(self) -> u128 {
         self.base_fee.saturating_add(self.priority_fee)
     }
+}
+
+/// On which state a call is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateAt {
+    /// The newest that the endpoint asked has. Two calls may see two.
+    Latest,
+    /// After the block of this hash; an error when no endpoint has it.
+    Block(B256),
 }
 
 /// Where a nonce is counted.
@@ -186,6 +204,37 @@ pub struct MinedTransaction {
     pub gas_price: u128,
     /// What it said.
     pub logs: Vec<Log>,
+}
+
+/// How one endpoint does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointHealth {
+    /// Host and port: the path may hold a key.
+    pub name: String,
+    /// Whether it is asked.
+    pub standing: Standing,
+    /// The newest block it has shown.
+    pub head: Option<BlockNumber>,
+    /// How many blocks that is behind the best of all endpoints.
+    pub behind: u64,
+    /// Its recent failures, in thousandths of its answers.
+    pub failures_per_mille: u32,
+    /// How long its answers take, lately.
+    pub latency: Option<Duration>,
+}
+
+/// Whether an endpoint is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It has answered, and shown that it serves the chain.
+    Healthy,
+    /// Nothing was asked of it yet, or it has to show again which chain it serves.
+    #[default]
+    Unproven,
+    /// Its newest block is far behind another endpoint's, or on another fork: its head is not believed.
+    Stale,
+    /// It failed, and is left alone for a while.
+    Resting,
 }
 
 /// Why a chain gave no answer.

@@ -81,6 +81,7 @@ mod tests {
             voucher: Some(TokenAmount::new(600)),
             receipt: None,
             deadline: Some(REQUESTED_AT.plus(GRACE)),
+            held: None,
         }
     }
 

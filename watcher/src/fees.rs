@@ -6,23 +6,37 @@ use lloom_receipts::UnixSeconds;
 
 use crate::chain::FeeQuote;
 
-/// Pools take a replacement only when both fees rise by a tenth; an eighth passes every known one.
+/// Pools take a replacement only when both fees rise by a tenth (geth's `txpool.pricebump`).
+const REPLACEMENT_RULE_PER_MILLE: u128 = 100;
+/// An eighth passes every known pool.
 const REPLACEMENT_STEP_PER_MILLE: u128 = 125;
 /// The step while a deadline is near.
 const URGENT_STEP_PER_MILLE: u128 = 500;
 /// Room for the base fee to rise before a transaction stops being valid: six full blocks double it.
 const BASE_FEE_ROOM: u128 = 2;
+/// The same when a deadline has come: twenty full blocks in a row. What is not needed of it is not paid.
+const BASE_FEE_ROOM_AT_DEADLINE: u128 = 10;
+/// What is offered to blocks' makers when a deadline has come, as a multiple of what they were paid lately. This is paid.
+const PRIORITY_AT_DEADLINE: u128 = 10;
 /// A deadline's remaining time has room for this many replacements.
-const REPLACEMENTS_BEFORE_DEADLINE: u32 = 10;
+pub(crate) const REPLACEMENTS_BEFORE_DEADLINE: u32 = 10;
+
+const _: () = assert!(REPLACEMENT_STEP_PER_MILLE > REPLACEMENT_RULE_PER_MILLE);
+const _: () = assert!(URGENT_STEP_PER_MILLE > REPLACEMENT_RULE_PER_MILLE);
 
 /// The limits of what is paid for gas, wei per gas.
+///
+/// A bid is the next block's base fee with room to rise, and what makers of blocks were paid lately. In the last
+/// `urgent_within` before a deadline both grow in proportion to the time that is used up, from twice the base fee to ten
+/// times, and from one usual tip to ten; the limit is `urgent_max_fee` from the beginning of that time, because whoever
+/// waits for a cheaper block there may get none. At the limit a transaction is sent again as it is, until blocks take it.
 #[derive(Clone, Debug)]
 pub struct FeePolicy {
     /// The most that is paid while nothing presses.
     pub max_fee: u128,
-    /// The most that is paid when a deadline is near: money that is lost otherwise is worth more gas.
+    /// The most that is paid when a deadline is near: money that is lost otherwise is worth more gas. Never more.
     pub urgent_max_fee: u128,
-    /// How long before a deadline `urgent_max_fee` and larger steps count.
+    /// How long before a deadline `urgent_max_fee` counts, bids grow and steps are larger.
     pub urgent_within: Duration,
     /// The least priority fee: some chains quote none and take none.
     pub min_priority_fee: u128,
@@ -78,10 +92,11 @@ impl FeePolicy {
                 limit,
             });
         }
-        Ok(self.market(quote, limit))
+        Ok(self.market(quote, limit, self.pressure(deadline, now)))
     }
 
-    /// What a replacement of a transaction that offers `previous` offers, unless the limit is reached.
+    /// What a replacement of a transaction that offers `previous` offers, unless the limit leaves no room for what pools
+    /// ask of one.
     pub fn escalate(
         &self,
         previous: Fees,
@@ -95,16 +110,18 @@ impl FeePolicy {
         } else {
             REPLACEMENT_STEP_PER_MILLE
         };
-        let raised = |fee: u128| {
+        let raised = |fee: u128, step: u128| {
             fee.saturating_add(fee.saturating_mul(step).div_ceil(1_000))
                 .saturating_add(1)
         };
-        let market = self.market(quote, limit);
-        let fees = Fees {
-            max_fee: raised(previous.max_fee).max(market.max_fee),
-            priority_fee: raised(previous.priority_fee).max(market.priority_fee),
-        };
-        (fees.max_fee <= limit).then_some(fees)
+        let market = self.market(quote, limit, self.pressure(deadline, now));
+        let max_fee = raised(previous.max_fee, step).max(market.max_fee).min(limit);
+        let priority_fee = raised(previous.priority_fee, step)
+            .max(market.priority_fee)
+            .min(max_fee);
+        let is_enough = |fee: u128, previous: u128| fee >= raised(previous, REPLACEMENT_RULE_PER_MILLE);
+        let fees = Fees { max_fee, priority_fee };
+        (is_enough(max_fee, previous.max_fee) && is_enough(priority_fee, previous.priority_fee)).then_some(fees)
     }
 
     /// `fees` lowered to `affordable` wei per gas, if they are above it: near a deadline a claim that the next block
@@ -120,10 +137,10 @@ impl FeePolicy {
         if fees.max_fee <= affordable {
             return Some(fees);
         }
-        let least = quote.base_fee.saturating_add(fees.priority_fee);
+        let least = quote.base_fee.saturating_add(self.usual_priority(quote));
         (self.is_urgent(deadline, now) && affordable >= least).then_some(Fees {
             max_fee: affordable,
-            ..fees
+            priority_fee: fees.priority_fee.min(affordable.saturating_sub(quote.base_fee)),
         })
     }
 
@@ -135,11 +152,18 @@ impl FeePolicy {
         }
     }
 
-    fn market(&self, quote: FeeQuote, limit: u128) -> Fees {
-        let priority_fee = quote.priority_fee.max(self.min_priority_fee);
-        let max_fee = quote
-            .base_fee
-            .saturating_mul(BASE_FEE_ROOM)
+    fn usual_priority(&self, quote: FeeQuote) -> u128 {
+        quote.priority_fee.max(self.min_priority_fee)
+    }
+
+    fn market(&self, quote: FeeQuote, limit: u128, pressure: u128) -> Fees {
+        // From `relaxed` times to `pressed` times, as the pressure grows.
+        let grown = |fee: u128, relaxed: u128, pressed: u128| {
+            let per_mille = relaxed * 1_000 + (pressed - relaxed) * pressure;
+            fee.saturating_mul(per_mille) / 1_000
+        };
+        let priority_fee = grown(self.usual_priority(quote), 1, PRIORITY_AT_DEADLINE);
+        let max_fee = grown(quote.base_fee, BASE_FEE_ROOM, BASE_FEE_ROOM_AT_DEADLINE)
             .saturating_add(priority_fee)
             .min(limit);
         Fees {
@@ -156,7 +180,17 @@ impl FeePolicy {
         }
     }
 
-    fn is_urgent(&self, deadline: Option<UnixSeconds>, now: UnixSeconds) -> bool {
+    /// How much of the urgent time before a deadline is used up, in thousandths: 0 before it begins, 1,000 at the deadline
+    /// and after it, when the payer may not have withdrawn yet.
+    fn pressure(&self, deadline: Option<UnixSeconds>, now: UnixSeconds) -> u128 {
+        let Some(deadline) = deadline else {
+            return 0;
+        };
+        let whole = self.urgent_within.as_millis().max(1);
+        1_000 - deadline.since(now).as_millis().min(whole) * 1_000 / whole
+    }
+
+    pub(crate) fn is_urgent(&self, deadline: Option<UnixSeconds>, now: UnixSeconds) -> bool {
         deadline.is_some_and(|deadline| deadline.since(now) <= self.urgent_within)
     }
 }
@@ -245,6 +279,60 @@ mod tests {
         assert_eq!(lower(61, in_seconds(600)), Some(Fees { max_fee: 61, ..fees }));
         assert_eq!(lower(32, in_seconds(600)), Some(Fees { max_fee: 32, ..fees }));
         assert_eq!(lower(31, in_seconds(600)), None);
+        // What was added for the hurry goes first.
+        let hasty = Fees {
+            max_fee: 320,
+            priority_fee: 20,
+        };
+        let lowered = policy().lower(hasty, 35, quote(30), in_seconds(0), NOW);
+        assert_eq!(
+            lowered,
+            Some(Fees {
+                max_fee: 35,
+                priority_fee: 5
+            })
+        );
+    }
+
+    #[test]
+    fn a_bid_grows_with_the_time_that_is_used_up_and_never_beyond_the_limit() {
+        let bid = |seconds| policy().offer(quote(20), in_seconds(seconds), NOW).unwrap();
+        let bids: Vec<(u128, u128)> = [3_600, 600, 300, 60, 0]
+            .map(|seconds| (bid(seconds).max_fee, bid(seconds).priority_fee))
+            .to_vec();
+        assert_eq!(bids, [(42, 2), (42, 2), (131, 11), (202, 18), (220, 20)]);
+        let late = policy().offer(quote(400), in_seconds(0), NOW).unwrap();
+        assert_eq!(late.max_fee, 1_000);
+
+        // The same of replacements: whatever the time, no less than pools ask for, and no more than the limit.
+        let mut fees = bid(600);
+        for seconds in (0..=590).rev().step_by(10) {
+            let Some(next) = policy().escalate(fees, quote(20), in_seconds(seconds), NOW) else {
+                assert!(fees.max_fee * 11 / 10 >= 1_000, "it gave up at {fees:?}");
+                continue;
+            };
+            assert!(next.max_fee * 10 >= fees.max_fee * 11 && next.priority_fee * 10 >= fees.priority_fee * 11);
+            assert!(next.max_fee <= 1_000 && next.priority_fee <= next.max_fee);
+            assert!(next.max_fee >= bid(seconds).max_fee);
+            fees = next;
+        }
+    }
+
+    #[test]
+    fn the_last_step_goes_to_the_limit_if_pools_take_it() {
+        let escalate = |max_fee| {
+            let previous = Fees {
+                max_fee,
+                priority_fee: 5,
+            };
+            policy()
+                .escalate(previous, quote(1), None, NOW)
+                .map(|fees| fees.max_fee)
+        };
+        // An eighth more would be 101.
+        assert_eq!(escalate(89), Some(100));
+        // A tenth more is beyond it.
+        assert_eq!(escalate(91), None);
     }
 
     #[test]

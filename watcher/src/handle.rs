@@ -3,7 +3,10 @@ use lloom_ledger::{Block, ClaimBy, LedgerError};
 use lloom_receipts::{BlockNumber, ChannelId, TokenAmount, UnixSeconds};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{batch::RowRefused, planner::Plan, sender::SendError, settler::ClaimFilter};
+use crate::{
+    batch::RowRefused, chain::EndpointHealth, deferral::DeferralCounts, explanation::Explanation, planner::Plan,
+    quarantine::QuarantinedRow, sender::SendError, settler::ClaimFilter,
+};
 
 /// Orders that wait to be taken up.
 pub(crate) const MAX_WAITING_ORDERS: usize = 32;
@@ -27,6 +30,10 @@ pub(crate) enum Command {
         filter: ClaimFilter,
         reply: Reply<Plan>,
     },
+    Explain {
+        channel: ChannelId,
+        reply: Reply<Explanation>,
+    },
     Close {
         channel: ChannelId,
         reply: Reply<CloseReport>,
@@ -42,6 +49,7 @@ impl Command {
         match self {
             Self::Claim { reply, .. } => drop(reply.send(Err(error))),
             Self::Plan { reply, .. } => drop(reply.send(Err(error))),
+            Self::Explain { reply, .. } => drop(reply.send(Err(error))),
             Self::Close { reply, .. } => drop(reply.send(Err(error))),
             Self::Sync { reply } => drop(reply.send(Err(error))),
         }
@@ -68,6 +76,14 @@ pub struct WatcherStatus {
     /// Whether another watcher on the same store leads, and this one waits to take over. It still looks whether the
     /// store keeps up with the chain, which is its progress then.
     pub standing_by: bool,
+    /// Channels that could be claimed and wait.
+    pub deferred: usize,
+    /// How often that was so, and why.
+    pub deferrals: DeferralCounts,
+    /// Channels whose rows failed, and when they are tried again.
+    pub quarantined: Vec<QuarantinedRow>,
+    /// How the chain's endpoints do, in the order they are configured.
+    pub endpoints: Vec<EndpointHealth>,
     /// What went wrong last, until a round succeeds: the chain does not answer, or gas money is missing.
     pub problem: Option<String>,
 }
@@ -237,6 +253,14 @@ impl WatcherHandle {
     /// [`HandleError`].
     pub async fn plan(&self, filter: ClaimFilter) -> Result<Plan, HandleError> {
         self.order(|reply| Command::Plan { filter, reply }).await
+    }
+
+    /// Why a channel would be claimed at this moment, or would not. Sends nothing.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub async fn explain(&self, channel: ChannelId) -> Result<Explanation, HandleError> {
+        self.order(|reply| Command::Explain { channel, reply }).await
     }
 
     /// Closes a channel with the best it holds, and waits until that is final. What only a voucher covers is claimed

@@ -40,15 +40,19 @@ mod chain;
 mod claim_call;
 mod close;
 mod defence;
+mod deferral;
 mod event;
+mod explanation;
 mod fees;
 mod follower;
+mod gas;
 mod handle;
 mod log_range;
 mod obligation;
 mod order;
 mod outbox;
 mod planner;
+mod quarantine;
 mod revert;
 mod rpc_chain;
 mod sender;
@@ -61,8 +65,13 @@ mod watcher;
 mod scripted_chain;
 
 pub use batch::RowRefused;
-pub use chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert};
+pub use chain::{
+    Broadcast, Call, CallOutcome, Chain, ChainError, EndpointHealth, FeeQuote, MinedTransaction, NonceAt, Revert,
+    Standing, StateAt,
+};
 pub use defence::DefencePolicy;
+pub use deferral::{Deferral, DeferralCounts};
+pub use explanation::{Explanation, NothingDue, Verdict};
 pub use fees::{FeePolicy, Fees, FeesTooHigh};
 pub use handle::{
     ClaimReport, ClaimTransaction, ClaimedRow, CloseError, CloseReport, HandleError, MinedClaim, WatcherHandle,
@@ -70,8 +79,10 @@ pub use handle::{
 };
 pub use outbox::{CostEstimate, Fate, Outbox};
 pub use planner::{
-    Candidate, Plan, PlannedClaim, PlannedRow, PlannerPolicy, Publish, Situation, Waiting, WhyNot, WhyNow, plan,
+    Candidate, Plan, PlannedClaim, PlannedRow, PlannerPolicy, Publish, Situation, TokenThresholds, Waiting, WhyNot,
+    WhyNow, plan,
 };
+pub use quarantine::{Held, QuarantinedRow};
 pub use rpc_chain::{RpcChain, RpcConfig, RpcConfigError};
 pub use sender::{SendError, SentTransaction};
 pub use settler::ClaimFilter;

@@ -125,7 +125,7 @@ async fn claim_of(ledger: &Ledger, channel: ChannelId) -> Result<Option<B256>, L
         .filter(|record| match &record.purpose {
             Purpose::Claim { rows, .. } => rows.iter().any(|(claimed, _)| *claimed == channel),
             Purpose::Close { channel: closed, .. } => *closed == channel,
-            Purpose::Other => false,
+            Purpose::Cancellation | Purpose::Other => false,
         })
         .max_by_key(|record| record.id);
     Ok(newest.map(|record| record.hash))

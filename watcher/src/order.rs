@@ -1,7 +1,7 @@
 //! Orders that are under way: sent, and not final yet.
 
 use alloy::primitives::B256;
-use lloom_ledger::{Finish, Ledger, LedgerError, TransactionId};
+use lloom_ledger::{Finish, Ledger, LedgerError, Purpose, TransactionId};
 use lloom_receipts::{ChannelId, TokenAmount};
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) async fn ended(ledger: &Ledger, mut id: TransactionId) -> Result<Opti
                 continue;
             }
             Some(Finish::Dropped) => None,
+            // What was ordered was not done by it: somebody else did, or it would not have been cancelled.
+            Some(Finish::Mined { .. }) if record.purpose == Purpose::Cancellation => None,
             Some(Finish::Mined {
                 block,
                 succeeded,

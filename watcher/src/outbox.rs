@@ -5,19 +5,11 @@ use lloom_ledger::{ApplyError, Finish, Ledger, ObligationPolicy, Purpose};
 use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
 
 use crate::{
-    chain::{Call, CallOutcome, Chain, ChainError, MinedTransaction},
+    chain::{Call, CallOutcome, Chain, ChainError, MinedTransaction, StateAt},
     fees::FeePolicy,
-    sender::{Heights, Order, SendError, Sender, SentTransaction, find_transaction},
+    gas::with_margin,
+    sender::{Heights, Order, Outlook, SendError, Sender, SentTransaction, find_transaction},
 };
-
-/// Thousandths of an estimate that are added to it: the state may change until the transaction is mined.
-const GAS_MARGIN_PER_MILLE: u64 = 250;
-
-/// The gas limit for a call whose estimate is `gas`.
-pub(crate) const fn with_margin(gas: u64) -> u64 {
-    gas.saturating_add(gas / 1_000 * GAS_MARGIN_PER_MILLE)
-        .saturating_add(5_000)
-}
 
 /// A person's own transactions: approvals, deposits, openings, withdrawals.
 ///
@@ -156,7 +148,7 @@ impl<C: Chain> Outbox<C> {
     }
 
     async fn gas(&self, call: &Call) -> Result<u64, SendError> {
-        match self.chain.estimate_gas(self.account(), call).await? {
+        match self.chain.estimate_gas(self.account(), call, StateAt::Latest).await? {
             CallOutcome::Returned(gas) => Ok(gas),
             CallOutcome::Reverted(revert) => Err(SendError::Reverted { revert }),
         }
@@ -207,7 +199,7 @@ impl<C: Chain> Outbox<C> {
             None => return Ok(()),
         };
         self.sender
-            .advance(Heights { head, confirmed }, now(), |_| None)
+            .advance(Heights { head, confirmed }, now(), |_| Outlook::default())
             .await
             .map(drop)
     }

@@ -2,12 +2,17 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::Address;
 use lloom_ledger::ClaimBy;
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
+use crate::{deferral::Deferral, quarantine::Held};
+
 #[cfg(test)]
 mod tests;
+mod thresholds;
+
+pub use thresholds::TokenThresholds;
 
 /// Gas of a claim, whole transaction: what `snapshots/Settlement.json` measures, rounded up. Only the value rule uses
 /// it; a transaction's own limit comes from an estimate.
@@ -15,8 +20,6 @@ const VOUCHERS_BASE_GAS: u64 = 40_000;
 const VOUCHERS_ROW_GAS: u64 = 15_000;
 const RECEIPTS_BASE_GAS: u64 = 42_000;
 const RECEIPTS_ROW_GAS: u64 = 22_000;
-
-const WEI_PER_COIN: u64 = 1_000_000_000_000_000_000;
 
 /// How an executor wants its channels settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct PlannerPolicy {
     pub native_price_in_token: Option<TokenAmount>,
     /// The least a claim has to bring where `native_price_in_token` is not known, base units.
     pub min_claim: TokenAmount,
+    /// Other thresholds than these four for other tokens: an amount of one says nothing of an amount of another.
+    pub tokens: BTreeMap<Address, TokenThresholds>,
     /// How the executor wants its channels settled.
     pub publish: Publish,
     /// How long before a deadline a claim stops waiting for a better price. It also has to cover the confirmations.
@@ -56,11 +61,24 @@ impl Default for PlannerPolicy {
             min_value_over_fee: 10,
             native_price_in_token: None,
             min_claim: TokenAmount::new(1_000_000),
+            tokens: BTreeMap::new(),
             publish: Publish::Vouchers,
             safety_margin: Duration::from_secs(30 * 60),
             exposure_near: TokenAmount::ZERO,
             max_rows: 100,
         }
+    }
+}
+
+impl PlannerPolicy {
+    /// What counts for `token`.
+    pub fn thresholds(&self, token: Address) -> TokenThresholds {
+        self.tokens.get(&token).copied().unwrap_or(TokenThresholds {
+            min_value_over_fee: self.min_value_over_fee,
+            native_price_in_token: self.native_price_in_token,
+            min_claim: self.min_claim,
+            exposure_near: self.exposure_near,
+        })
     }
 }
 
@@ -85,6 +103,8 @@ pub struct Candidate {
     pub receipt: Option<TokenAmount>,
     /// From when on the payer may take the rest out, if it asked to.
     pub deadline: Option<UnixSeconds>,
+    /// That its row failed: then it is left alone for a while, and near a deadline it is claimed by itself.
+    pub held: Option<Held>,
 }
 
 impl Candidate {
@@ -121,9 +141,15 @@ pub struct Situation {
     pub ordered: bool,
 }
 
-/// What to send, the most urgent first, and what to leave for later.
+/// What to send, the highest value at risk first, and what to leave for later.
+///
+/// Claims with a row whose safety margin has begun come before all others. Among each kind, what counts is the claim's
+/// value in units of what would make it worth its fee, so that tokens can be compared; multiplied, inside the margin, by
+/// how many times the time that is left fits into the margin.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
+    /// What one gas cost when it was made, wei.
+    pub gas_price: u128,
     /// One transaction each.
     pub claims: Vec<PlannedClaim>,
     /// Channels that have something to claim, but not yet.
@@ -191,10 +217,14 @@ pub enum WhyNow {
 pub struct Waiting {
     /// The channel.
     pub channel: ChannelId,
+    /// In which token it pays.
+    pub token: Address,
     /// What a claim would bring.
     pub value: TokenAmount,
     /// Why not yet.
     pub why: WhyNot,
+    /// How long it has been put off; `None` where nobody counts.
+    pub deferred: Option<Deferral>,
 }
 
 /// Why a channel is not claimed yet.
@@ -209,17 +239,31 @@ pub enum WhyNot {
     },
     /// Usage is to be published, and the client has not linked these bills into a receipt yet.
     AwaitsReceipt,
+    /// Its row failed; it is tried again when that is over.
+    Quarantined(Held),
 }
 
 /// Plans the claims of `candidates`.
 pub fn plan(candidates: &[Candidate], situation: Situation, policy: &PlannerPolicy) -> Plan {
     let planner = Planner { situation, policy };
-    let mut plan = Plan::default();
-    let mut groups: BTreeMap<(Address, Address, bool), (ClaimBy, Vec<PlannedRow>)> = BTreeMap::new();
+    let mut plan = Plan {
+        gas_price: situation.gas_price,
+        ..Plan::default()
+    };
+    let mut groups: BTreeMap<Group, (ClaimBy, Vec<PlannedRow>)> = BTreeMap::new();
     for candidate in candidates {
         match planner.consider(candidate) {
             Considered::Row(by, row) => groups
-                .entry((candidate.payee, candidate.token, by == ClaimBy::Receipts))
+                .entry(Group {
+                    payee: candidate.payee,
+                    token: candidate.token,
+                    by_receipts: by == ClaimBy::Receipts,
+                    // One that failed must not sink what is due with it.
+                    alone: candidate
+                        .held
+                        .filter(|_| row.why == WhyNow::Deadline)
+                        .map(|_| row.channel),
+                })
                 .or_insert_with(|| (by, Vec::new()))
                 .1
                 .push(row),
@@ -227,18 +271,23 @@ pub fn plan(candidates: &[Candidate], situation: Situation, policy: &PlannerPoli
             Considered::Nothing => {}
         }
     }
-    for ((payee, token, _), (by, rows)) in groups {
+    for (Group { payee, token, .. }, (by, rows)) in groups {
         planner.pack(payee, token, by, rows, &mut plan);
     }
-    plan.claims.sort_by_key(|claim| {
-        (
-            claim.deadline.is_none(),
-            claim.deadline,
-            Reverse(claim.value),
-            claim.payee,
-        )
+    plan.claims.sort_by_cached_key(|claim| {
+        let presses = claim.rows.iter().any(|row| row.why == WhyNow::Deadline);
+        (!presses, Reverse(planner.at_risk(claim)), claim.payee, claim.token)
     });
     plan
+}
+
+/// Rows that go into the same transactions.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    payee: Address,
+    token: Address,
+    by_receipts: bool,
+    alone: Option<ChannelId>,
 }
 
 struct Planner<'a> {
@@ -257,14 +306,28 @@ impl Planner<'_> {
         let Some(best) = candidate.best() else {
             return Considered::Nothing;
         };
+        let wait = |value, why| {
+            Considered::Wait(Waiting {
+                channel: candidate.channel,
+                token: candidate.token,
+                value,
+                why,
+                deferred: None,
+            })
+        };
+        let best = best.saturating_sub(candidate.settled);
+        if let Some(held) = candidate.held
+            && self.situation.now < held.until
+            && !self.situation.ordered
+        {
+            return wait(best, WhyNot::Quarantined(held));
+        }
         let why = self.why(candidate);
         let Some((by, amount)) = self.choose(candidate, why) else {
-            return Considered::Wait(Waiting {
-                channel: candidate.channel,
-                value: best.saturating_sub(candidate.settled),
-                why: WhyNot::AwaitsReceipt,
-            });
+            return wait(best, WhyNot::AwaitsReceipt);
         };
+        let thresholds = self.policy.thresholds(candidate.token);
+        let fee = thresholds.fee(row_gas(by), self.situation.gas_price);
         let row = PlannedRow {
             channel: candidate.channel,
             amount,
@@ -274,18 +337,14 @@ impl Planner<'_> {
         };
         let needed = match why {
             WhyNow::Deadline | WhyNow::Ordered => None,
-            WhyNow::DepositUsed => self.fee(row_gas(by)),
-            WhyNow::Worthwhile => self.fee(row_gas(by)).map(|fee| self.worth(fee)),
+            WhyNow::DepositUsed => fee,
+            WhyNow::Worthwhile => fee.map(|fee| thresholds.worth(fee)),
         };
         match needed {
-            Some(needed) if row.value < needed => Considered::Wait(Waiting {
-                channel: row.channel,
-                value: row.value,
-                why: WhyNot::NotWorthwhile {
-                    value: row.value,
-                    needed,
-                },
-            }),
+            Some(needed) if row.value < needed => {
+                let value = row.value;
+                wait(value, WhyNot::NotWorthwhile { value, needed })
+            }
             _ => Considered::Row(by, row),
         }
     }
@@ -299,7 +358,7 @@ impl Planner<'_> {
             WhyNow::Deadline
         } else if self.situation.ordered {
             WhyNow::Ordered
-        } else if candidate.is_exhausted(self.policy.exposure_near) {
+        } else if candidate.is_exhausted(self.policy.thresholds(candidate.token).exposure_near) {
             WhyNow::DepositUsed
         } else {
             WhyNow::Worthwhile
@@ -325,32 +384,30 @@ impl Planner<'_> {
     }
 
     fn pack(&self, payee: Address, token: Address, by: ClaimBy, mut rows: Vec<PlannedRow>, plan: &mut Plan) {
-        rows.sort_by_key(|row| {
-            (
-                row.why,
-                row.deadline.is_none(),
-                row.deadline,
-                Reverse(row.value),
-                row.channel,
-            )
+        let thresholds = self.policy.thresholds(token);
+        rows.sort_by_cached_key(|row| {
+            let at_risk = row.value.base_units().saturating_mul(self.nearness(row.deadline));
+            (row.why, Reverse(at_risk), row.channel)
         });
         for rows in rows.chunks(self.policy.max_rows.max(1)) {
             let value = rows
                 .iter()
                 .fold(TokenAmount::ZERO, |sum, row| sum.saturating_add(row.value));
-            let fee = self.fee(base_gas(by) + row_gas(by) * rows.len() as u64);
+            let gas = base_gas(by) + row_gas(by) * rows.len() as u64;
+            let fee = thresholds.fee(gas, self.situation.gas_price);
             // Rows are sorted by why: the first one presses the most.
             let needed = match (rows[0].why, fee) {
                 (WhyNow::Deadline | WhyNow::Ordered, _) | (WhyNow::DepositUsed, None) => TokenAmount::ZERO,
                 (WhyNow::DepositUsed, Some(fee)) => fee,
-                (WhyNow::Worthwhile, Some(fee)) => self.worth(fee),
-                (WhyNow::Worthwhile, None) => self.policy.min_claim,
+                (WhyNow::Worthwhile, fee) => thresholds.needed(fee),
             };
             if value < needed {
                 plan.waiting.extend(rows.iter().map(|row| Waiting {
                     channel: row.channel,
+                    token,
                     value: row.value,
                     why: WhyNot::NotWorthwhile { value, needed },
+                    deferred: None,
                 }));
             } else {
                 plan.claims.push(PlannedClaim {
@@ -366,20 +423,23 @@ impl Planner<'_> {
         }
     }
 
-    fn worth(&self, fee: TokenAmount) -> TokenAmount {
-        let multiple = u128::from(self.policy.min_value_over_fee);
-        TokenAmount::new(fee.base_units().saturating_mul(multiple))
+    /// A claim's value in thousandths of what would make it worth its fee, and the more the nearer its deadline is.
+    fn at_risk(&self, claim: &PlannedClaim) -> u128 {
+        let unit = self
+            .policy
+            .thresholds(claim.token)
+            .needed(claim.fee)
+            .base_units()
+            .max(1);
+        let worth = claim.value.base_units().saturating_mul(1_000) / unit;
+        worth.saturating_mul(self.nearness(claim.deadline))
     }
 
-    /// What `gas` costs in the token, rounded up.
-    fn fee(&self, gas: u64) -> Option<TokenAmount> {
-        let price = self.policy.native_price_in_token?;
-        let wei = U256::from(gas) * U256::from(self.situation.gas_price);
-        // A product of three numbers below 2^128 can leave 256 bits: then the fee is beyond any amount.
-        let fee = wei
-            .checked_mul(U256::from(price.base_units()))
-            .map_or(U256::MAX, |product| product.div_ceil(U256::from(WEI_PER_COIN)));
-        Some(TokenAmount::new(u128::try_from(fee).unwrap_or(u128::MAX)))
+    /// How many times the time that is left fits into the safety margin; 1 outside of it.
+    fn nearness(&self, deadline: Option<UnixSeconds>) -> u128 {
+        let margin = u128::from(self.policy.safety_margin.as_secs());
+        let left = deadline.map(|deadline| u128::from(deadline.since(self.situation.now).as_secs()));
+        left.map_or(1, |left| (margin / (left + 1)).max(1))
     }
 }
 

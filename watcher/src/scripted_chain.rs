@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -13,7 +12,7 @@ use alloy::{
 use lloom_ledger::Block;
 use lloom_receipts::{BlockNumber, UnixSeconds};
 
-use crate::chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt};
+use crate::chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, StateAt};
 
 #[derive(Clone, Default)]
 pub(crate) struct ScriptedChain {
@@ -166,9 +165,12 @@ impl Chain for ScriptedChain {
         Ok(script.blocks.get(number.get() as usize).map(|(block, _)| *block))
     }
 
-    async fn logs(&self, range: RangeInclusive<BlockNumber>, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+    async fn logs(&self, first: BlockNumber, last: Block, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
         let mut script = self.answering("logs")?;
-        let (first, last) = (range.start().get(), range.end().get());
+        if script.blocks.get(last.number.get() as usize).map(|(block, _)| *block) != Some(last) {
+            return Err(refused("logs", "another block ends the range"));
+        }
+        let (first, last) = (first.get(), last.number.get());
         let width = last - first + 1;
         if script.range_limit.is_some_and(|limit| width > limit) {
             return Err(refused("logs", "query exceeds max block range"));
@@ -194,11 +196,11 @@ impl Chain for ScriptedChain {
         Ok(logs.cloned().collect())
     }
 
-    async fn call(&self, _: Address, _: &Call, _: Option<u64>) -> Result<CallOutcome<Bytes>, ChainError> {
+    async fn call(&self, _: Address, _: &Call, _: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
         Err(refused("call", "a scripted chain executes nothing"))
     }
 
-    async fn estimate_gas(&self, _: Address, _: &Call) -> Result<CallOutcome<u64>, ChainError> {
+    async fn estimate_gas(&self, _: Address, _: &Call, _: StateAt) -> Result<CallOutcome<u64>, ChainError> {
         Ok(CallOutcome::Returned(100_000))
     }
 

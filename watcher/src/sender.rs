@@ -1,9 +1,6 @@
 //! Sends transactions so that a crash at any moment loses none and repeats none: sign, store, broadcast.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy::primitives::{Address, B256, U256};
 use lloom_ledger::{
@@ -12,14 +9,18 @@ use lloom_ledger::{
 use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
 use tokio::sync::Mutex;
 
+mod pushing;
+mod suspects;
+
+use self::suspects::Suspects;
 use crate::{
     chain::{Broadcast, Call, Chain, ChainError, MinedTransaction, NonceAt, Revert},
     fees::{FeePolicy, Fees, FeesTooHigh},
-    transaction::{Envelope, SignedTransaction, UnreadableTransaction, call_of, sign},
+    transaction::{Envelope, SignedTransaction, UnreadableTransaction, sign},
 };
 
 /// Finished transactions that are looked through for one that a deep reorg has undone.
-const RECENT_TRANSACTIONS: u32 = 256;
+pub(crate) const RECENT_TRANSACTIONS: u32 = 256;
 
 /// One key's transactions. Clones share the one place where nonces are given out.
 #[derive(Clone)]
@@ -35,8 +36,17 @@ struct Shared<C> {
     fees: FeePolicy,
     /// Held from choosing a nonce until the transaction is stored and broadcast.
     nonces: Mutex<()>,
-    /// Transactions whose nonce looked used by a stranger once. One look at one endpoint is no proof.
-    suspects: std::sync::Mutex<BTreeSet<TransactionId>>,
+    /// Transactions whose nonce looks used by a stranger.
+    suspects: Suspects,
+}
+
+/// What a pending transaction is up against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// Until when it has to be mined, if anything presses.
+    pub(crate) deadline: Option<UnixSeconds>,
+    /// Whether all that it was sent for is final already, by somebody else's doing.
+    pub(crate) is_moot: bool,
 }
 
 /// A transaction that is stored, and so will be sent until its fate is known.
@@ -151,7 +161,7 @@ impl<C: Chain> Sender<C> {
                 chain_id,
                 fees,
                 nonces: Mutex::new(()),
-                suspects: std::sync::Mutex::default(),
+                suspects: Suspects::default(),
             }),
         }
     }
@@ -203,13 +213,14 @@ impl<C: Chain> Sender<C> {
         Ok(())
     }
 
-    /// Looks what became of the pending transactions, finishes those whose fate is known, and pushes the others.
-    /// `deadline` says until when a transaction has to be mined, if anything presses.
+    /// Looks what became of the pending transactions, finishes those whose fate is known, and pushes the others: one
+    /// that waits too long is made dearer, or, once it has nothing to do any more, cancelled by a transfer of nothing to
+    /// oneself. It isn't left alone then: every later one would wait for it, and whoever ordered it would never hear.
     pub(crate) async fn advance(
         &self,
         heights: Heights,
         now: UnixSeconds,
-        deadline: impl Fn(&TransactionRecord) -> Option<UnixSeconds>,
+        outlook: impl Fn(&TransactionRecord) -> Outlook,
     ) -> Result<Vec<FinishedTransaction>, SendError> {
         // One look at a time, or two would both find a transaction too old and replace it.
         let _nonces = self.shared.nonces.lock().await;
@@ -224,17 +235,21 @@ impl<C: Chain> Sender<C> {
         let chain = &self.shared.chain;
         let next_at_head = self.next_nonce_at(heights.head).await?;
         let next_confirmed = self.next_nonce_at(heights.confirmed).await?;
-        if let Some(next) = next_at_head
-            && next < first
-        {
-            self.reopen(next..first, now).await?;
-        }
         // Whatever waits for a later nonce waits for this one too.
         let mut pressing = BTreeMap::new();
         let mut earliest = None;
         for (nonce, group) in groups.iter().rev() {
-            earliest = group.iter().filter_map(&deadline).chain(earliest).min();
+            let deadlines = group.iter().filter_map(|record| outlook(record).deadline);
+            earliest = deadlines.chain(earliest).min();
             pressing.insert(*nonce, earliest);
+        }
+        if let Some(next) = next_at_head
+            && next < first
+        {
+            let reopened = self.reopen(next..first, now).await?;
+            let missing = (next..first).filter(|nonce| !reopened.contains(nonce)).collect();
+            let waiting_since = groups[&first].iter().map(|record| record.recorded_at).min();
+            self.fill(missing, waiting_since.unwrap_or(now), earliest, now).await?;
         }
         let mut finished = Vec::new();
         for (nonce, group) in groups {
@@ -250,15 +265,18 @@ impl<C: Chain> Sender<C> {
                     finished.extend(self.finish_mined(record, receipt, group).await?);
                 }
                 // In a block that may still be replaced.
-                Some(_) => self.clear_suspicion(&group),
+                Some(_) => self.shared.suspects.clear(&group),
                 None if next_confirmed.is_some_and(|next| next > nonce) => {
-                    finished.extend(self.finish_dropped(group).await?)
+                    finished.extend(self.finish_dropped(group, heights.confirmed).await?)
                 }
                 None => {
-                    self.clear_suspicion(&group);
-                    let deadline = pressing.get(&nonce).copied().flatten();
+                    self.shared.suspects.clear(&group);
+                    let pressing = Outlook {
+                        deadline: pressing.get(&nonce).copied().flatten(),
+                        is_moot: group.iter().any(|record| outlook(record).is_moot),
+                    };
                     let is_next = nonce == next_at_head.unwrap_or(first);
-                    self.push(group, is_next, deadline, now).await?;
+                    self.push(group, is_next, pressing, now).await?;
                 }
             }
         }
@@ -291,12 +309,12 @@ impl<C: Chain> Sender<C> {
                 Some((record, receipt)) if self.is_final(&receipt, heights).await? => {
                     finished.extend(self.finish_mined(record, receipt, group).await?);
                 }
-                Some(_) => self.clear_suspicion(&group),
+                Some(_) => self.shared.suspects.clear(&group),
                 None if next_confirmed.is_some_and(|next| next > nonce) => {
-                    finished.extend(self.finish_dropped(group).await?);
+                    finished.extend(self.finish_dropped(group, heights.confirmed).await?);
                 }
                 None => {
-                    self.clear_suspicion(&group);
+                    self.shared.suspects.clear(&group);
                     let due = |record: &&TransactionRecord| {
                         record
                             .broadcast_at
@@ -436,7 +454,7 @@ impl<C: Chain> Sender<C> {
         receipt: MinedTransaction,
         group: Vec<TransactionRecord>,
     ) -> Result<Vec<FinishedTransaction>, SendError> {
-        self.clear_suspicion(&group);
+        self.shared.suspects.clear(&group);
         let mut finished = Vec::new();
         // The others first: should this be interrupted, the one that was mined is still looked at.
         for other in group.into_iter().filter(|other| other.id != record.id) {
@@ -456,10 +474,14 @@ impl<C: Chain> Sender<C> {
         Ok(finished)
     }
 
-    async fn finish_dropped(&self, group: Vec<TransactionRecord>) -> Result<Vec<FinishedTransaction>, SendError> {
+    async fn finish_dropped(
+        &self,
+        group: Vec<TransactionRecord>,
+        confirmed: Block,
+    ) -> Result<Vec<FinishedTransaction>, SendError> {
         let mut finished = Vec::new();
         for record in group {
-            if self.is_suspected_again(record.id) {
+            if self.shared.suspects.convict(record.id, confirmed) {
                 tracing::warn!(transaction = %record.hash, nonce = record.nonce, "the nonce was used by a transaction that is not ours");
                 self.finish(record, Finish::Dropped, None, &mut finished).await?;
             }
@@ -477,106 +499,6 @@ impl<C: Chain> Sender<C> {
         self.shared.ledger.finish_transaction(record.id, finish.clone()).await?;
         finished.push(FinishedTransaction { record, finish, mined });
         Ok(())
-    }
-
-    /// Replaces a transaction that waits too long by a dearer one, or sends it again.
-    async fn push(
-        &self,
-        group: Vec<TransactionRecord>,
-        is_next: bool,
-        deadline: Option<UnixSeconds>,
-        now: UnixSeconds,
-    ) -> Result<(), SendError> {
-        let Some(newest) = group.last() else {
-            return Ok(());
-        };
-        let sent_at = newest.broadcast_at.unwrap_or(newest.recorded_at);
-        let fees = &self.shared.fees;
-        // A higher fee doesn't help one that waits for an earlier nonce.
-        let lost_patience = now.since(newest.recorded_at) >= fees.patience(deadline, now);
-        if is_next && newest.broadcast_at.is_some() && lost_patience {
-            let previous = Fees {
-                max_fee: newest.max_fee,
-                priority_fee: newest.priority_fee,
-            };
-            let quote = self.shared.chain.fees().await?;
-            if let Some(raised) = fees.escalate(previous, quote, deadline, now)
-                && self.can_afford(newest, raised).await?
-            {
-                return self.replace(newest, raised, deadline, now).await;
-            }
-            tracing::debug!(transaction = %newest.hash, "the limit of fees, or of the balance, is reached; waiting on");
-        }
-        if newest.broadcast_at.is_none() || now.since(sent_at) >= fees.rebroadcast {
-            self.rebroadcast(newest, now).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether pools would take `record` at these fees. One that they refuse must not take the place of one that waits.
-    async fn can_afford(&self, record: &TransactionRecord, fees: Fees) -> Result<bool, SendError> {
-        let balance = self.shared.chain.native_balance(self.account()).await?;
-        let value = call_of(&record.raw)?.value;
-        Ok(affordable_fee(balance, value, record.gas_limit).is_some_and(|most| fees.max_fee <= most))
-    }
-
-    async fn replace(
-        &self,
-        record: &TransactionRecord,
-        fees: Fees,
-        deadline: Option<UnixSeconds>,
-        now: UnixSeconds,
-    ) -> Result<(), SendError> {
-        let call = call_of(&record.raw)?;
-        let envelope = Envelope {
-            chain_id: self.shared.chain_id,
-            nonce: record.nonce,
-            gas_limit: record.gas_limit,
-            fees,
-        };
-        let signed = sign(&self.shared.key, &call, envelope);
-        tracing::info!(replaced = %record.hash, by = %signed.hash, max_fee = fees.max_fee, "raising a transaction's fee");
-        let id = self
-            .store(
-                &signed,
-                envelope,
-                record.purpose.clone(),
-                Some(record.id),
-                deadline,
-                now,
-            )
-            .await?;
-        self.broadcast(id, &signed, now).await.map(drop)
-    }
-
-    /// Sends finished transactions again whose nonce is free: a reorg deeper than the confirmations took them back, and
-    /// nothing later can be mined before them.
-    async fn reopen(&self, nonces: std::ops::Range<u64>, now: UnixSeconds) -> Result<(), SendError> {
-        let recent = self.shared.ledger.transactions(RECENT_TRANSACTIONS).await?;
-        for record in recent {
-            let was_mined = matches!(record.finish, Some(Finish::Mined { .. }));
-            if record.from == self.account() && was_mined && nonces.contains(&record.nonce) {
-                tracing::warn!(transaction = %record.hash, "a final transaction is gone from the chain; sending it again");
-                self.rebroadcast(&record, now).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_suspected_again(&self, id: TransactionId) -> bool {
-        !self.suspects().insert(id)
-    }
-
-    fn clear_suspicion(&self, group: &[TransactionRecord]) {
-        let mut suspects = self.suspects();
-        for record in group {
-            suspects.remove(&record.id);
-        }
-    }
-
-    fn suspects(&self) -> std::sync::MutexGuard<'_, BTreeSet<TransactionId>> {
-        // A set of suspicions has no invariant that a panic elsewhere could break.
-        self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Turns plans into transactions.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use alloy::{primitives::Address, sol_types::SolCall as _};
 use lloom_bindings::{ChannelEscrow, UsageSettlement};
@@ -12,22 +12,17 @@ use lloom_receipts::{ChannelId, Document as _, Domain, TokenAmount, UnixSeconds,
 use crate::{
     batch::{Batch, RowRefused},
     books::Books,
-    chain::{CallOutcome, Chain},
+    chain::{CallOutcome, Chain, StateAt},
     claim_call::{ReceiptRow, ceiling, close_with_receipt, close_with_voucher},
     close::CloseStep,
+    deferral::Deferrals,
     event::Emitters,
-    outbox::with_margin,
-    planner::{Plan, PlannedClaim, PlannerPolicy, Situation, plan},
+    gas,
+    planner::{Plan, PlannedClaim, PlannerPolicy, Situation, WhyNow, plan},
+    quarantine::Quarantine,
     sender::{FinishedTransaction, Order, SendError, Sender, SentTransaction},
     transaction::call_of,
 };
-
-/// Gas that a claim gets at least, whatever a stale endpoint estimates.
-const MIN_CLAIM_GAS: u64 = 60_000;
-const MIN_ROW_GAS: u64 = 30_000;
-/// How long a channel whose row failed is left alone, doubling with each failure.
-const FIRST_HOLD: Duration = Duration::from_secs(30);
-const LONGEST_HOLD: Duration = Duration::from_secs(15 * 60);
 
 /// Which channels to claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,17 +65,14 @@ pub(crate) struct Settler<C> {
     pub(crate) policy: PlannerPolicy,
     pub(crate) sender: Sender<C>,
     pub(crate) verifier: Verifier,
-    pub(crate) holds: HashMap<ChannelId, Hold>,
-}
-
-/// A channel that is left alone for a while.
-pub(crate) struct Hold {
-    failures: u32,
-    until: UnixSeconds,
+    /// What claims are simulated on: the block that the ledger, and so the plan, is at.
+    pub(crate) at: StateAt,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) deferrals: Deferrals,
 }
 
 impl<C: Chain> Settler<C> {
-    /// What to claim now of `books`. An order takes channels that are on hold too.
+    /// What to claim now of `books`. An order takes channels that are in quarantine too.
     pub(crate) async fn plan(
         &self,
         books: &Books,
@@ -89,10 +81,10 @@ impl<C: Chain> Settler<C> {
         now: UnixSeconds,
     ) -> Result<Plan, SendError> {
         let mut candidates = books.candidates(now);
-        candidates.retain(|candidate| {
-            let held = self.holds.get(&candidate.channel).is_some_and(|hold| now < hold.until);
-            filter.matches(candidate.payee, candidate.channel) && (ordered || !held)
-        });
+        candidates.retain(|candidate| filter.matches(candidate.payee, candidate.channel));
+        for candidate in &mut candidates {
+            candidate.held = self.quarantine.held(candidate.channel, candidate.deadline, now);
+        }
         if candidates.is_empty() {
             return Ok(Plan::default());
         }
@@ -101,14 +93,17 @@ impl<C: Chain> Settler<C> {
             gas_price: self.chain.fees().await?.gas_price(),
             ordered,
         };
-        Ok(plan(&candidates, situation, &self.policy))
+        let mut plan = plan(&candidates, situation, &self.policy);
+        self.deferrals.describe(&mut plan);
+        Ok(plan)
     }
 
-    /// Sends the claims of `plan`. What was sent stays sent when a later claim fails.
+    /// Sends the claims of `plan`. What was sent stays sent when a later claim fails; one that costs too much is no reason
+    /// to leave the cheaper ones behind it.
     pub(crate) async fn claim(&mut self, plan: &Plan, books: &Books, now: UnixSeconds) -> Claimed {
         let mut claimed = Claimed::default();
         for claim in &plan.claims {
-            let refused = match self.claim_one(claim, books, now).await {
+            let refused = match self.claim_as_affordable(claim, books, now).await {
                 Ok((sent, refused)) => {
                     claimed.sent.extend(sent);
                     refused
@@ -122,18 +117,56 @@ impl<C: Chain> Settler<C> {
                     });
                     refused.collect()
                 }
+                Err(error @ (SendError::FeesTooHigh(_) | SendError::InsufficientGasMoney { .. })) => {
+                    let counter = match error {
+                        SendError::FeesTooHigh(_) => &mut self.deferrals.counts.fees_too_high,
+                        _ => &mut self.deferrals.counts.gas_money,
+                    };
+                    *counter += claim.rows.len() as u64;
+                    // The first is the one with the most at risk.
+                    claimed.failure.get_or_insert(error);
+                    continue;
+                }
                 Err(error) => {
                     claimed.failure = Some(error);
                     break;
                 }
             };
             for row in &refused {
-                tracing::warn!(channel = %row.channel, reason = row.reason, "left a row out of a claim");
-                self.hold(row.channel, now);
+                let due = claim.rows.iter().find(|planned| planned.channel == row.channel);
+                let due = due.filter(|planned| planned.why == WhyNow::Deadline);
+                match due {
+                    Some(due) => {
+                        tracing::error!(channel = %row.channel, reason = row.reason, value = %due.value, deadline = ?due.deadline, "a row that is due can't be claimed; it is tried again, alone");
+                    }
+                    None => tracing::warn!(channel = %row.channel, reason = row.reason, "left a row out of a claim"),
+                }
+                self.quarantine.put(row.channel, row.reason.clone(), now);
             }
             claimed.refused.extend(refused);
         }
         claimed
+    }
+
+    /// Sends a claim; where a deadline presses and there is too little gas money for all of it, as much of it as can be
+    /// paid for. The rows with the most at risk come first.
+    async fn claim_as_affordable(
+        &mut self,
+        claim: &PlannedClaim,
+        books: &Books,
+        now: UnixSeconds,
+    ) -> Result<(Option<SentClaim>, Vec<RowRefused>), SendError> {
+        let mut part = claim.clone();
+        loop {
+            let presses = part.rows.first().is_some_and(|row| row.why == WhyNow::Deadline);
+            match self.claim_one(&part, books, now).await {
+                Err(SendError::InsufficientGasMoney { balance, needed, .. }) if presses && part.rows.len() > 1 => {
+                    tracing::error!(%balance, %needed, rows = part.rows.len(), "too little gas money for all that is due; claiming half of it first");
+                    part.rows.truncate(part.rows.len().div_ceil(2));
+                }
+                done => return done,
+            }
+        }
     }
 
     async fn claim_one(
@@ -151,13 +184,13 @@ impl<C: Chain> Settler<C> {
         if batch.len() == 0 {
             return Ok((None, refused));
         }
-        let simulated = batch.simulate(&self.chain, &self.domain, operator).await?;
+        let simulated = batch.simulate(&self.chain, &self.domain, operator, self.at).await?;
         refused.extend(simulated.refused);
         let Some(batch) = simulated.good else {
             return Ok((None, refused));
         };
         let call = batch.call(&self.domain);
-        let gas = match self.chain.estimate_gas(operator, &call).await? {
+        let gas = match self.chain.estimate_gas(operator, &call, self.at).await? {
             CallOutcome::Returned(gas) => gas,
             CallOutcome::Reverted(revert) => return Err(SendError::Reverted { revert }),
         };
@@ -165,7 +198,7 @@ impl<C: Chain> Settler<C> {
         let by = batch.by();
         let order = Order {
             call,
-            gas_limit: with_margin(gas).max(MIN_CLAIM_GAS + MIN_ROW_GAS * rows.len() as u64),
+            gas_limit: gas::for_claim(gas, rows.len()),
             purpose: Purpose::Claim { by, rows: rows.clone() },
             deadline: claim.deadline,
         };
@@ -236,13 +269,13 @@ impl<C: Chain> Settler<C> {
                 (call, amount)
             }
         };
-        let gas = match self.chain.estimate_gas(self.sender.account(), &call).await? {
+        let gas = match self.chain.estimate_gas(self.sender.account(), &call, self.at).await? {
             CallOutcome::Returned(gas) => gas,
             CallOutcome::Reverted(revert) => return Err(SendError::Reverted { revert }),
         };
         let order = Order {
             call,
-            gas_limit: with_margin(gas).max(MIN_CLAIM_GAS + MIN_ROW_GAS),
+            gas_limit: gas::for_claim(gas, 1),
             purpose: Purpose::Close {
                 channel: claimable.channel.id,
                 amount,
@@ -260,14 +293,15 @@ impl<C: Chain> Settler<C> {
         let succeeded = matches!(done.finish, Finish::Mined { succeeded: true, .. });
         if matches!(done.finish, Finish::Mined { succeeded: false, .. }) {
             for (channel, _) in rows {
-                self.hold(*channel, now);
+                let reason = format!("the transaction {} was reverted", done.record.hash);
+                self.quarantine.put(*channel, reason, now);
             }
         }
         let (true, Some(mined)) = (succeeded, &done.mined) else {
             return Ok(());
         };
         for (channel, _) in rows {
-            self.holds.remove(channel);
+            self.quarantine.release(*channel);
         }
         let events = mined
             .logs
@@ -278,7 +312,8 @@ impl<C: Chain> Settler<C> {
                 continue;
             };
             tracing::warn!(%channel, ?reason, transaction = %mined.hash, "the chain skipped a row of a claim");
-            self.hold(channel, now);
+            self.quarantine
+                .put(channel, format!("the chain skipped it: {reason:?}"), now);
             // Ours, signed and checked here: what the chain refuses for good will be refused for good. All other
             // reasons pass, or are good news from somebody who claimed first.
             if matches!(reason, SkipReason::InvalidSignature | SkipReason::AmountExceedsVoucher)
@@ -311,16 +346,6 @@ impl<C: Chain> Settler<C> {
             }
             AuthorizationRef::Receipt { .. } => Err(SettleError::UnknownAuthorization),
         }
-    }
-
-    fn hold(&mut self, channel: ChannelId, now: UnixSeconds) {
-        let hold = self.holds.entry(channel).or_insert(Hold {
-            failures: 0,
-            until: now,
-        });
-        let wait = FIRST_HOLD.saturating_mul(1 << hold.failures.min(10)).min(LONGEST_HOLD);
-        hold.failures = hold.failures.saturating_add(1);
-        hold.until = now.plus(wait);
     }
 }
 

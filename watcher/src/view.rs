@@ -3,7 +3,7 @@ use lloom_bindings::{ChannelEscrow, DevToken, ExecutorRegistry, channel_escrow};
 use lloom_receipts::{ChannelId, TokenAmount};
 
 use crate::{
-    chain::{Call, CallOutcome, Chain, ChainError},
+    chain::{Call, CallOutcome, Chain, ChainError, StateAt},
     rpc_chain::RpcChain,
 };
 
@@ -16,8 +16,18 @@ pub async fn read<C: Chain, V: SolCall + Sync>(
     contract: Address,
     view: &V,
 ) -> Result<V::Return, ChainError> {
+    read_at(chain, contract, view, StateAt::Latest).await
+}
+
+/// Reads a contract's view on the state `at`.
+pub(crate) async fn read_at<C: Chain, V: SolCall + Sync>(
+    chain: &C,
+    contract: Address,
+    view: &V,
+    at: StateAt,
+) -> Result<V::Return, ChainError> {
     let call = Call::contract(contract, view);
-    match chain.call(Address::ZERO, &call, None).await? {
+    match chain.call(Address::ZERO, &call, at).await? {
         CallOutcome::Returned(data) => V::abi_decode_returns(&data).map_err(|error| ChainError::Malformed {
             operation: V::SIGNATURE,
             reason: format!("{contract} answered what no such contract answers: {error}"),

@@ -5,7 +5,7 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_bindings::ChannelEscrow;
-use lloom_ledger::{ApplyError, Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError};
+use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError};
 use lloom_receipts::{BlockNumber, Domain, Keypair, UnixSeconds, Verifier};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -13,23 +13,29 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     books::Books,
-    chain::{Chain, ChainError},
+    chain::{Chain, ChainError, StateAt},
     defence::DefencePolicy,
+    deferral::Deferrals,
     event::Emitters,
-    fees::FeePolicy,
-    follower::{Change, FollowError, Follower, Step},
+    explanation,
+    fees::{FeePolicy, REPLACEMENTS_BEFORE_DEADLINE},
+    follower::{Change, Follower, Step},
     handle::{Command, HandleError, MAX_WAITING_ORDERS, WatcherHandle, WatcherStatus},
     obligation,
     order::{ClaimOrder, CloseOrder},
     outbox::Outbox,
     planner::PlannerPolicy,
-    sender::{Heights, SendError, Sender},
+    quarantine::Quarantine,
+    sender::{Heights, RECENT_TRANSACTIONS, SendError, Sender},
     settler::{ClaimFilter, Settler},
     view::read,
 };
 
 mod closing;
 mod standby;
+mod trouble;
+
+use trouble::{RoundError, Trouble};
 
 /// Steps of the follower in one round at most: the rest of the work must not wait for a chain that outruns it.
 const MAX_STEPS: usize = 4_096;
@@ -180,6 +186,8 @@ impl<C: Chain> Watcher<C> {
                     }
                 }
             };
+            let endpoints = self.chain.endpoints();
+            self.status.send_modify(|status| status.endpoints = endpoints);
             let wait = match outcome.map_err(Trouble::sort) {
                 Ok(()) => {
                     backoff.succeeded();
@@ -197,7 +205,7 @@ impl<C: Chain> Watcher<C> {
                         command.fail(HandleError::Unavailable { reason: reason.clone() });
                     }
                     self.status.send_modify(|status| status.problem = Some(reason));
-                    backoff.failed()
+                    self.no_longer_than_allowed(backoff.failed())
                 }
             };
             tokio::select! {
@@ -208,6 +216,15 @@ impl<C: Chain> Watcher<C> {
                 commands.push(command);
             }
         }
+    }
+
+    /// A wait, cut to a tenth of the time until the next deadline: what doesn't answer now may answer then.
+    fn no_longer_than_allowed(&self, wait: Duration) -> Duration {
+        let Some(deadline) = self.status.borrow().next_deadline else {
+            return wait;
+        };
+        let part = deadline.since(now_at(None)) / REPLACEMENTS_BEFORE_DEADLINE;
+        wait.min(part.max(self.config.poll_interval))
     }
 
     async fn begin(
@@ -251,7 +268,9 @@ impl<C: Chain> Watcher<C> {
                 policy: planner,
                 sender: self.sender.clone(),
                 verifier: Verifier::default(),
-                holds: std::collections::HashMap::new(),
+                at: StateAt::Latest,
+                quarantine: Quarantine::restore(&self.ledger.transactions(RECENT_TRANSACTIONS).await?),
+                deferrals: Deferrals::default(),
             },
             config: config.clone(),
             defence: self.defence,
@@ -282,6 +301,7 @@ impl<C: Chain> Rounds<C> {
     async fn round(&mut self, commands: &mut Vec<Command>) -> Result<(), RoundError> {
         let step = self.follow().await?;
         let cursor = step.cursor;
+        self.settler.at = StateAt::Block(cursor.hash);
         let ledger = self.settler.ledger.clone();
         let Some(confirmed) = self.confirmed_block().await? else {
             return Ok(());
@@ -301,7 +321,7 @@ impl<C: Chain> Rounds<C> {
         let finished = self
             .settler
             .sender
-            .advance(heights, now, |record| books.deadline(record))
+            .advance(heights, now, |record| books.outlook(record))
             .await?;
         let inherited = self.settler.sender.advance_inherited(heights, now).await?;
         for done in finished.iter().chain(&inherited) {
@@ -317,7 +337,8 @@ impl<C: Chain> Rounds<C> {
         }
 
         let mut problem = None;
-        if self.config.auto_claim {
+        // Planned on an old state, a claim would be simulated on a state that endpoints have forgotten.
+        if self.config.auto_claim && step.is_at_head() {
             problem = self.claim_due(now).await?;
         }
         // Orders are carried out on the newest state, or wait for it.
@@ -330,12 +351,16 @@ impl<C: Chain> Rounds<C> {
 
         let pending = ledger.pending_transactions().await?;
         let account = self.settler.sender.account();
+        let (deferrals, quarantined) = (&self.settler.deferrals, self.settler.quarantine.list());
         self.status.send_modify(|status| {
             status.confirmed = Some(confirmed.number);
             status.last_progress = Some(now_at(None));
             status.pending_transactions = pending.iter().filter(|record| record.from == account).count();
             status.obligations = obligations.len();
             status.next_deadline = obligations.first().map(|obligation| obligation.deadline);
+            status.deferred = deferrals.channels();
+            status.deferrals = deferrals.counts;
+            status.quarantined = quarantined;
             status.problem = problem;
         });
         Ok(())
@@ -393,6 +418,7 @@ impl<C: Chain> Rounds<C> {
             Ok(plan) => plan,
             Err(error) => return tolerate(error).map(Some),
         };
+        self.settler.deferrals.count(&plan, now);
         match self.settler.claim(&plan, &books, now).await.failure {
             None => Ok(None),
             Some(error) => tolerate(error).map(Some),
@@ -406,6 +432,18 @@ impl<C: Chain> Rounds<C> {
                 let books = self.books(now).await?;
                 let plan = self.settler.plan(&books, &filter, false, now).await;
                 drop(reply.send(plan.map_err(HandleError::from)));
+            }
+            Command::Explain { channel, reply } => {
+                let books = self.books(now).await?;
+                // Of all channels: they share the fee of a claim.
+                match self.settler.plan(&books, &ClaimFilter::default(), false, now).await {
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                    Ok(plan) => {
+                        let ledger = &self.settler.ledger;
+                        let explained = explanation::explain(ledger, &books, &self.settler, &plan, channel).await?;
+                        drop(reply.send(Ok(explained)));
+                    }
+                }
             }
             Command::Claim { filter, reply } => {
                 let books = self.books(now).await?;
@@ -450,95 +488,5 @@ fn tolerate(error: SendError) -> Result<String, RoundError> {
             Ok(error.to_string())
         }
         error => Err(error.into()),
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum RoundError {
-    #[error(transparent)]
-    Follow(#[from] FollowError),
-    #[error(transparent)]
-    Send(#[from] SendError),
-    #[error(transparent)]
-    Settle(#[from] SettleError),
-}
-
-impl From<ChainError> for RoundError {
-    fn from(error: ChainError) -> Self {
-        Self::Send(SendError::Chain(error))
-    }
-}
-
-impl From<LedgerError> for RoundError {
-    fn from(error: LedgerError) -> Self {
-        Self::Send(SendError::Ledger(error))
-    }
-}
-
-/// A failed round, sorted by what to do about it.
-enum Trouble {
-    Passing(String),
-    /// Another watcher leads.
-    Deposed,
-    Fatal(WatcherError),
-}
-
-impl Trouble {
-    fn sort(error: RoundError) -> Self {
-        match error {
-            RoundError::Follow(FollowError::Chain(error)) | RoundError::Send(SendError::Chain(error)) => {
-                if error.is_transient() {
-                    Self::Passing(error.to_string())
-                } else {
-                    Self::Fatal(WatcherError::Chain(error))
-                }
-            }
-            RoundError::Follow(FollowError::Ledger(error))
-            | RoundError::Send(SendError::Ledger(error))
-            | RoundError::Settle(SettleError::Ledger(error))
-            | RoundError::Follow(FollowError::Apply(ApplyError::Ledger(error))) => match error {
-                LedgerError::NotLeading => Self::Deposed,
-                // All that was decided is done again, which does nothing where it was recorded.
-                error if error.is_transient() => Self::Passing(error.to_string()),
-                error => Self::Fatal(WatcherError::Ledger(error)),
-            },
-            RoundError::Follow(FollowError::ForeignChain { oldest }) => {
-                Self::Fatal(WatcherError::ForeignChain { oldest })
-            }
-            // One faulty answer is enough for this. Nothing of it was recorded, and the next may be right.
-            RoundError::Follow(error @ FollowError::Apply(_)) => Self::Passing(error.to_string()),
-            RoundError::Settle(error) | RoundError::Send(SendError::Settle(error)) => {
-                Self::Fatal(WatcherError::Settle(error))
-            }
-            RoundError::Send(error @ SendError::Unreadable(_)) => Self::Fatal(WatcherError::Send(error)),
-            RoundError::Send(error) => Self::Passing(error.to_string()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lloom_ledger::EventPosition;
-
-    use super::*;
-
-    #[test]
-    fn blocks_that_the_store_refuses_stop_no_watcher() {
-        let block = BlockNumber::new(7);
-        for error in [
-            ApplyError::Unordered,
-            ApplyError::DoesNotConnect { block },
-            ApplyError::StrayEvent {
-                block,
-                position: EventPosition::of_log(1),
-            },
-            ApplyError::WrongChannelId {
-                channel: lloom_receipts::ChannelId::new(alloy::primitives::B256::ZERO),
-            },
-        ] {
-            let told = error.to_string();
-            let trouble = Trouble::sort(FollowError::Apply(error).into());
-            assert!(matches!(trouble, Trouble::Passing(reason) if reason == told));
-        }
     }
 }

@@ -1,22 +1,21 @@
 use clap::Args;
 use lloom_receipts::ChannelId;
-use lloom_watcher::ClaimFilter;
 
 use crate::{
-    control::{Answer, Order, hand_over},
+    control::{Answer, Order, hand_over, obey},
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::parse_channel,
     progress::Progress,
     session::{Session, unknown_channel},
-    settlement::{ClaimAnswer, PlanAnswer},
     watching::{Initiative, Watching, check_operator, payee},
 };
 
 /// Turn what was earned into money on chain, now
 ///
 /// Claims everything, whatever the fee, and waits until it is final. With --dry-run nothing is sent: it shows what the
-/// node would claim by itself at this moment and why, and why not yet. When a node runs in this home, it does the
-/// work.
+/// node would claim by itself at this moment and why, and why not yet. With --explain nothing is sent either: it says of
+/// one channel why it would be claimed now, or why not yet and what would change that. When a node runs in this home, it
+/// does the work.
 #[derive(Debug, Args)]
 pub struct ClaimArgs {
     /// Show what would be claimed, and why; send nothing
@@ -25,6 +24,9 @@ pub struct ClaimArgs {
     /// Only this channel; may be repeated
     #[arg(long = "channel", value_name = "ID")]
     pub channels: Vec<String>,
+    /// Say why this channel would be claimed now, or what it waits for; send nothing
+    #[arg(long, value_name = "CHANNEL", conflicts_with_all = ["dry_run", "channels"])]
+    pub explain: Option<String>,
 }
 
 /// Claims.
@@ -38,20 +40,18 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
         .map(|text| parse_channel(text))
         .collect::<Result<Vec<ChannelId>>>()?;
     session.config()?;
-    check_known(session, &channels).await?;
-    let order = if arguments.dry_run {
-        Order::Plan {
-            channels: channels.clone(),
-        }
-    } else {
-        Order::Claim {
-            channels: channels.clone(),
-        }
+    let explained = arguments.explain.as_deref().map(parse_channel).transpose()?;
+    let named: Vec<ChannelId> = channels.iter().chain(&explained).copied().collect();
+    check_known(session, &named).await?;
+    let (order, doing) = match explained {
+        Some(channel) => (Order::Explain { channel }, "Looking"),
+        None if arguments.dry_run => (Order::Plan { channels }, "Planning"),
+        None => (Order::Claim { channels }, "Claiming"),
     };
-    let progress = Progress::spinner(session.output, "Claiming");
+    let progress = Progress::spinner(session.output, doing);
     let answer = match hand_over(&session.home.control_socket(), &order).await? {
         Some(answer) => answer,
-        None => claim_here(session, channels, arguments.dry_run).await?,
+        None => obey_here(session, order).await?,
     };
     drop(progress);
     match answer {
@@ -60,6 +60,7 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
             claim.check()
         }
         Answer::Planned(plan) => session.output.print(&plan),
+        Answer::Explained(explanation) => session.output.print(&*explanation),
         _ => Err(Failure::new(Kind::Failed, "the node answered something else")),
     }
 }
@@ -81,26 +82,16 @@ async fn check_known(session: &Session, channels: &[ChannelId]) -> Result {
     Ok(())
 }
 
-async fn claim_here(session: &Session, channels: Vec<ChannelId>, dry_run: bool) -> Result<Answer> {
+/// What a node would do, in this process.
+async fn obey_here(session: &Session, order: Order) -> Result<Answer> {
     let token = &session.network.token;
     let on_chain = session.on_chain().await?;
     let key = session.unlock()?;
     check_operator(&on_chain, payee(session)?, key.address()).await?;
     let ledger = session.open_store().await?;
     let mut watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Orders).await?;
-    let filter = ClaimFilter { payee: None, channels };
     let handle = watching.handle.clone();
-    let answer = if dry_run {
-        watching
-            .obey(handle.plan(filter))
-            .await
-            .map(|plan| Answer::Planned(PlanAnswer::new(plan, token)))
-    } else {
-        watching
-            .obey(handle.claim_now(filter))
-            .await
-            .map(|report| Answer::Claimed(ClaimAnswer::new(report, token)))
-    };
+    let answer = watching.obey(obey(order, &handle, token)).await;
     if answer.is_ok() {
         watching.stop().await;
     }

@@ -26,7 +26,7 @@ use crate::{
     output::{Align, Report, Table, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
-    watching::{Initiative, Watching, check_operator, confirmations, payee, sees_chain},
+    watching::{Initiative, Watching, check_operator, confirmations, handle_failure, payee, sees_chain},
 };
 
 /// How long running answers may take to end once the node was told to stop.
@@ -162,7 +162,9 @@ impl Node {
         let mut watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
         // Serving on what the chain was before this node was off would serve channels that are closing.
         let handle = watching.handle.clone();
-        watching.obey(handle.synced()).await?;
+        watching
+            .obey(async { handle.synced().await.map_err(handle_failure) })
+            .await?;
 
         let (network, incoming) = join_listening(session, &key).await?;
         network

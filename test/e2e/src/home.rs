@@ -117,9 +117,34 @@ impl Home {
     /// # Errors
     /// When it can't be started.
     pub fn start(&self, arguments: &[&str]) -> Result<Process> {
-        let mut all = vec!["--json".to_owned()];
-        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        let environment = [
+        self.start_with(arguments, &[])
+    }
+
+    /// The same, with more in its environment.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_with(&self, arguments: &[&str], more: &[(String, String)]) -> Result<Process> {
+        let environment = [&self.environment(), more].concat();
+        let program = self.lloomctl.program();
+        Process::start(self.title(arguments), program, &with_json(arguments), &environment)
+    }
+
+    /// The same, for a process whose files are going to be [limited](Process::limit_files): a write beyond the limit fails
+    /// then, and does not kill it.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_limited(&self, arguments: &[&str]) -> Result<Process> {
+        let program = self.lloomctl.program().display().to_string();
+        // What is ignored stays ignored in the program that takes the shell's place.
+        let shell = ["-c".to_owned(), "trap '' XFSZ; exec \"$0\" \"$@\"".to_owned(), program];
+        let arguments_of_shell = [&shell, with_json(arguments).as_slice()].concat();
+        Process::start(self.title(arguments), "sh", &arguments_of_shell, &self.environment())
+    }
+
+    fn environment(&self) -> [(String, String); 3] {
+        [
             ("LLOOM_HOME", self.directory.path().display().to_string()),
             ("LLOOM_PASSWORD", PASSWORD.to_owned()),
             (
@@ -127,13 +152,15 @@ impl Home {
                 std::env::var("LLOOM_LOG").unwrap_or_else(|_| "info".to_owned()),
             ),
         ]
-        .map(|(key, value)| (key.to_owned(), value));
-        let name = format!(
+        .map(|(key, value)| (key.to_owned(), value))
+    }
+
+    fn title(&self, arguments: &[&str]) -> String {
+        format!(
             "{}: lloomctl {}",
             self.name,
             arguments.first().copied().unwrap_or_default()
-        );
-        Process::start(name, self.lloomctl.program(), &all, &environment)
+        )
     }
 
     /// Runs a command to its end.
@@ -193,6 +220,11 @@ impl Home {
         );
         Ok(Failure { code, error })
     }
+}
+
+fn with_json(arguments: &[&str]) -> Vec<String> {
+    let arguments = std::iter::once("--json").chain(arguments.iter().copied());
+    arguments.map(str::to_owned).collect()
 }
 
 impl Finished {

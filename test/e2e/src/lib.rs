@@ -6,6 +6,7 @@
 //! with its guard.
 
 mod anvil;
+mod clock;
 mod cluster;
 mod home;
 mod interruption;
@@ -16,9 +17,13 @@ mod prompts;
 mod rpc_proxy;
 mod settings;
 mod stub_backend;
+mod till;
+mod truth;
 pub mod wait;
+mod weather;
 
 pub use anvil::{Anvil, Mining};
+pub use clock::Clock;
 pub use cluster::{Buyer, Chain, Node, Seller, Tower};
 pub use home::{Failure, Home};
 pub use interruption::interruption;
@@ -29,3 +34,6 @@ pub use prompts::{Prompt, prompts};
 pub use rpc_proxy::{Fault, RpcProxy};
 pub use settings::{Promising, Selling, Settings, Watching};
 pub use stub_backend::{Behavior, Ending, Served, StubBackend, answer, prompt_tokens, tokens_of};
+pub use till::{Patron, Till};
+pub use truth::Truth;
+pub use weather::Weather;

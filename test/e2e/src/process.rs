@@ -7,7 +7,7 @@ use std::{
 };
 
 use eyre::{Result, WrapErr, bail, eyre};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::{Child, Command},
@@ -130,6 +130,19 @@ impl Process {
     /// The lines of stderr so far.
     pub fn complaints(&self) -> Vec<String> {
         self.stderr.lines.borrow().all.clone()
+    }
+
+    /// From now on, no file of it can be written beyond `bytes`: with 0, as if the disk were full. `None` lifts that.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Some(self.group), Resource::Fsize, limit).wrap_err_with(|| format!("limiting {}", self.name))?;
+        Ok(())
     }
 
     /// Asks it to stop (SIGINT, to the process alone).

@@ -4,6 +4,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use alloy::primitives::keccak256;
 use axum::{
     Json, Router,
     body::Bytes,
@@ -15,7 +16,7 @@ use eyre::{Result, WrapErr};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::wait::LIMIT;
+use crate::{Weather, wait::LIMIT};
 
 /// What a proxy does to the calls of a method.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +27,16 @@ pub enum Fault {
     Error(i64, &'static str),
     /// Asks the chain, then answers with an HTTP error: done, but reported failed.
     DoneButFailed,
+    /// Answers with the hash of the transaction, and sends it nowhere: reported sent, but dropped.
+    ReportedButDropped,
     /// The HTTP error alone.
     Unavailable,
+    /// No answer at all.
+    Silence,
+    /// Half an answer.
+    Garbage,
+    /// What an endpoint says that is so many blocks behind.
+    Behind(u64),
 }
 
 /// Stands between a process and its chain, forwards JSON-RPC, and lies where it was told to.
@@ -46,7 +55,15 @@ struct Inner {
     chain: String,
     client: reqwest::Client,
     faults: Mutex<HashMap<String, Fault>>,
-    calls: watch::Sender<HashMap<String, u64>>,
+    weather: Mutex<Option<Weather>>,
+    calls: watch::Sender<Calls>,
+}
+
+/// How often which method was called.
+#[derive(Debug, Default)]
+struct Calls {
+    all: u64,
+    of: HashMap<String, u64>,
 }
 
 impl RpcProxy {
@@ -63,6 +80,7 @@ impl RpcProxy {
             chain: url.to_owned(),
             client: reqwest::Client::new(),
             faults: Mutex::default(),
+            weather: Mutex::default(),
             calls: watch::Sender::default(),
         }));
         let router = Router::new().fallback(forward).with_state(shared.clone());
@@ -87,14 +105,20 @@ impl RpcProxy {
         self.faults().insert(method.to_owned(), fault);
     }
 
+    /// From now on, every call meets what the weather has for it.
+    pub fn set_weather(&self, weather: Weather) {
+        *self.weather() = Some(weather);
+    }
+
     /// Forwards everything again.
     pub fn heal(&self) {
         self.faults().clear();
+        *self.weather() = None;
     }
 
     /// How often `method` was called.
     pub fn calls(&self, method: &str) -> u64 {
-        self.shared.0.calls.borrow().get(method).copied().unwrap_or_default()
+        self.shared.0.calls.borrow().of.get(method).copied().unwrap_or_default()
     }
 
     /// Waits until `method` was answered `count` times in all.
@@ -103,11 +127,32 @@ impl RpcProxy {
     /// When that takes too long.
     pub async fn called(&self, method: &str, count: u64) -> Result<()> {
         let mut calls = self.shared.0.calls.subscribe();
-        let enough = |calls: &HashMap<String, u64>| calls.get(method).is_some_and(|&so_far| so_far >= count);
+        let enough = |calls: &Calls| calls.of.get(method).is_some_and(|&so_far| so_far >= count);
         tokio::time::timeout(LIMIT, calls.wait_for(enough))
             .await
             .wrap_err_with(|| format!("waiting for {count} calls of {method}"))??;
         Ok(())
+    }
+
+    /// How often it was called at all.
+    pub fn all_calls(&self) -> u64 {
+        self.shared.0.calls.borrow().all
+    }
+
+    /// Waits until it was called `count` times in all: a moment in the life of whoever calls.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub async fn called_at_all(&self, count: u64) -> Result<()> {
+        let mut calls = self.shared.0.calls.subscribe();
+        tokio::time::timeout(LIMIT, calls.wait_for(|calls| calls.all >= count))
+            .await
+            .wrap_err_with(|| format!("waiting for {count} calls"))??;
+        Ok(())
+    }
+
+    fn weather(&self) -> std::sync::MutexGuard<'_, Option<Weather>> {
+        self.shared.0.weather.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn faults(&self) -> std::sync::MutexGuard<'_, HashMap<String, Fault>> {
@@ -127,35 +172,112 @@ async fn forward(State(shared): State<Shared>, body: Bytes) -> Response {
             let mut answers = Vec::with_capacity(calls.len());
             for call in calls {
                 match shared.answer(call).await {
-                    Ok(answer) => answers.push(answer),
+                    Ok(Answer::Json(answer)) => answers.push(answer),
+                    Ok(Answer::Garbage) => return GARBAGE.into_response(),
                     Err(status) => return status.into_response(),
                 }
             }
-            Ok(Value::Array(answers))
+            Ok(Answer::Json(Value::Array(answers)))
         }
         Ok(call) => shared.answer(call).await,
         Err(_) => Err(StatusCode::BAD_REQUEST),
     };
-    answer.map_or_else(IntoResponse::into_response, |answer| Json(answer).into_response())
+    match answer {
+        Ok(Answer::Json(answer)) => Json(answer).into_response(),
+        Ok(Answer::Garbage) => GARBAGE.into_response(),
+        Err(status) => status.into_response(),
+    }
+}
+
+/// The beginning of an answer that broke off.
+const GARBAGE: &str = "{\"jsonrpc\":\"2.0\",\"id\":1,\"resu";
+
+enum Answer {
+    Json(Value),
+    Garbage,
 }
 
 impl Shared {
-    async fn answer(&self, call: Value) -> Result<Value, StatusCode> {
+    async fn answer(&self, call: Value) -> Result<Answer, StatusCode> {
         let method = call["method"].as_str().unwrap_or_default().to_owned();
         let id = call["id"].clone();
-        let faults = || self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let fault = faults().get(&method).cloned();
-        let answer = match fault {
+        let fault = self.fault_of(&method);
+        self.0.calls.send_modify(|calls| {
+            calls.all += 1;
+            *calls.of.entry(method.clone()).or_default() += 1;
+        });
+        let result = |result: Value| json!({ "jsonrpc": "2.0", "id": id, "result": result });
+        match fault {
             None => self.ask(&call).await,
-            Some(Fault::Answer(result)) => Ok(json!({ "jsonrpc": "2.0", "id": id, "result": result })),
+            Some(Fault::Answer(answer)) => Ok(result(answer)),
             Some(Fault::Error(code, message)) => {
                 Ok(json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }))
             }
             Some(Fault::DoneButFailed) => self.ask(&call).await.and(Err(StatusCode::BAD_GATEWAY)),
+            Some(Fault::ReportedButDropped) => {
+                let raw: alloy::primitives::Bytes =
+                    serde_json::from_value(call["params"][0].clone()).map_err(|_| StatusCode::BAD_REQUEST)?;
+                Ok(result(json!(keccak256(raw))))
+            }
             Some(Fault::Unavailable) => Err(StatusCode::SERVICE_UNAVAILABLE),
+            Some(Fault::Silence) => std::future::pending().await,
+            Some(Fault::Garbage) => return Ok(Answer::Garbage),
+            Some(Fault::Behind(blocks)) => self.ask_behind(&call, blocks).await,
+        }
+        .map(Answer::Json)
+    }
+
+    fn fault_of(&self, method: &str) -> Option<Fault> {
+        let fixed = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fault) = fixed.get(method) {
+            return Some(fault.clone());
+        }
+        let mut weather = self.0.weather.lock().unwrap_or_else(PoisonError::into_inner);
+        weather.as_mut().and_then(|weather| weather.draw(method))
+    }
+
+    /// What an endpoint says that has not heard of the newest blocks.
+    async fn ask_behind(&self, call: &Value, blocks: u64) -> Result<Value, StatusCode> {
+        let hex = |value: &Value| {
+            value
+                .as_str()
+                .and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok())
         };
-        self.0.calls.send_modify(|calls| *calls.entry(method).or_default() += 1);
-        answer
+        let question = |method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": call["id"], "method": method, "params": params });
+        let head = self.ask(&question("eth_blockNumber", json!([]))).await?;
+        let head = hex(&head["result"]).unwrap_or_default().saturating_sub(blocks);
+        let mut behind = call.clone();
+        let params = &mut behind["params"];
+        match call["method"].as_str().unwrap_or_default() {
+            "eth_blockNumber" => {
+                return Ok(json!({ "jsonrpc": "2.0", "id": call["id"], "result": format!("{head:#x}") }));
+            }
+            "eth_getBlockByNumber" if params[0] == "latest" => params[0] = json!(format!("{head:#x}")),
+            "eth_getTransactionCount" | "eth_getBalance" if params[1].is_string() => {
+                params[1] = json!(format!("{head:#x}"));
+            }
+            _ => {}
+        }
+        let answer = self.ask(&behind).await?;
+        let result = &answer["result"];
+        let number = if result["blockNumber"].is_string() {
+            &result["blockNumber"]
+        } else {
+            &result["number"]
+        };
+        if hex(number).is_some_and(|number| number > head) {
+            return Ok(json!({ "jsonrpc": "2.0", "id": call["id"], "result": null }));
+        }
+        // State or logs of a block it hasn't heard of.
+        let named = call["params"].as_array().into_iter().flatten();
+        for hash in named.map(|param| &param["blockHash"]).filter(|hash| hash.is_string()) {
+            let block = self.ask(&question("eth_getBlockByHash", json!([hash, false]))).await?;
+            if hex(&block["result"]["number"]).is_none_or(|number| number > head) {
+                let error = json!({ "code": -32_000, "message": "header not found" });
+                return Ok(json!({ "jsonrpc": "2.0", "id": call["id"], "error": error }));
+            }
+        }
+        Ok(answer)
     }
 
     async fn ask(&self, call: &Value) -> Result<Value, StatusCode> {

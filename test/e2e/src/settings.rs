@@ -11,6 +11,10 @@ pub struct Settings {
     pub listen: String,
     /// The store, where it is not the file in the home.
     pub store: Option<String>,
+    /// Other endpoints of it, asked after that.
+    pub other_rpc_urls: Vec<String>,
+    /// How long an endpoint may take for an answer, seconds.
+    pub rpc_timeout_secs: u64,
     /// Peers known from the start, as multiaddresses.
     pub bootstrap: Vec<String>,
     /// Whether peers are looked for by multicast. Off here: tests run side by side.
@@ -76,6 +80,8 @@ pub struct Watching {
     pub min_claim: String,
     /// Blocks above one that counts.
     pub confirmations: u64,
+    /// How long a transaction may wait for a block before it is made dearer, seconds.
+    pub replace_after_secs: u64,
 }
 
 impl Settings {
@@ -85,6 +91,8 @@ impl Settings {
             rpc_url: rpc_url.to_owned(),
             listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
             store: None,
+            other_rpc_urls: Vec::new(),
+            rpc_timeout_secs: 15,
             bootstrap: Vec::new(),
             mdns: false,
             executor: None,
@@ -94,6 +102,7 @@ impl Settings {
                 // Nothing is claimed unless somebody says so.
                 min_claim: "1000000".to_owned(),
                 confirmations: 1,
+                replace_after_secs: 90,
             },
             towers: Vec::new(),
             tower: None,
@@ -119,8 +128,9 @@ impl Settings {
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
-            "network = \"devnet\"\nrpc_url = {:?}\nlisten = [{:?}]\nbootstrap = {:?}\nmdns = {}\n",
-            self.rpc_url, self.listen, self.bootstrap, self.mdns
+            "network = \"devnet\"\nrpc_url = {:?}\nrpc_urls = {:?}\nrpc_timeout_secs = {}\n\
+             listen = [{:?}]\nbootstrap = {:?}\nmdns = {}\n",
+            self.rpc_url, self.other_rpc_urls, self.rpc_timeout_secs, self.listen, self.bootstrap, self.mdns
         );
         if let Some(store) = &self.store {
             let _infallible = writeln!(text, "store = {store:?}");
@@ -132,11 +142,12 @@ impl Settings {
             publish,
             min_claim,
             confirmations,
+            replace_after_secs,
         } = &self.watching;
         let _infallible = write!(
             text,
             "\n[client]\nchannel_deposit = {:?}\n\n[watcher]\npublish = {publish:?}\nmin_claim = {min_claim:?}\n\
-             confirmations = {confirmations}\npoll_interval_millis = 200\n",
+             confirmations = {confirmations}\npoll_interval_millis = 200\nreplace_after_secs = {replace_after_secs}\n",
             self.channel_deposit
         );
         let _infallible = write!(text, "\n[towers]\npeers = {:?}\ninterval_secs = 1\n", self.towers);

@@ -64,7 +64,9 @@ impl Fixture {
             logs: Vec::new(),
         });
         self.chain.set_nonces(1, &[(confirmed.hash, 1), (head.hash, 1)]);
-        let finished = sender.advance(Heights { head, confirmed }, now(), |_| None).await;
+        let finished = sender
+            .advance(Heights { head, confirmed }, now(), |_| Outlook::default())
+            .await;
         assert_eq!(finished.unwrap().len(), 1);
     }
 

@@ -23,6 +23,7 @@ fn channel(number: u8, billed: u128) -> Candidate {
         voucher: Some(TokenAmount::new(billed + 50)),
         receipt: Some(TokenAmount::new(billed)),
         deadline: None,
+        held: None,
     }
 }
 
@@ -32,6 +33,7 @@ fn policy() -> PlannerPolicy {
         min_value_over_fee: 10,
         native_price_in_token: Some(TokenAmount::new(1_000_000)),
         min_claim: TokenAmount::new(500),
+        tokens: BTreeMap::new(),
         publish: Publish::Vouchers,
         safety_margin: MARGIN,
         exposure_near: TokenAmount::ZERO,
@@ -345,4 +347,129 @@ fn a_fee_beyond_every_amount_is_not_worth_anything() {
         ..SITUATION
     };
     assert!(plan(&[channel(1, 1_000)], situation, &policy).claims.is_empty());
+}
+
+#[test]
+fn each_token_has_its_own_thresholds() {
+    // Eighteen decimals, and a coin costs three thousand of it.
+    let other = Address::repeat_byte(0x71);
+    let unit = 10u128.pow(18);
+    let thresholds = TokenThresholds {
+        min_value_over_fee: 20,
+        native_price_in_token: Some(TokenAmount::new(3_000 * unit)),
+        min_claim: TokenAmount::ZERO,
+        exposure_near: TokenAmount::new(5 * unit),
+    };
+    let policy = PlannerPolicy {
+        tokens: BTreeMap::from([(other, thresholds)]),
+        ..policy()
+    };
+    let of_other = |number, billed| Candidate {
+        token: other,
+        deposit: TokenAmount::new(u128::MAX),
+        ..channel(number, billed)
+    };
+    // One row: 55,000 gas at 1 gwei are 0.000055 coins, or 0.165 of the token; twenty times that is 3.3.
+    let needed = 33 * unit / 10;
+    for (billed, claimed) in [(needed - 1, false), (needed, true)] {
+        let plan = plan(&[of_other(1, billed), channel(2, 549)], SITUATION, &policy);
+        assert_eq!(plan.claims.len(), usize::from(claimed), "{billed}");
+        assert_eq!(
+            plan.waiting.len(),
+            2 - usize::from(claimed),
+            "the other token has its own"
+        );
+    }
+    // Its deposit is used up as its own thresholds say.
+    let used = Candidate {
+        deposit: TokenAmount::new(6 * unit),
+        ..of_other(1, unit)
+    };
+    let planned = plan(&[used], SITUATION, &policy);
+    assert_eq!(planned.claims[0].rows[0].why, WhyNow::DepositUsed);
+}
+
+#[test]
+fn the_highest_value_at_risk_goes_first() {
+    let other = Address::repeat_byte(0x71);
+    let policy = PlannerPolicy {
+        // An amount of the other token is worth a millionth.
+        tokens: BTreeMap::from([(
+            other,
+            TokenThresholds {
+                native_price_in_token: Some(TokenAmount::new(1_000_000_000_000)),
+                ..policy().thresholds(TOKEN)
+            },
+        )]),
+        ..policy()
+    };
+    let in_token = |token, number, billed, left: Option<u64>| Candidate {
+        token,
+        deposit: TokenAmount::new(u128::MAX),
+        deadline: left.map(|left| NOW.plus(Duration::from_secs(left))),
+        ..channel(number, billed)
+    };
+    let first = |candidates: &[Candidate]| plan(candidates, SITUATION, &policy).claims[0].rows[0].channel;
+    // Amounts of different tokens are compared by what they are worth.
+    let small = in_token(other, 1, 900_000_000, None);
+    let large = in_token(TOKEN, 2, 1_000, None);
+    assert_eq!(first(&[small.clone(), large.clone()]), id(2));
+    // What is due goes before what is worth more.
+    let due = in_token(other, 3, 600_000_000, Some(300));
+    assert_eq!(first(&[large.clone(), due.clone()]), id(3));
+    // A deadline that is far is no reason.
+    let far = in_token(other, 4, 900_000_000, Some(100_000));
+    assert_eq!(first(&[large, far]), id(2));
+    // Of two that are due, what there is to lose counts, and how soon.
+    let soon = in_token(TOKEN, 5, 1_000, Some(59));
+    let valuable = in_token(other, 6, 1_500_000_000, Some(149));
+    assert_eq!(first(&[soon.clone(), valuable.clone()]), id(5));
+    assert_eq!(first(&[soon, in_token(other, 6, 40_000_000_000, Some(149))]), id(6));
+
+    // Within a claim the rows have that order too: the first transaction holds what counts most.
+    let rows = [
+        in_token(TOKEN, 7, 1_000, Some(500)),
+        in_token(TOKEN, 8, 900, Some(20)),
+        in_token(TOKEN, 9, 50_000, None),
+    ];
+    let planned = plan(&rows, SITUATION, &policy);
+    assert_eq!(
+        amounts(&planned)[0].iter().map(|row| row.0).collect::<Vec<_>>(),
+        [id(8), id(7), id(9)]
+    );
+}
+
+#[test]
+fn what_failed_waits_its_time_and_is_claimed_alone_when_it_is_due() {
+    let held = |until: u64, left: Option<u64>| Candidate {
+        held: Some(Held {
+            until: NOW.plus(Duration::from_secs(until)),
+            failures: 2,
+        }),
+        deadline: left.map(|left| NOW.plus(Duration::from_secs(left))),
+        ..channel(1, 9_000)
+    };
+    let due = Candidate {
+        deadline: Some(NOW.plus(Duration::from_secs(100))),
+        ..channel(2, 9_000)
+    };
+    let waits = plan(&[held(10, None), due.clone()], SITUATION, &policy());
+    assert_eq!(amounts(&waits), [[(id(2), 9_000)]]);
+    assert!(matches!(
+        waits.waiting[0].why,
+        WhyNot::Quarantined(Held { failures: 2, .. })
+    ));
+    // Its time is over: among the others again.
+    let again = plan(&[held(0, None), channel(3, 9_000)], SITUATION, &policy());
+    assert_eq!(again.claims.len(), 1);
+    // Near a deadline it goes alone, so that it sinks no other.
+    let alone = plan(&[held(0, Some(100)), due], SITUATION, &policy());
+    assert_eq!(alone.claims.len(), 2);
+    assert!(alone.claims.iter().all(|claim| claim.rows.len() == 1));
+    // An order doesn't wait.
+    let ordered = Situation {
+        ordered: true,
+        ..SITUATION
+    };
+    assert_eq!(plan(&[held(10, None)], ordered, &policy()).claims.len(), 1);
 }

@@ -8,7 +8,7 @@ use lloom_ledger::Block;
 use lloom_receipts::{BlockNumber, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{Call, ChainError};
+use crate::chain::{Call, ChainError, FeeQuote};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,6 +47,32 @@ pub(super) struct RawReceipt {
     pub(super) logs: Vec<Log>,
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawFeeHistory {
+    /// Of each block asked for, and of the next.
+    base_fee_per_gas: Vec<U128>,
+    /// For each block, one percentile; missing where none was asked for.
+    #[serde(default)]
+    reward: Option<Vec<Vec<U128>>>,
+}
+
+impl RawFeeHistory {
+    /// The next block's base fee, and the median of what the blocks paid beyond theirs: one that was empty paid nothing,
+    /// and one full of a single payer's haste is no reason to follow. `None` where the answer lacks either.
+    pub(super) fn quote(&self) -> Option<FeeQuote> {
+        let base_fee = self.base_fee_per_gas.last()?.to();
+        let rewards = self.reward.as_ref()?.iter();
+        let mut rewards: Vec<u128> = rewards.filter_map(|block| block.first()).map(|fee| fee.to()).collect();
+        rewards.retain(|fee| *fee > 0);
+        rewards.sort_unstable();
+        Some(FeeQuote {
+            base_fee,
+            priority_fee: rewards.get(rewards.len() / 2).copied().unwrap_or(0),
+        })
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LogFilter<'a> {
@@ -75,18 +101,15 @@ pub(super) struct RawCall {
     data: Bytes,
     #[serde(skip_serializing_if = "U256::is_zero")]
     value: U256,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gas: Option<U64>,
 }
 
 impl RawCall {
-    pub(super) fn new(from: Address, call: &Call, gas_limit: Option<u64>) -> Self {
+    pub(super) fn new(from: Address, call: &Call) -> Self {
         Self {
             from,
             to: call.to,
             data: call.data.clone(),
             value: call.value,
-            gas: gas_limit.map(U64::from),
         }
     }
 }

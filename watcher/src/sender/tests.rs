@@ -4,7 +4,7 @@ use lloom_ledger::StoreDeployment;
 use lloom_receipts::BlockNumber;
 
 use super::*;
-use crate::{chain::FeeQuote, scripted_chain::ScriptedChain};
+use crate::{chain::FeeQuote, scripted_chain::ScriptedChain, transaction::call_of};
 
 const NOW: UnixSeconds = UnixSeconds::new(2_000_000);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,11 +67,19 @@ impl Fixture {
     }
 
     async fn advance(&self, now: UnixSeconds) -> Vec<(TransactionId, Finish)> {
-        let finished = self
-            .sender
-            .advance(self.heights, now, |record| record.deadline)
-            .await
-            .unwrap();
+        self.advance_knowing(now, false).await
+    }
+
+    async fn advance_knowing(&self, now: UnixSeconds, is_moot: bool) -> Vec<(TransactionId, Finish)> {
+        self.advance_at(self.heights, now, is_moot).await
+    }
+
+    async fn advance_at(&self, heights: Heights, now: UnixSeconds, is_moot: bool) -> Vec<(TransactionId, Finish)> {
+        let outlook = |record: &TransactionRecord| Outlook {
+            deadline: record.deadline,
+            is_moot,
+        };
+        let finished = self.sender.advance(heights, now, outlook).await.unwrap();
         finished.into_iter().map(|done| (done.record.id, done.finish)).collect()
     }
 
@@ -233,7 +241,8 @@ async fn near_a_deadline_little_gas_money_is_no_reason_not_to_claim() {
     assert!(matches!(relaxed, Err(SendError::InsufficientGasMoney { .. })));
     let sent = fixture.submit(Some(later(100))).await;
     let record = fixture.record(sent.id).await;
-    assert_eq!((record.max_fee, record.priority_fee), (15, 1));
+    // What was added for the hurry goes first.
+    assert_eq!((record.max_fee, record.priority_fee), (15, 5));
 
     // It is sent again, but not replaced by one that no pool takes.
     fixture.advance(later(60)).await;
@@ -259,12 +268,111 @@ async fn only_the_next_nonce_is_made_dearer_for_a_deadline_behind_it() {
 }
 
 #[tokio::test]
-async fn a_nonce_used_by_a_stranger_is_believed_at_the_second_look() {
+async fn a_nonce_used_by_a_stranger_is_believed_when_three_confirmed_blocks_say_so() {
     let fixture = Fixture::new().await;
     let sent = fixture.submit(None).await;
+    let confirmed = [5, 6, 7].map(BlockNumber::new);
+    let mut used = vec![(fixture.heights.head.hash, 1)];
+    let mut heights = Vec::new();
+    for number in confirmed {
+        let block = fixture.chain.block(number).await.unwrap().unwrap();
+        used.push((block.hash, 1));
+        heights.push(Heights {
+            confirmed: block,
+            ..fixture.heights
+        });
+    }
+    fixture.chain.set_nonces(1, &used);
+    // However often one block is looked at, it stays one proof.
+    for second in 0..5 {
+        assert!(fixture.advance_at(heights[0], later(second), false).await.is_empty());
+    }
+    assert!(fixture.advance_at(heights[1], later(6), false).await.is_empty());
+    let dropped = [(sent.id, Finish::Dropped)];
+    assert_eq!(fixture.advance_at(heights[2], later(7), false).await, dropped);
+}
+
+#[tokio::test]
+async fn what_has_nothing_to_do_any_more_is_cancelled_when_it_is_stuck() {
+    let fixture = Fixture::new().await;
+    let sent = fixture.submit(None).await;
+    fixture.submit(None).await;
+    fixture.advance_knowing(later(10), true).await;
+    assert_eq!(
+        fixture.ledger.pending_transactions().await.unwrap().len(),
+        2,
+        "it may be mined yet"
+    );
+
+    fixture.advance_knowing(later(60), true).await;
+    let stored = fixture.ledger.transactions(1).await.unwrap().remove(0);
+    let original = fixture.record(sent.id).await;
+    assert_eq!((stored.replaces, stored.nonce), (Some(sent.id), original.nonce));
+    assert_eq!(stored.purpose, Purpose::Cancellation);
+    let account = fixture.sender.account();
+    assert_eq!(call_of(&stored.raw), Ok(Call::transfer(account, U256::ZERO)));
+    assert!(stored.max_fee * 10 >= original.max_fee * 11);
+    assert!(fixture.chain.broadcasts().contains(&stored.raw));
+
+    // A cancellation that is stuck itself becomes dearer, and stays one.
+    fixture.advance_knowing(later(120), true).await;
+    let dearer = fixture.ledger.transactions(1).await.unwrap().remove(0);
+    assert_eq!(
+        (dearer.replaces, dearer.purpose),
+        (Some(stored.id), Purpose::Cancellation)
+    );
+
+    // The original is mined after all: that is as good.
+    let mined = fixture.receipt(sent.hash, fixture.heights.confirmed);
+    fixture.chain.set_receipt(mined);
     fixture.nonces(1, 1, 1);
-    assert!(fixture.advance(later(1)).await.is_empty());
-    assert_eq!(fixture.advance(later(2)).await, [(sent.id, Finish::Dropped)]);
+    let finished = fixture.advance_knowing(later(121), true).await;
+    assert_eq!(finished.len(), 3);
+    assert_eq!(
+        fixture.record(dearer.id).await.finish,
+        Some(Finish::Replaced { by: sent.id })
+    );
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_stops_nothing() {
+    let fixture = Fixture::new().await;
+    let sent = fixture.submit(None).await;
+    let raw = fixture.record(sent.id).await.raw;
+    // An hour ago, by the clock that is right now.
+    let before = NOW.minus(Duration::from_secs(3_600));
+    fixture.advance(before).await;
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!(pending.len(), 2, "it has waited long enough");
+    assert_eq!(fixture.chain.broadcasts(), [raw, pending[1].raw.clone()]);
+    // Seconds between the machine's clock and the chain's are no such thing.
+    fixture.advance(before.minus(Duration::from_secs(5))).await;
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_gap_that_somebody_else_left_is_filled_when_no_pool_has_it() {
+    let fixture = Fixture::new().await;
+    // Two transactions of another program with the same key were in the pool.
+    fixture.nonces(2, 0, 0);
+    let sent = fixture.submit(None).await;
+    assert_eq!(fixture.record(sent.id).await.nonce, 2);
+    fixture.nonces(1, 0, 0);
+    fixture.advance(later(59)).await;
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 1);
+
+    // One of them is still there.
+    fixture.advance(later(60)).await;
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    let nonces: Vec<u64> = pending.iter().map(|record| record.nonce).collect();
+    assert_eq!(nonces, [1, 2]);
+    assert_eq!(pending[0].purpose, Purpose::Cancellation);
+    assert_eq!(fixture.chain.broadcasts().last(), Some(&pending[0].raw));
+    assert_eq!(pending[0].replaces, None);
+
+    // Once it is stored, it is no gap.
+    fixture.advance(later(61)).await;
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ impl<C: Chain> Rounds<C> {
         };
         let plan = Plan {
             claims: vec![claim],
-            waiting: Vec::new(),
+            ..Plan::default()
         };
         let claimed = self.settler.claim(&plan, &books, now).await;
         if let Some(sent) = claimed.sent.first() {

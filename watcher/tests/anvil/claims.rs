@@ -6,7 +6,7 @@ use alloy::{
 };
 use lloom_bindings::{ChannelEscrow, channel_escrow::IChannelEscrow};
 use lloom_ledger::{ClaimBy, Resolution};
-use lloom_receipts::{Keypair, Signed, TokenAmount, TokenTotal, Voucher};
+use lloom_receipts::{Keypair, TokenAmount, TokenTotal};
 use lloom_watcher::{Call, Chain as _, ClaimFilter, HandleError, Publish, WatcherError, WhyNot, WhyNow};
 use serde_json::json;
 
@@ -77,20 +77,7 @@ async fn a_bad_row_is_found_before_gas_is_spent_and_sinks_no_other() {
     let channels = executor.open_channels(&running, 1..=5).await;
     for (index, channel) in channels.iter().enumerate() {
         if index == 3 {
-            // Only a store that was tampered with holds such a voucher.
-            let voucher = Voucher {
-                channel: channel.id,
-                amount: TokenAmount::new(500),
-            };
-            let stranger = Keypair::from_secret([0x66; 32]).unwrap();
-            let (voucher, signature) = stranger.sign(&executor.domain(), voucher).into_parts();
-            let request = executor.accept(channel, 100, Signed::recall(voucher, signature)).await;
-            let usage = lloom_receipts::Usage {
-                input: request.max_input,
-                output: request.max_output,
-            };
-            let bill = lloom_receipts::UsageBill::for_request(&request, usage, request.prompt_hash, request.deadline);
-            executor.ledger.commit_bill(bill.unwrap()).await.unwrap();
+            executor.serve_on_a_bad_voucher(channel, 100).await;
         } else {
             executor.serve(channel, 100, 0).await;
         }

@@ -251,6 +251,32 @@ impl Executor {
         *self.ledger.commit_bill(bill).await.unwrap().bill()
     }
 
+    /// The same with a voucher that the payer side did not sign: only a store that was tampered with holds one.
+    pub async fn serve_on_a_bad_voucher(&self, channel: &Channel, tokens: u32) {
+        let voucher = Voucher {
+            channel: channel.id,
+            amount: TokenAmount::new(u128::from(tokens) + 400),
+        };
+        let stranger = Keypair::from_secret([0x66; 32]).unwrap();
+        let (voucher, signature) = stranger.sign(&self.domain(), voucher).into_parts();
+        let request = self.accept(channel, tokens, Signed::recall(voucher, signature)).await;
+        let usage = Usage {
+            input: request.max_input,
+            output: request.max_output,
+        };
+        let bill = UsageBill::for_request(&request, usage, request.prompt_hash, request.deadline);
+        self.ledger.commit_bill(bill.unwrap()).await.unwrap();
+    }
+
+    /// Has the payer of `channel` ask for its close.
+    pub async fn request_close(&self, channel: &Channel) {
+        let request = ChannelEscrow::requestCloseCall {
+            channelId: channel.id.hash(),
+        };
+        let call = Call::contract(self.devnet.contracts.escrow, &request);
+        self.devnet.send_call(channel.parameters.payer, &call).await;
+    }
+
     /// Has the client link a bill into the channel's chain of receipts.
     pub async fn link(&self, channel: &Channel, bill: UsageBill) -> Receipt<Verified> {
         let head = self.ledger.head(channel.id).await.unwrap();

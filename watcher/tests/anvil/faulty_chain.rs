@@ -1,9 +1,6 @@
-use std::{
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use alloy::{
@@ -12,7 +9,9 @@ use alloy::{
 };
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
-use lloom_watcher::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, RpcChain};
+use lloom_watcher::{
+    Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, RpcChain, StateAt,
+};
 
 /// A real chain whose broadcasts can be made to hang forever: the moment between storing and broadcasting, stretched.
 #[derive(Clone)]
@@ -30,20 +29,20 @@ impl Chain for FaultyChain {
         self.real.block(number).await
     }
 
-    async fn logs(&self, range: RangeInclusive<BlockNumber>, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
-        self.real.logs(range, addresses).await
+    async fn logs(&self, first: BlockNumber, last: Block, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+        self.real.logs(first, last, addresses).await
     }
 
     async fn logs_of_block(&self, hash: B256, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
         self.real.logs_of_block(hash, addresses).await
     }
 
-    async fn call(&self, from: Address, call: &Call, gas_limit: Option<u64>) -> Result<CallOutcome<Bytes>, ChainError> {
-        self.real.call(from, call, gas_limit).await
+    async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
+        self.real.call(from, call, at).await
     }
 
-    async fn estimate_gas(&self, from: Address, call: &Call) -> Result<CallOutcome<u64>, ChainError> {
-        self.real.estimate_gas(from, call).await
+    async fn estimate_gas(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<u64>, ChainError> {
+        self.real.estimate_gas(from, call, at).await
     }
 
     async fn fees(&self) -> Result<FeeQuote, ChainError> {

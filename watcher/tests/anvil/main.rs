@@ -10,4 +10,5 @@ mod executor;
 mod faulty_chain;
 mod leading;
 mod outbox;
+mod putting_off;
 mod towers;

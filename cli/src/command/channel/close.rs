@@ -7,7 +7,7 @@ use crate::{
     progress::Progress,
     session::Session,
     settlement::CloseAnswer,
-    watching::{Initiative, Watching, check_operator, payee},
+    watching::{Initiative, Watching, check_operator, handle_failure, payee},
 };
 
 /// Executor: close a channel with the best authorization it holds
@@ -67,7 +67,9 @@ pub async fn run(session: &Session, arguments: CloseArgs) -> Result {
             let ledger = session.open_store().await?;
             let mut watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Orders).await?;
             let handle = watching.handle.clone();
-            let report = watching.obey(handle.close_channel(id)).await;
+            let report = watching
+                .obey(async { handle.close_channel(id).await.map_err(handle_failure) })
+                .await;
             if report.is_ok() {
                 watching.stop().await;
             }

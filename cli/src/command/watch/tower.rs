@@ -26,7 +26,7 @@ use crate::{
     output::{Report, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
-    watching::{Watching, sees_chain},
+    watching::{Watching, handle_failure, sees_chain},
 };
 
 /// How often it is looked at whether the chain is in sight.
@@ -123,7 +123,9 @@ impl Running {
             Watching::start_defending(session, &on_chain, ledger.clone(), key.clone(), policy, max_fee).await?;
         // Nothing is taken on before it is known what became of the channels.
         let handle = watching.handle.clone();
-        watching.obey(handle.synced()).await?;
+        watching
+            .obey(async { handle.synced().await.map_err(handle_failure) })
+            .await?;
         Self::listen(session, config, key, ledger, watching).await
     }
 

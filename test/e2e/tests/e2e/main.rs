@@ -1,12 +1,15 @@
 //! Stories of whole systems: a real chain, real `lloomctl` processes, and a backend whose true counts are known.
 
 mod bad_backends;
+mod chaos;
 mod crashes;
 mod demo;
 mod payment;
 mod scripts;
 mod sharing;
 mod shop;
+mod stand;
 mod stub_backend;
+mod surroundings;
 mod towers;
 mod watching;

@@ -1,0 +1,154 @@
+//! All endpoints of a chain, and what is asked of one of them.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use alloy::{
+    primitives::{B256, U64},
+    rpc::json_rpc::{ErrorPayload, RpcRecv, RpcSend},
+};
+use lloom_ledger::Block;
+
+use super::{
+    endpoint::{Answer, Endpoint},
+    health::{self, Health},
+    raw::RawBlock,
+};
+use crate::chain::{ChainError, Standing};
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) chain_id: u64,
+    pub(super) genesis: OnceLock<B256>,
+    pub(super) timeout: Duration,
+}
+
+impl Pool {
+    /// Runs `look` on what is known of all endpoints at this moment.
+    pub(super) fn with_health<T>(&self, look: impl FnOnce(&[&Health]) -> T) -> T {
+        let all: Vec<_> = self.endpoints.iter().map(Endpoint::health).collect();
+        let all: Vec<&Health> = all.iter().map(|guard| &**guard).collect();
+        look(&all)
+    }
+
+    pub(super) fn order(&self) -> Vec<usize> {
+        self.with_health(|all| health::order(all, Instant::now()))
+    }
+
+    /// Asks one endpoint, once it has shown which chain it serves.
+    pub(super) async fn ask<P: RpcSend, R: RpcRecv>(
+        &self,
+        endpoint: &Endpoint,
+        operation: &'static str,
+        params: P,
+    ) -> Result<Answer<R>, ChainError> {
+        let asked = async {
+            if !endpoint.health().is_proven() {
+                self.prove(endpoint).await?;
+            }
+            endpoint.ask(operation, params, self.timeout).await
+        };
+        let answer = asked.await;
+        if let Err(error) = &answer {
+            endpoint.failed(operation, error);
+        }
+        answer
+    }
+
+    pub(super) async fn prove(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
+        let chain_id: U64 = endpoint.must_answer("eth_chainId", (), self.timeout).await?;
+        let found = chain_id.to::<u64>();
+        if found != self.chain_id {
+            return Err(ChainError::WrongChain {
+                endpoint: endpoint.name.clone(),
+                expected: self.chain_id,
+                found,
+            });
+        }
+        let genesis: RawBlock = endpoint
+            .must_answer("eth_getBlockByNumber", (U64::ZERO, false), self.timeout)
+            .await?;
+        let expected = *self.genesis.get_or_init(|| genesis.hash);
+        if genesis.hash != expected {
+            return Err(ChainError::WrongGenesis {
+                endpoint: endpoint.name.clone(),
+                expected,
+                found: genesis.hash,
+            });
+        }
+        endpoint.health().prove();
+        Ok(())
+    }
+
+    /// The head of the first endpoint whose view is not known to be old.
+    pub(super) async fn fresh_head(&self, failure: &mut Option<ChainError>) -> Option<Block> {
+        for index in self.order() {
+            let endpoint = &self.endpoints[index];
+            let head = match self.head_of(endpoint).await {
+                Ok(head) => head,
+                Err(error) => {
+                    keep(failure, error);
+                    continue;
+                }
+            };
+            let standing = self.with_health(|all| health::standing(all, index, Instant::now()));
+            if standing != Standing::Stale {
+                return Some(head);
+            }
+            let error = ChainError::Unavailable {
+                operation: "eth_getBlockByNumber",
+                endpoint: endpoint.name.clone(),
+                reason: format!(
+                    "its head, block {}, is behind what another endpoint has shown",
+                    head.number
+                ),
+            };
+            keep(failure, error);
+        }
+        None
+    }
+
+    pub(super) async fn head_of(&self, endpoint: &Endpoint) -> Result<Block, ChainError> {
+        const OPERATION: &str = "eth_getBlockByNumber";
+        let answer: Answer<Option<RawBlock>> = self.ask(endpoint, OPERATION, ("latest", false)).await?;
+        let head = match answer {
+            Answer::Result(Some(block)) => Block::from(block),
+            Answer::Result(None) => {
+                return Err(ChainError::Malformed {
+                    operation: OPERATION,
+                    reason: String::from("there is no latest block"),
+                });
+            }
+            Answer::Error { endpoint, payload } => return Err(refused(OPERATION, endpoint, &payload)),
+        };
+        endpoint.health().saw(head, Instant::now());
+        Ok(head)
+    }
+}
+
+/// A failure that may pass says more about tomorrow than one that won't.
+pub(super) fn keep(failure: &mut Option<ChainError>, error: ChainError) {
+    if failure.as_ref().is_none_or(|known| !known.is_transient()) || error.is_transient() {
+        *failure = Some(error);
+    }
+}
+
+pub(super) fn nobody(operation: &'static str) -> ChainError {
+    ChainError::Unavailable {
+        operation,
+        endpoint: String::from("none"),
+        reason: String::from("no endpoint is configured"),
+    }
+}
+
+pub(super) fn refused(operation: &'static str, endpoint: String, payload: &ErrorPayload) -> ChainError {
+    ChainError::Refused {
+        operation,
+        endpoint,
+        code: payload.code,
+        message: payload.message.to_string(),
+    }
+}

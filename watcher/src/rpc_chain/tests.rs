@@ -1,0 +1,258 @@
+use serde_json::{Value, json};
+
+use alloy::primitives::{Address, Bytes, U64, U256};
+use lloom_ledger::Block;
+use lloom_receipts::BlockNumber;
+
+use self::stub_endpoint::StubEndpoint;
+use super::{answers::read_refusal, raw::RawBlock, *};
+use crate::chain::{Broadcast, Call, CallOutcome, Chain as _, Standing, StateAt};
+
+mod stub_endpoint;
+
+fn config(endpoints: &[&str]) -> RpcConfig {
+    RpcConfig {
+        endpoints: endpoints.iter().map(|&endpoint| endpoint.to_owned()).collect(),
+        chain_id: 31_337,
+        genesis: None,
+        timeout: Duration::from_secs(2),
+    }
+}
+
+#[test]
+fn refuses_endpoints_that_are_none() {
+    assert!(matches!(RpcChain::new(&config(&[])), Err(RpcConfigError::NoEndpoint)));
+    for given in ["", "localhost", "ws://localhost:1", "file:///etc/passwd"] {
+        assert!(
+            matches!(RpcChain::new(&config(&[given])), Err(RpcConfigError::NotHttp { .. })),
+            "{given}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_endpoint_is_named_without_its_key() {
+    // Port 1 of the loopback: nothing listens there.
+    let chain = RpcChain::new(&config(&["http://127.0.0.1:1/v3/secret-key"])).unwrap();
+    let error = chain.head().await.unwrap_err();
+    assert!(error.is_transient());
+    let text = error.to_string();
+    assert!(text.contains("127.0.0.1:1"), "{text}");
+    assert!(!text.contains("secret-key"), "{text}");
+}
+
+#[test]
+fn reads_what_pools_say() {
+    for (message, expected) in [
+        ("already known", Broadcast::AlreadyKnown),
+        ("nonce too low: next nonce 5, tx nonce 4", Broadcast::NonceUsed),
+        ("transaction already imported", Broadcast::AlreadyKnown),
+        (
+            "insufficient funds for gas * price + value",
+            Broadcast::Refused {
+                reason: String::from("insufficient funds for gas * price + value"),
+            },
+        ),
+    ] {
+        assert_eq!(read_refusal(message), expected, "{message}");
+    }
+}
+
+const CHAIN_ID: u64 = 31_337;
+
+fn hash(number: u64, fork: u8) -> B256 {
+    let mut hash = B256::with_last_byte(fork);
+    hash.0[..8].copy_from_slice(&number.to_be_bytes());
+    hash
+}
+
+fn raw_block(number: u64, fork: u8) -> Value {
+    json!({
+        "number": U64::from(number), "hash": hash(number, fork), "parentHash": hash(number.saturating_sub(1), fork),
+        "timestamp": U64::from(1_000 + number), "baseFeePerGas": "0x7",
+    })
+}
+
+fn block(number: u64) -> Block {
+    Block::from(serde_json::from_value::<RawBlock>(raw_block(number, 0)).unwrap())
+}
+
+/// What an endpoint of the chain says whose newest block is `head`.
+fn at(head: u64) -> impl Fn(&str, &Value) -> Value + Send + Sync + 'static {
+    move |method, params| {
+        let unknown = json!({ "error": { "code": -32_000, "message": "header not found" } });
+        let result = match method {
+            "eth_chainId" => json!(U64::from(CHAIN_ID)),
+            "eth_getBlockByNumber" => match params[0].as_str().unwrap() {
+                "latest" => raw_block(head, 0),
+                number => match u64::from_str_radix(&number[2..], 16).unwrap() {
+                    number if number <= head => raw_block(number, 0),
+                    _ => Value::Null,
+                },
+            },
+            "eth_getLogs" => json!([]),
+            "eth_call" if params[1]["blockHash"] == json!(hash(head, 0)) => json!("0x2a"),
+            "eth_call" => return unknown,
+            "eth_sendRawTransaction" => json!(B256::repeat_byte(7)),
+            "eth_getTransactionReceipt" => Value::Null,
+            _ => return unknown,
+        };
+        json!({ "result": result })
+    }
+}
+
+async fn chain(endpoints: &[&StubEndpoint]) -> RpcChain {
+    let urls: Vec<String> = endpoints.iter().map(|endpoint| endpoint.url()).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    RpcChain::new(&config(&urls)).unwrap()
+}
+
+/// Asks for the head until every endpoint has shown one.
+async fn heads_known(chain: &RpcChain) {
+    while chain.endpoints().iter().any(|endpoint| endpoint.head.is_none()) {
+        let _ = chain.head().await;
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stale_head_is_not_believed_when_another_endpoint_has_a_newer_one() {
+    let (stale, fresh) = (StubEndpoint::start(at(90)).await, StubEndpoint::start(at(100)).await);
+    let chain = chain(&[&stale, &fresh]).await;
+    heads_known(&chain).await;
+    assert_eq!(chain.head().await.unwrap(), block(100));
+    let health = chain.endpoints();
+    assert_eq!((health[0].standing, health[0].behind), (Standing::Stale, 10));
+    assert_eq!(health[1].standing, Standing::Healthy);
+    assert!(health[1].latency.is_some());
+
+    // The fresh one is gone: what it showed still counts against the stale one.
+    fresh.set(|_, _| json!({ "status": 503 }));
+    let error = chain.head().await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    // What doesn't depend on the newest block, the stale one may answer.
+    assert_eq!(chain.block(BlockNumber::new(80)).await.unwrap(), Some(block(80)));
+}
+
+#[tokio::test]
+async fn an_endpoint_on_another_fork_is_not_believed() {
+    let forked = StubEndpoint::start(|method, params: &Value| match (method, params[0].as_str()) {
+        ("eth_getBlockByNumber", Some("latest")) => json!({ "result": raw_block(99, 9) }),
+        _ => at(99)(method, params),
+    })
+    .await;
+    let canonical = StubEndpoint::start(at(99)).await;
+    let chain = chain(&[&forked, &canonical]).await;
+    heads_known(&chain).await;
+    canonical.set(at(100));
+    heads_known(&chain).await;
+    // A tie goes to the first; a block later the longer fork is known.
+    forked.set(|_, _| json!({ "status": 502 }));
+    assert_eq!(chain.head().await.unwrap(), block(100));
+}
+
+#[tokio::test]
+async fn what_one_endpoint_does_not_know_is_asked_of_the_next() {
+    let (behind, fresh) = (StubEndpoint::start(at(90)).await, StubEndpoint::start(at(100)).await);
+    let chain = chain(&[&behind, &fresh]).await;
+    assert_eq!(chain.block(BlockNumber::new(95)).await.unwrap(), Some(block(95)));
+    assert_eq!(chain.block(BlockNumber::new(101)).await.unwrap(), None);
+    let call = Call::transfer(Address::ZERO, U256::ZERO);
+    let called = chain.call(Address::ZERO, &call, StateAt::Block(hash(100, 0))).await;
+    assert_eq!(called.unwrap(), CallOutcome::Returned(Bytes::from_static(&[0x2a])));
+    let called = chain.call(Address::ZERO, &call, StateAt::Block(hash(95, 0))).await;
+    assert!(matches!(called, Err(ChainError::Refused { .. })), "{called:?}");
+
+    fresh.set(|method, params| match method {
+        "eth_getTransactionReceipt" => json!({ "result": {
+            "transactionHash": B256::repeat_byte(7), "blockNumber": "0x64", "blockHash": hash(100, 0), "status": "0x1", "gasUsed": "0x5208",
+        } }),
+        _ => at(100)(method, params),
+    });
+    let receipt = chain.transaction_receipt(B256::repeat_byte(7)).await.unwrap().unwrap();
+    assert_eq!(receipt.block_hash, hash(100, 0));
+}
+
+#[tokio::test]
+async fn logs_count_only_of_an_endpoint_that_has_the_last_block() {
+    let (behind, fresh) = (StubEndpoint::start(at(90)).await, StubEndpoint::start(at(100)).await);
+    let chain = chain(&[&behind, &fresh]).await;
+    let logs = chain.logs(BlockNumber::new(1), block(95), &[Address::ZERO]).await;
+    assert_eq!(logs.unwrap(), []);
+    assert_eq!((behind.calls("eth_getLogs"), fresh.calls("eth_getLogs")), (1, 1));
+    let beyond = chain.logs(BlockNumber::new(1), block(101), &[Address::ZERO]).await;
+    assert!(matches!(beyond, Err(ChainError::Unavailable { .. })), "{beyond:?}");
+}
+
+#[tokio::test]
+async fn a_transaction_goes_to_all_and_the_first_that_takes_it_ends_the_wait() {
+    let silent = StubEndpoint::start(|method, params: &Value| match method {
+        "eth_sendRawTransaction" => json!({ "silent": true }),
+        _ => at(100)(method, params),
+    })
+    .await;
+    let refusing = StubEndpoint::start(|method, params: &Value| match method {
+        "eth_sendRawTransaction" => json!({ "error": { "code": -32_000, "message": "txpool is full" } }),
+        _ => at(100)(method, params),
+    })
+    .await;
+    let taking = StubEndpoint::start(at(100)).await;
+    let chain = chain(&[&silent, &refusing, &taking]).await;
+    let begun = Instant::now();
+    assert_eq!(chain.broadcast(&Bytes::new()).await.unwrap(), Broadcast::Accepted);
+    assert!(begun.elapsed() < Duration::from_secs(1), "it waited for the silent one");
+    while silent.calls("eth_sendRawTransaction") == 0 || refusing.calls("eth_sendRawTransaction") == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_proves_its_chain_again_after_each_failure() {
+    let endpoint = StubEndpoint::start(at(100)).await;
+    let chain = chain(&[&endpoint]).await;
+    chain.head().await.unwrap();
+    chain.head().await.unwrap();
+    assert_eq!(endpoint.calls("eth_chainId"), 1);
+    endpoint.set(|_, _| json!({ "status": 500 }));
+    chain.head().await.unwrap_err();
+    assert_eq!(chain.endpoints()[0].standing, Standing::Resting);
+    // Behind the same address, another chain answers.
+    endpoint.set(|method, params| match method {
+        "eth_chainId" => json!({ "result": "0x1" }),
+        _ => at(100)(method, params),
+    });
+    assert!(matches!(
+        chain.head().await,
+        Err(ChainError::WrongChain { found: 1, .. })
+    ));
+    // The right one again, but begun anew.
+    endpoint.set(|method, params| match (method, params[0].as_str()) {
+        ("eth_getBlockByNumber", Some("0x0")) => json!({ "result": raw_block(0, 5) }),
+        _ => at(100)(method, params),
+    });
+    assert!(matches!(chain.head().await, Err(ChainError::WrongGenesis { .. })));
+    endpoint.set(at(101));
+    assert_eq!(chain.head().await.unwrap(), block(101));
+}
+
+#[tokio::test]
+async fn tips_are_the_median_of_what_was_paid_lately() {
+    let history = |rewards: Value| {
+        move |method: &str, params: &Value| match method {
+            "eth_feeHistory" => {
+                json!({ "result": { "oldestBlock": "0x1", "baseFeePerGas": ["0x5", "0x6", "0x9"], "reward": rewards, "gasUsedRatio": [0.5, 0.5] } })
+            }
+            "eth_maxPriorityFeePerGas" => json!({ "result": "0x3" }),
+            _ => at(100)(method, params),
+        }
+    };
+    let endpoint = StubEndpoint::start(history(json!([["0x0"], ["0x4"], ["0xff"], ["0x8"]]))).await;
+    let chain = chain(&[&endpoint]).await;
+    let quote = chain.fees().await.unwrap();
+    assert_eq!((quote.base_fee, quote.priority_fee), (9, 8));
+    endpoint.set(history(json!([["0x0"], ["0x0"]])));
+    assert_eq!(chain.fees().await.unwrap().priority_fee, 0, "the policy has a minimum");
+    endpoint.set(history(Value::Null));
+    let quote = chain.fees().await.unwrap();
+    assert_eq!((quote.base_fee, quote.priority_fee), (7, 3));
+}

@@ -1,0 +1,188 @@
+//! What is done about a transaction that waits: sent again, made dearer, cancelled; and about a gap before it.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use alloy::primitives::U256;
+use lloom_ledger::{Finish, Purpose, TransactionRecord};
+use lloom_receipts::UnixSeconds;
+
+use super::{Outlook, RECENT_TRANSACTIONS, SendError, Sender, affordable_fee};
+use crate::{
+    chain::{Call, CallOutcome, Chain, NonceAt, StateAt},
+    fees::Fees,
+    gas::with_margin,
+    transaction::{Envelope, call_of, sign},
+};
+
+/// Nonces of a gap that are filled at a time.
+const MAX_FILLED: usize = 16;
+
+/// What takes the place of a stored transaction, or fills a gap before one.
+struct Replacement {
+    call: Call,
+    envelope: Envelope,
+    purpose: Purpose,
+}
+
+/// Whether `wait` has passed since `since`. A time that is further ahead than that was written by a clock that has been
+/// set back since: to wait until it comes again would be to sit idle.
+fn waited(since: UnixSeconds, now: UnixSeconds, wait: Duration) -> bool {
+    now.since(since) >= wait || since.since(now) > wait
+}
+
+impl<C: Chain> Sender<C> {
+    /// Replaces a transaction that waits too long by a dearer one, or by a cancellation, or sends it again.
+    pub(super) async fn push(
+        &self,
+        group: Vec<TransactionRecord>,
+        is_next: bool,
+        outlook: Outlook,
+        now: UnixSeconds,
+    ) -> Result<(), SendError> {
+        let Some(newest) = group.last() else {
+            return Ok(());
+        };
+        let deadline = outlook.deadline;
+        let sent_at = newest.broadcast_at.unwrap_or(newest.recorded_at);
+        let fees = &self.shared.fees;
+        // A higher fee doesn't help one that waits for an earlier nonce.
+        let lost_patience = waited(newest.recorded_at, now, fees.patience(deadline, now));
+        if is_next && newest.broadcast_at.is_some() && lost_patience {
+            let previous = Fees {
+                max_fee: newest.max_fee,
+                priority_fee: newest.priority_fee,
+            };
+            let quote = self.shared.chain.fees().await?;
+            let cancels = outlook.is_moot && newest.purpose != Purpose::Cancellation;
+            let replacement = match fees.escalate(previous, quote, deadline, now) {
+                Some(raised) if cancels => Some(self.cancellation(newest.nonce, raised).await?),
+                Some(raised) => Some(self.raised(newest, raised)?),
+                None => None,
+            };
+            if let Some(replacement) = replacement
+                && self.can_afford(&replacement).await?
+            {
+                return self.replace(newest, replacement, deadline, now).await;
+            }
+            if fees.is_urgent(deadline, now) {
+                tracing::warn!(transaction = %newest.hash, max_fee = newest.max_fee, base_fee = quote.base_fee, ?deadline, "a deadline is near, and the limit of fees, or of the balance, is reached; waiting on");
+            } else {
+                tracing::debug!(transaction = %newest.hash, "the limit of fees, or of the balance, is reached; waiting on");
+            }
+        }
+        if newest.broadcast_at.is_none() || waited(sent_at, now, fees.rebroadcast) {
+            self.rebroadcast(newest, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether pools would take it. One that they refuse must not take the place of one that waits.
+    async fn can_afford(&self, replacement: &Replacement) -> Result<bool, SendError> {
+        let balance = self.shared.chain.native_balance(self.account()).await?;
+        let Envelope { gas_limit, fees, .. } = replacement.envelope;
+        let affordable = affordable_fee(balance, replacement.call.value, gas_limit);
+        Ok(affordable.is_some_and(|most| fees.max_fee <= most))
+    }
+
+    /// The same call at higher fees.
+    fn raised(&self, record: &TransactionRecord, fees: Fees) -> Result<Replacement, SendError> {
+        Ok(Replacement {
+            call: call_of(&record.raw)?,
+            envelope: Envelope {
+                chain_id: self.shared.chain_id,
+                nonce: record.nonce,
+                gas_limit: record.gas_limit,
+                fees,
+            },
+            purpose: record.purpose.clone(),
+        })
+    }
+
+    /// A transfer of nothing to oneself, which uses the nonce up.
+    async fn cancellation(&self, nonce: u64, fees: Fees) -> Result<Replacement, SendError> {
+        let account = self.account();
+        let call = Call::transfer(account, U256::ZERO);
+        let estimate = match self.shared.chain.estimate_gas(account, &call, StateAt::Latest).await? {
+            CallOutcome::Returned(gas) => gas,
+            CallOutcome::Reverted(revert) => return Err(SendError::Reverted { revert }),
+        };
+        Ok(Replacement {
+            call,
+            envelope: Envelope {
+                chain_id: self.shared.chain_id,
+                nonce,
+                gas_limit: with_margin(estimate),
+                fees,
+            },
+            purpose: Purpose::Cancellation,
+        })
+    }
+
+    async fn replace(
+        &self,
+        record: &TransactionRecord,
+        replacement: Replacement,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<(), SendError> {
+        let Replacement {
+            call,
+            envelope,
+            purpose,
+        } = replacement;
+        let signed = sign(&self.shared.key, &call, envelope);
+        let cancels = purpose == Purpose::Cancellation;
+        tracing::info!(replaced = %record.hash, by = %signed.hash, max_fee = envelope.fees.max_fee, cancels, "replacing a transaction that waits too long");
+        let id = self
+            .store(&signed, envelope, purpose, Some(record.id), deadline, now)
+            .await?;
+        self.broadcast(id, &signed, now).await.map(drop)
+    }
+
+    /// Sends finished transactions again whose nonce is free: a reorg deeper than the confirmations took them back, and
+    /// nothing later can be mined before them. Says which nonces have one.
+    pub(super) async fn reopen(&self, nonces: Range<u64>, now: UnixSeconds) -> Result<BTreeSet<u64>, SendError> {
+        let recent = self.shared.ledger.transactions(RECENT_TRANSACTIONS).await?;
+        let mut reopened = BTreeSet::new();
+        for record in recent {
+            let was_mined = matches!(record.finish, Some(Finish::Mined { .. }));
+            if record.from == self.account() && was_mined && nonces.contains(&record.nonce) {
+                tracing::warn!(transaction = %record.hash, "a final transaction is gone from the chain; sending it again");
+                self.rebroadcast(&record, now).await?;
+                reopened.insert(record.nonce);
+            }
+        }
+        Ok(reopened)
+    }
+
+    /// Fills a gap before the stored transactions with transfers of nothing to oneself. Somebody who uses the same key
+    /// had sent something there, so the nonces were skipped, and it has vanished: without them, nothing is mined any more.
+    pub(super) async fn fill(
+        &self,
+        mut missing: Vec<u64>,
+        waiting_since: UnixSeconds,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<(), SendError> {
+        let shared = &self.shared;
+        if missing.is_empty() || !waited(waiting_since, now, shared.fees.patience(deadline, now)) {
+            return Ok(());
+        }
+        // What a pool holds may still be mined.
+        let pending = shared.chain.nonce(self.account(), NonceAt::Pending).await?;
+        missing.retain(|nonce| *nonce >= pending);
+        for nonce in missing.into_iter().take(MAX_FILLED) {
+            let fees = shared.fees.offer(shared.chain.fees().await?, deadline, now)?;
+            let Replacement {
+                call,
+                envelope,
+                purpose,
+            } = self.cancellation(nonce, fees).await?;
+            let signed = sign(&shared.key, &call, envelope);
+            tracing::warn!(nonce, transaction = %signed.hash, "a nonce before the stored transactions is used by nothing; filling it");
+            let id = self.store(&signed, envelope, purpose, None, deadline, now).await?;
+            self.broadcast(id, &signed, now).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! What is not claimed yet, and why; and what is claimed first when not all of it can be.
+
+use std::time::Duration;
+
+use alloy::primitives::U256;
+use lloom_ledger::{AuthorizationRef, Purpose};
+use lloom_receipts::TokenAmount;
+use lloom_watcher::{Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Verdict, WatcherConfig, WhyNot, WhyNow};
+use serde_json::json;
+
+use crate::{devnet::until, executor::Executor};
+
+/// One that claims by itself, and only what is due.
+fn only_what_is_due(executor: &Executor) -> WatcherConfig {
+    WatcherConfig {
+        auto_claim: true,
+        planner: PlannerPolicy {
+            min_claim: TokenAmount::MAX,
+            ..PlannerPolicy::default()
+        },
+        ..executor.config()
+    }
+}
+
+const MARGIN_BEGINS: Duration = Duration::from_secs(30 * 60 + 5);
+
+#[tokio::test]
+async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
+    let executor = Executor::new().await;
+    let running = executor.start(only_what_is_due(&executor));
+    let channels = executor.open_channels(&running, 1..=2).await;
+    executor.serve(&channels[0], 60, 0).await;
+    executor.serve_on_a_bad_voucher(&channels[0], 100).await;
+    executor.serve(&channels[1], 70, 0).await;
+    for channel in &channels {
+        executor.request_close(channel).await;
+    }
+    executor.devnet.leap(MARGIN_BEGINS).await;
+    let mut status = running.handle.status();
+    let named = |quarantined: &[lloom_watcher::QuarantinedRow]| {
+        quarantined
+            .iter()
+            .any(|row| row.channel == channels[0].id && row.reason.contains("skipped"))
+    };
+    // The good row is paid, the bad one costs nothing and is named.
+    let paid = async || executor.settled(&channels[1]).await == 70;
+    executor.devnet.while_mining(until("the good row is paid", paid)).await;
+    status.wait_for(|status| named(&status.quarantined)).await.unwrap();
+    assert_eq!(executor.operator_nonce().await, 1);
+    let explained = running.handle.explain(channels[0].id).await.unwrap();
+    assert!(explained.failed.unwrap().contains("skipped"));
+    assert!(matches!(&explained.verdict, Verdict::NotYet(waiting) if matches!(waiting.why, WhyNot::Quarantined(_))));
+    assert!(status.borrow().deferrals.quarantined > 0);
+
+    // Somebody sets the bad voucher aside. The wait is over when a tenth of what was left has passed.
+    let bad = AuthorizationRef::Voucher {
+        amount: TokenAmount::new(500),
+    };
+    let reason = String::from("the payer side did not sign it");
+    executor.ledger.set_unusable(channels[0].id, bad, reason).await.unwrap();
+    executor.devnet.leap(Duration::from_secs(200)).await;
+    let paid = async || executor.settled(&channels[0]).await == 60;
+    executor
+        .devnet
+        .while_mining(until("the row is claimed alone", paid))
+        .await;
+    let released = async || running.handle.status().borrow().quarantined.is_empty();
+    executor.devnet.while_mining(until("that is final", released)).await;
+    let newest = executor.ledger.transactions(1).await.unwrap().remove(0);
+    assert!(matches!(newest.purpose, Purpose::Claim { rows, .. } if rows == [(channels[0].id, TokenAmount::new(60))]));
+}
+
+#[tokio::test]
+async fn with_too_little_gas_money_the_highest_value_at_risk_is_claimed() {
+    let executor = Executor::new().await;
+    let running = executor.start(only_what_is_due(&executor));
+    let channels = executor.open_channels(&running, 1..=3).await;
+    for (channel, amount) in channels.iter().zip([20, 900, 300]) {
+        executor.serve(channel, amount, 0).await;
+        executor.request_close(channel).await;
+    }
+    running.handle.synced().await.unwrap();
+    executor.devnet.set_automine(false).await;
+    // Enough for one row at the price of the next block, not for two.
+    executor
+        .devnet
+        .rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x3b9aca00"]))
+        .await;
+    let price = executor.devnet.chain.fees().await.unwrap();
+    let price = U256::from(price.base_fee.max(1_000_000_000) + price.priority_fee.max(1_000_000));
+    let coins = U256::from(105_000) * price;
+    executor
+        .devnet
+        .rpc("anvil_setBalance", json!([executor.operator.address(), coins]))
+        .await;
+    executor.devnet.leap(MARGIN_BEGINS).await;
+    until("something is claimed", async || {
+        !executor.ledger.pending_transactions().await.unwrap().is_empty()
+    })
+    .await;
+    let pending = executor.ledger.pending_transactions().await.unwrap();
+    assert!(
+        matches!(&pending[0].purpose, Purpose::Claim { rows, .. } if rows[..] == [(channels[1].id, TokenAmount::new(900))]),
+        "{:?}",
+        pending[0].purpose
+    );
+    // The rest follows when there is money.
+    executor.devnet.give_coins(executor.operator.address()).await;
+    let paid = async || executor.payee_balance().await == 1_220;
+    executor.devnet.while_mining(until("all of it is paid", paid)).await;
+}
+
+#[tokio::test]
+async fn an_explanation_says_what_is_and_what_would_be() {
+    let executor = Executor::new().await;
+    let mut config = only_what_is_due(&executor);
+    config.planner.min_claim = TokenAmount::new(500);
+    let running = executor.start(config);
+    let channels = executor.open_channels(&running, 1..=2).await;
+    let verdict = async |index: usize| running.handle.explain(channels[index].id).await.unwrap().verdict;
+    assert!(
+        matches!(verdict(0).await, Verdict::Nothing(NothingDue::NotOurs)),
+        "it was never served"
+    );
+
+    executor.serve(&channels[0], 200, 0).await;
+    running.handle.synced().await.unwrap();
+    let Verdict::NotYet(waiting) = verdict(0).await else {
+        panic!("it is not worth its while");
+    };
+    assert_eq!(waiting.value, TokenAmount::new(200));
+    assert!(matches!(waiting.why, WhyNot::NotWorthwhile { needed, .. } if needed == TokenAmount::new(500)));
+    // Each look of the watcher counts.
+    let mut status = running.handle.status();
+    status
+        .wait_for(|status| status.deferrals.not_worthwhile >= 3)
+        .await
+        .unwrap();
+    assert_eq!(status.borrow().deferred, 1);
+    let plan = running.handle.plan(ClaimFilter::default()).await.unwrap();
+    assert!(plan.waiting[0].deferred.unwrap().looks >= 3);
+
+    // With the other channel, one transaction is worth it.
+    executor.devnet.set_automine(false).await;
+    executor.serve(&channels[1], 400, 0).await;
+    until("the claim is under way", async || {
+        matches!(verdict(0).await, Verdict::UnderWay { .. })
+    })
+    .await;
+    let paid = async || executor.payee_balance().await == 600;
+    executor.devnet.while_mining(until("both are paid", paid)).await;
+    let settled = async || matches!(verdict(1).await, Verdict::Nothing(NothingDue::AllSettled));
+    executor.devnet.while_mining(until("that is final", settled)).await;
+    assert_eq!(status.borrow().deferred, 0);
+    let plan = running.handle.plan(ClaimFilter::default()).await.unwrap();
+    assert!(plan.claims.iter().all(|claim| claim.rows[0].why != WhyNow::Deadline));
+}
