@@ -368,10 +368,10 @@ async fn insert(
     session
         .write(
             sql("DELETE FROM held_vouchers WHERE channel = $1 AND claim <
-                     (SELECT min(b.claim) FROM (SELECT claim FROM held_vouchers
-                      WHERE channel = $1 AND unusable IS NULL ORDER BY claim DESC LIMIT $2) b)")
+                     (SELECT b.claim FROM held_vouchers b WHERE b.channel = $1 AND b.unusable IS NULL
+                      ORDER BY b.claim DESC LIMIT 1 OFFSET $2)")
             .put(appointment.channel)
-            .put(i64::from(HELD_VOUCHERS_PER_CHANNEL)),
+            .put(i64::from(HELD_VOUCHERS_PER_CHANNEL) - 1),
         )
         .await?;
     Ok(())

@@ -9,7 +9,7 @@
 //! It plans from the ledger and believes the chain. A transaction that was sent is unknown until a receipt of it, or of
 //! its replacement, is final; until then it is sent again, and dearer as a deadline nears. What counts in the end is that
 //! a channel's `settled` reached its target, whoever got it there. The watcher can be stopped at any moment and goes on
-//! where it was.
+//! where it was. A tower is a watcher that also defends what others have handed to it ([`Watcher::defending`]).
 //!
 //! ```no_run
 //! use std::time::Duration;

@@ -13,7 +13,7 @@ use std::{
 use alloy::primitives::Address;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use lloom_ledger::{Ledger, LedgerError, Undelegated};
-use lloom_receipts::{ChannelId, Domain, TokenAmount, UnixSeconds, Verifier};
+use lloom_receipts::{ChannelId, Domain, Signed, TokenAmount, TowerAppointment, UnixSeconds, Verified, Verifier};
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -401,10 +401,7 @@ impl Rounds {
         Ok(risk.uncovered())
     }
 
-    async fn heard(
-        &self,
-        appointments: Vec<lloom_receipts::Signed<lloom_receipts::TowerAppointment, lloom_receipts::Verified>>,
-    ) -> Result<(), LedgerError> {
+    async fn heard(&self, appointments: Vec<Signed<TowerAppointment, Verified>>) -> Result<(), LedgerError> {
         let ledger = &self.shared.ledger;
         ledger
             .record_appointments(self.tower, appointments, now())

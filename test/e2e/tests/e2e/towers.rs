@@ -257,7 +257,7 @@ async fn tower_without_gas_money_promises_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn full_tower_says_so_and_what_it_lacks_is_shown() -> Result<()> {
+async fn what_is_too_small_for_a_tower_is_shown_as_uncovered() -> Result<()> {
     let chain = Chain::start(Mining::Living).await?;
     let mut tower = Tower::create(&chain, "proud tower", |settings| {
         if let Some(promising) = &mut settings.tower {
