@@ -2,7 +2,7 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use alloy::primitives::Address;
@@ -16,7 +16,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::{
     LedgerError,
     column::{Put as _, Read as _, Row, sql},
+    environment::Environment,
     group::{Group, Grouped},
+    inline::{InlineReader, InlineReaders},
     lock::StoreLock,
     migration::{self, APPLICATION_ID},
     session::Session,
@@ -80,12 +82,19 @@ pub struct Ledger {
 }
 
 pub(crate) struct Inner {
-    readers: SqlitePool,
+    readers: Readers,
+    environment: Environment,
     /// `None` when open for reading only.
     queue: Option<mpsc::Sender<Order>>,
     deployment: StoreDeployment,
     domain: Domain,
     pub(crate) closing: broadcast::Sender<ChannelId>,
+}
+
+enum Readers {
+    /// Each has a thread of its own.
+    Pool(SqlitePool),
+    Inline(InlineReaders),
 }
 
 impl std::fmt::Debug for Ledger {
@@ -106,7 +115,7 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`] says why it is refused.
     pub async fn open(path: &Path, deployment: &StoreDeployment) -> Result<Self, OpenError> {
-        Self::open_at(path, deployment, SystemTime::now().into()).await
+        Self::open_in(path, deployment, Environment::default()).await
     }
 
     /// [`open`](Self::open) with the time given: what a restored backup remembers as the time of the restore.
@@ -114,8 +123,30 @@ impl Ledger {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_at(path: &Path, deployment: &StoreDeployment, now: UnixSeconds) -> Result<Self, OpenError> {
+        Self::open_with(path, deployment, Environment::default(), now).await
+    }
+
+    /// [`open`](Self::open) in surroundings that are not the machine's.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_in(
+        path: &Path,
+        deployment: &StoreDeployment,
+        environment: Environment,
+    ) -> Result<Self, OpenError> {
+        let now = environment.now();
+        Self::open_with(path, deployment, environment, now).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        deployment: &StoreDeployment,
+        environment: Environment,
+        now: UnixSeconds,
+    ) -> Result<Self, OpenError> {
         let (lock, known_generation) = StoreLock::acquire(path)?;
-        let existing = inspect(path).await?;
+        let existing = environment.run(inspect(path)).await?;
         if let Some(found) = existing.and_then(|store| store.deployment)
             && found != *deployment
         {
@@ -139,11 +170,11 @@ impl Ledger {
             // Statements over many rows keep a journal of their own, which needs no disk.
             .pragma("temp_store", "MEMORY")
             .disable_statement_logging();
-        let mut connection = options.connect().await.map_err(|source| failed(path, source))?;
-        migration::run(&mut connection)
-            .await
-            .map_err(|source| failed(path, source))?;
-        let mut session = Session::writer(connection);
+        let connecting = environment.run(options.connect());
+        let mut connection = connecting.await.map_err(|source| failed(path, source))?;
+        let migrating = environment.run(migration::run(&mut connection));
+        migrating.await.map_err(|source| failed(path, source))?;
+        let mut session = Session::writer(connection, environment.disk().cloned());
         let generation = introduce(&mut session, deployment, known_generation, now)
             .await
             .map_err(|error| match error {
@@ -155,10 +186,10 @@ impl Ledger {
             })?;
         lock.record(generation);
 
-        let readers = open_readers(path).await?;
+        let readers = open_readers(path, &environment).await?;
         let (queue, orders) = mpsc::channel(QUEUE_LIMIT);
         tokio::spawn(Writer::new(session, orders, lock).run());
-        Ok(Self::new(readers, Some(queue), *deployment))
+        Ok(Self::new(readers, environment, Some(queue), *deployment))
     }
 
     /// Opens the store at `path` for reading, also beside a process that writes. Every write answers
@@ -177,15 +208,19 @@ impl Ledger {
             });
         }
         let deployment = store.deployment.ok_or_else(missing)?;
-        let readers = open_readers(path).await?;
-        Ok(Self::new(readers, None, deployment))
+        let environment = Environment::default();
+        let readers = open_readers(path, &environment).await?;
+        Ok(Self::new(readers, environment, None, deployment))
     }
 
     /// Finishes what is queued, closes the store and lets go of its lock. Other handles answer
     /// [`LedgerError::Closed`] from then on.
     pub async fn close(self) {
         // Readers first: the last connection to go folds the write-ahead log into the file, and they can't.
-        self.inner.readers.close().await;
+        match &self.inner.readers {
+            Readers::Pool(pool) => pool.close().await,
+            Readers::Inline(readers) => readers.close(),
+        }
         if let Some(queue) = &self.inner.queue {
             let (done, closed) = oneshot::channel();
             if queue.send(Order::Close(done)).await.is_ok() {
@@ -195,16 +230,27 @@ impl Ledger {
         }
     }
 
+    /// Now, as this store's surroundings say: who works on the store lives in the same time.
+    pub fn now(&self) -> UnixSeconds {
+        self.inner.environment.now()
+    }
+
     /// The deployment whose records these are.
     pub fn deployment(&self) -> &StoreDeployment {
         &self.inner.deployment
     }
 
-    fn new(readers: SqlitePool, queue: Option<mpsc::Sender<Order>>, deployment: StoreDeployment) -> Self {
+    fn new(
+        readers: Readers,
+        environment: Environment,
+        queue: Option<mpsc::Sender<Order>>,
+        deployment: StoreDeployment,
+    ) -> Self {
         let domain = deployment.domain();
         Self {
             inner: Arc::new(Inner {
                 readers,
+                environment,
                 queue,
                 deployment,
                 domain,
@@ -238,8 +284,12 @@ impl Ledger {
 
     /// A session for one statement, which sees what was committed when it ran.
     pub(crate) async fn reader(&self, operation: &'static str) -> Result<Session, LedgerError> {
-        match self.inner.readers.acquire().await {
-            Ok(connection) => Ok(Session::reader(connection, operation)),
+        let acquired = match &self.inner.readers {
+            Readers::Pool(pool) => pool.acquire().await.map(|reader| Session::reader(reader, operation)),
+            Readers::Inline(readers) => readers.take().map(|reader| self.inline(reader, operation)),
+        };
+        match acquired {
+            Ok(session) => Ok(session),
             Err(sqlx::Error::PoolClosed) => Err(LedgerError::Closed),
             Err(source) => Err(LedgerError::Sql { operation, source }),
         }
@@ -247,27 +297,39 @@ impl Ledger {
 
     /// A session for several statements, which all see what was committed when it began.
     pub(crate) async fn snapshot(&self, operation: &'static str) -> Result<Session, LedgerError> {
-        match self.inner.readers.begin().await {
-            Ok(transaction) => Ok(Session::snapshot(transaction, operation)),
+        let begun = match &self.inner.readers {
+            Readers::Pool(pool) => pool.begin().await.map(|reader| Session::snapshot(reader, operation)),
+            Readers::Inline(readers) => readers.begin().map(|reader| self.inline(reader, operation)),
+        };
+        match begun {
+            Ok(session) => Ok(session),
             Err(sqlx::Error::PoolClosed) => Err(LedgerError::Closed),
             Err(source) => Err(LedgerError::Sql { operation, source }),
         }
     }
+
+    fn inline(&self, reader: InlineReader, operation: &'static str) -> Session {
+        Session::inline(reader, operation, self.inner.environment.disk().cloned())
+    }
 }
 
-async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
+async fn open_readers(path: &Path, environment: &Environment) -> Result<Readers, OpenError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging();
+    if environment.disk().is_some() {
+        return Ok(Readers::Inline(InlineReaders::new(options)));
+    }
     SqlitePoolOptions::new()
         .max_connections(READERS)
         // A file does not hang up.
         .test_before_acquire(false)
         .connect_with(options)
         .await
+        .map(Readers::Pool)
         .map_err(|source| failed(path, source))
 }
 

@@ -219,6 +219,7 @@ impl Writer {
                 what: "it has no row that says what it is for",
             })?
             .read("generation")?;
+        self.session.committed(generation).await;
         self.lock.record(generation);
         Ok(())
     }

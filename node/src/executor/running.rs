@@ -3,7 +3,9 @@ use std::future::pending;
 use alloy::primitives::Address;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use lloom_ledger::{Account, ExposurePolicy, Ledger, LedgerError, Outcome, Progress, ServeError};
-use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, Signed, TokenAmount, UsageBill, Verified, Voucher};
+use lloom_receipts::{
+    ChannelId, InferenceRequest, RequestHash, Signed, TokenAmount, UnixSeconds, UsageBill, Verified, Voucher,
+};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Duration, Instant},
@@ -11,7 +13,6 @@ use tokio::{
 
 use super::{
     answer::{Answer, Reservation},
-    now,
     refuse::refusal,
     served_channels::{ChannelNews, ChannelWatch},
 };
@@ -136,9 +137,11 @@ impl Running {
             ..
         } = self;
         tokio::select! {
-            event = next_event(events), if takes_events => Step::Backend(event),
-            done = finished(job) => Step::Ledger(Box::new(done)),
+            // A close stops the answer before more of it comes.
+            biased;
             news = channel.next(*uncovered) => Step::Channel(news),
+            done = finished(job) => Step::Ledger(Box::new(done)),
+            event = next_event(events), if takes_events => Step::Backend(event),
         }
     }
 
@@ -324,10 +327,10 @@ impl Running {
     }
 
     /// The bill for what was delivered.
-    pub(super) fn bill(&self) -> UsageBill {
+    pub(super) fn bill(&self, now: UnixSeconds) -> UsageBill {
         let delivered = self.answer.delivered();
         // The answer keeps within the request's limits, and accepting the request checked that its maximum fits.
-        UsageBill::for_request(&self.request, delivered.usage, delivered.hash, now())
+        UsageBill::for_request(&self.request, delivered.usage, delivered.hash, now)
             .unwrap_or_else(|error| unreachable!("an answer is outside its request: {error}"))
     }
 }
