@@ -29,3 +29,9 @@ pub(crate) async fn run(connection: &mut SqliteConnection) -> Result<(), sqlx::E
     }
     Ok(())
 }
+
+/// Brings what the write-ahead log holds into the store itself.
+pub(crate) async fn empty_log(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let statement = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    connection.execute(statement).await.map(drop)
+}

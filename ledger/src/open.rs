@@ -174,6 +174,11 @@ impl Ledger {
         let mut connection = connecting.await.map_err(|source| failed(path, source))?;
         let migrating = environment.run(migration::run(&mut connection));
         migrating.await.map_err(|source| failed(path, source))?;
+        if environment.disk().is_some() {
+            // Whoever copies such a store copies its log too: it shall not hold all that earlier lives have written.
+            let emptying = environment.run(migration::empty_log(&mut connection));
+            emptying.await.map_err(|source| failed(path, source))?;
+        }
         let mut session = Session::writer(connection, environment.disk().cloned());
         let generation = introduce(&mut session, deployment, known_generation, now)
             .await
