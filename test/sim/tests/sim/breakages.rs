@@ -55,5 +55,5 @@ fn trusting_a_timeout_is_caught() {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "takes minutes unoptimized: `make test-sim` runs it")]
 fn skipping_a_reorg_is_caught() {
-    is_caught_by(Flaw::SkipReorg, &[Property::Ledger]);
+    is_caught_by(Flaw::SkipReorg, &[Property::Ledger, Property::Obligation]);
 }
