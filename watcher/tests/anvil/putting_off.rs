@@ -50,7 +50,10 @@ async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
     let explained = running.handle.explain(channels[0].id).await.unwrap();
     assert!(explained.failed.unwrap().contains("skipped"));
     assert!(matches!(&explained.verdict, Verdict::NotYet(waiting) if matches!(waiting.why, WhyNot::Quarantined(_))));
-    assert!(status.borrow().deferrals.quarantined > 0);
+    status
+        .wait_for(|status| status.deferrals.quarantined > 0)
+        .await
+        .unwrap();
 
     // Somebody sets the bad voucher aside. The wait is over when a tenth of what was left has passed.
     let bad = AuthorizationRef::Voucher {
