@@ -1,4 +1,4 @@
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use alloy::{
     primitives::{Address, B256, Bytes, TxKind, U256},
@@ -6,10 +6,12 @@ use alloy::{
 };
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
-use lloom_watcher::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert};
+use lloom_watcher::{
+    Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert, StateAt,
+};
 
 use super::{
-    View,
+    SimBlock, View,
     evm::{self, Executed},
     surroundings,
 };
@@ -121,9 +123,28 @@ impl SimChain {
         }
     }
 
-    fn execute(view: &View, from: Address, call: &Call, gas: u64) -> Result<Executed, String> {
+    /// The block whose state is asked for. An endpoint that is behind has not heard of every block.
+    fn block_at(
+        &self,
+        operation: &'static str,
+        world: &World,
+        view: &View,
+        at: StateAt,
+    ) -> Result<Arc<SimBlock>, ChainError> {
+        let head = view.head();
+        match at {
+            StateAt::Latest => Ok(Arc::clone(head)),
+            StateAt::Block(hash) => {
+                let known = world.chain.known(hash).cloned();
+                let known = known.filter(|block| block.header.number <= head.header.number);
+                known.ok_or_else(|| self.refused(operation, "unknown block"))
+            }
+        }
+    }
+
+    fn execute(at: &SimBlock, from: Address, call: &Call, gas: u64) -> Result<Executed, String> {
         let env = evm::call_env(from, TxKind::Call(call.to), call.data.clone(), call.value, gas);
-        evm::call(&view.head().state, surroundings(view.head()), env)
+        evm::call(&at.state, surroundings(at), env)
     }
 }
 
@@ -151,14 +172,18 @@ impl Chain for SimChain {
         .await
     }
 
-    async fn logs(&self, range: RangeInclusive<BlockNumber>, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+    async fn logs(&self, first: BlockNumber, last: Block, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
         self.ask("eth_getLogs", |world, view| {
-            let blocks = range.end().get().saturating_sub(range.start().get()) + 1;
+            let there = view.block(last.number).map(|block| block.header);
+            if there.map(|block| header(world, &self.life, block)) != Some(last) {
+                return Err(self.refused("eth_getLogs", "another block ends the range"));
+            }
+            let blocks = last.number.get().saturating_sub(first.get()) + 1;
             let limit = world.weather.range_limit;
             if limit > 0 && blocks > limit {
                 return Err(self.refused("eth_getLogs", "too many blocks"));
             }
-            let blocks = view.blocks(*range.start(), *range.end());
+            let blocks = view.blocks(first, last.number);
             let logs = blocks.flat_map(|block| &block.logs);
             Ok(logs.filter(|log| addresses.contains(&log.address())).cloned().collect())
         })
@@ -182,25 +207,27 @@ impl Chain for SimChain {
         .await
     }
 
-    async fn call(&self, from: Address, call: &Call, gas_limit: Option<u64>) -> Result<CallOutcome<Bytes>, ChainError> {
-        self.ask("eth_call", |_, view| {
-            let executed = Self::execute(view, from, call, gas_limit.unwrap_or(evm::GAS_LIMIT))
-                .map_err(|error| self.refused("eth_call", &error))?;
+    async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
+        self.ask("eth_call", |world, view| {
+            let at = self.block_at("eth_call", world, view, at)?;
+            let executed =
+                Self::execute(&at, from, call, evm::GAS_LIMIT).map_err(|error| self.refused("eth_call", &error))?;
             Ok(outcome(executed.succeeded, executed.output.clone(), executed.output))
         })
         .await
     }
 
-    async fn estimate_gas(&self, from: Address, call: &Call) -> Result<CallOutcome<u64>, ChainError> {
-        self.ask("eth_estimateGas", |_, view| {
+    async fn estimate_gas(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<u64>, ChainError> {
+        self.ask("eth_estimateGas", |world, view| {
+            let at = self.block_at("eth_estimateGas", world, view, at)?;
             let refused = |error: String| self.refused("eth_estimateGas", &error);
-            let executed = Self::execute(view, from, call, evm::GAS_LIMIT).map_err(refused)?;
+            let executed = Self::execute(&at, from, call, evm::GAS_LIMIT).map_err(refused)?;
             if !executed.succeeded {
                 return Ok(outcome(false, 0, executed.output));
             }
             // What a call inside may use is 63 parts of 64 of what is left, and some contracts insist on what they ask for.
             let mut gas = executed.gas_spent + executed.gas_spent / 63;
-            while gas < evm::GAS_LIMIT && !Self::execute(view, from, call, gas).is_ok_and(|executed| executed.succeeded)
+            while gas < evm::GAS_LIMIT && !Self::execute(&at, from, call, gas).is_ok_and(|executed| executed.succeeded)
             {
                 gas = (gas + gas / 8).min(evm::GAS_LIMIT);
             }
