@@ -25,7 +25,7 @@ demo: $(NODE_MODULES) ## Run the main job: three clients buy from two executors,
 	$(TARGET_DIR)/debug/demo
 
 .PHONY: test
-test: lint test-contracts coverage slither test-rust ## Run every check and every test
+test: lint test-contracts coverage slither test-rust test-sim ## Run every check and every test
 
 .PHONY: devnet
 devnet: $(NODE_MODULES) ## Run a local development chain with everything deployed, until Ctrl-C
@@ -78,6 +78,16 @@ model: ## Make the same 20,000 random sequences of calls to the contracts and to
 .PHONY: fuzz
 fuzz: ## Compare batches of mutated signatures with each checked alone, 100,000 times (LLOOM_FUZZ_CASES)
 	LLOOM_FUZZ_CASES=$${LLOOM_FUZZ_CASES:-100000} cargo test --release --package lloom-receipts a_batch_says
+
+# A seed that fails prints a line. Optimized: a seed takes ten times as long without.
+.PHONY: test-sim
+test-sim: ## Simulate 2,000 seeds, and see that five broken rules are noticed
+	cargo test --release --package lloom-sim
+	cargo run --release --package lloom-sim -- --seeds 2000
+
+.PHONY: sim
+sim: ## The same for 200,000 seeds from LLOOM_SIM_START on
+	cargo run --release --package lloom-sim -- --seeds 200000 --start $${LLOOM_SIM_START:-0}
 
 # --- Contracts ---
 

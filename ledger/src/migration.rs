@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 
-use crate::{Ledger, OpenError, StoreUrl, lock::StoreLock, server, sqlite, url::Place};
+use crate::{Ledger, OpenError, StoreUrl, environment::Environment, lock::StoreLock, server, sqlite, url::Place};
 
 /// "LLOM": marks a store as one of these (`PRAGMA application_id`, `store_schema.application`).
 pub(crate) const APPLICATION_ID: i64 = 0x4c4c_4f4d;
@@ -60,7 +60,7 @@ impl Ledger {
         match &url.0 {
             Place::Sqlite(path) => {
                 sqlite::inspect(path).await?.ok_or_else(missing)?;
-                let connection = sqlite::open_writer(path, to).await?;
+                let connection = sqlite::open_writer(path, to, &Environment::default()).await?;
                 connection
                     .close()
                     .await
@@ -136,4 +136,10 @@ pub(crate) async fn run_postgres(connection: &mut PgConnection, from: u32, to: u
         }
     }
     Ok(())
+}
+
+/// Brings what the write-ahead log holds into the store itself.
+pub(crate) async fn empty_log(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let statement = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    connection.execute(statement).await.map(drop)
 }

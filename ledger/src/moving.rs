@@ -10,6 +10,7 @@ use sqlx::{
 use crate::{
     Ledger, OpenError, StoreUrl,
     column::{Form, Row},
+    environment::Environment,
     lock::StoreLock,
     migration, server, sqlite,
     statement::Value,
@@ -182,7 +183,7 @@ impl End {
         let (end, existing) = match &url.0 {
             Place::Sqlite(path) => {
                 let existing = sqlite::inspect(path).await?.ok_or_else(missing)?;
-                let connection = sqlite::open_writer(path, existing.version).await?;
+                let connection = sqlite::open_writer(path, existing.version, &Environment::default()).await?;
                 (Self::Sqlite(connection), existing)
             }
             Place::Postgres(place) => {
@@ -212,7 +213,9 @@ impl End {
                 if sqlite::inspect(path).await?.is_some() {
                     return Err(occupied());
                 }
-                Ok(Self::Sqlite(sqlite::open_writer(path, migration::SUPPORTED).await?))
+                Ok(Self::Sqlite(
+                    sqlite::open_writer(path, migration::SUPPORTED, &Environment::default()).await?,
+                ))
             }
             Place::Postgres(place) => {
                 let mut connection = server::connect_to_place(url, place).await?;

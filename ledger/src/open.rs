@@ -1,7 +1,6 @@
 use std::{
     path::Path,
     sync::{Arc, Weak, atomic::AtomicI64},
-    time::SystemTime,
 };
 
 use alloy::primitives::Address;
@@ -15,7 +14,9 @@ use tokio::{
 use crate::{
     LedgerError, OpenError, StoreUrl, closings,
     column::{Put as _, Read as _, sql},
+    environment::Environment,
     group::{Group, Grouped},
+    inline::InlineReaders,
     leading::{Held, Led},
     lock::StoreLock,
     migration,
@@ -82,6 +83,7 @@ pub struct Ledger {
 pub(crate) struct Inner {
     pub(crate) url: StoreUrl,
     readers: Readers,
+    environment: Environment,
     /// `None` when open for reading only.
     queue: Option<mpsc::Sender<Order>>,
     deployment: StoreDeployment,
@@ -105,7 +107,10 @@ impl Drop for Inner {
 
 /// Connections for reading beside the writer.
 enum Readers {
+    /// Each has a thread of its own.
     Sqlite(SqlitePool),
+    /// Those of a store with a disk of its own.
+    Inline(InlineReaders),
     Postgres(PgPool),
 }
 
@@ -139,7 +144,7 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`] says why it is refused.
     pub async fn open(store: impl Into<StoreUrl>, deployment: &StoreDeployment) -> Result<Self, OpenError> {
-        Self::open_at(store, deployment, SystemTime::now().into()).await
+        Self::open_in(store, deployment, Environment::default()).await
     }
 
     /// [`open`](Self::open) with the time given: what a restored backup remembers as the time of the restore.
@@ -151,10 +156,31 @@ impl Ledger {
         deployment: &StoreDeployment,
         now: UnixSeconds,
     ) -> Result<Self, OpenError> {
-        let url = store.into();
+        Self::open_with(store.into(), deployment, Environment::default(), now).await
+    }
+
+    /// [`open`](Self::open) in surroundings that are not the machine's. A database has a clock of them and no disk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_in(
+        store: impl Into<StoreUrl>,
+        deployment: &StoreDeployment,
+        environment: Environment,
+    ) -> Result<Self, OpenError> {
+        let now = environment.now();
+        Self::open_with(store.into(), deployment, environment, now).await
+    }
+
+    async fn open_with(
+        url: StoreUrl,
+        deployment: &StoreDeployment,
+        environment: Environment,
+        now: UnixSeconds,
+    ) -> Result<Self, OpenError> {
         match url.0.clone() {
-            Place::Sqlite(path) => Self::open_file(url, &path, deployment, now).await,
-            Place::Postgres(place) => Self::open_database(url, &place, deployment, now).await,
+            Place::Sqlite(path) => Self::open_file(url, &path, deployment, environment, now).await,
+            Place::Postgres(place) => Self::open_database(url, &place, deployment, environment, now).await,
         }
     }
 
@@ -162,16 +188,18 @@ impl Ledger {
         url: StoreUrl,
         path: &Path,
         deployment: &StoreDeployment,
+        environment: Environment,
         now: UnixSeconds,
     ) -> Result<Self, OpenError> {
         let (lock, known) = StoreLock::acquire(&url)?;
-        let existing = sqlite::inspect(path).await?;
+        let existing = environment.run(sqlite::inspect(path)).await?;
         if let Some(found) = existing.and_then(|store| store.deployment) {
             deployment.check(&url, found)?;
         }
-        let connection = sqlite::open_writer(path, migration::SUPPORTED).await?;
+        let connection = sqlite::open_writer(path, migration::SUPPORTED, &environment).await?;
         let link = SqliteLink::Writer(connection);
-        let mut session = Session::new(Connection::Sqlite(link), "open");
+        let disk = environment.disk().cloned();
+        let mut session = Session::new(Connection::Sqlite(link), "open").on(disk);
         let generation = introduce(&mut session, deployment, known.generation, now)
             .await
             .map_err(|error| match error {
@@ -183,14 +211,19 @@ impl Ledger {
             })?;
         lock.record(generation);
 
-        let readers = Readers::Sqlite(sqlite::open_readers(path).await?);
-        Ok(Self::start(url, readers, Some((session, lock)), *deployment, None))
+        let readers = match environment.disk() {
+            Some(_) => Readers::Inline(sqlite::inline_readers(path)),
+            None => Readers::Sqlite(sqlite::open_readers(path).await?),
+        };
+        let writer = Some((session, lock));
+        Ok(Self::start(url, readers, environment, writer, *deployment, None))
     }
 
     async fn open_database(
         url: StoreUrl,
         place: &PostgresPlace,
         deployment: &StoreDeployment,
+        environment: Environment,
         now: UnixSeconds,
     ) -> Result<Self, OpenError> {
         let (mut lock, known) = StoreLock::acquire(&url)?;
@@ -214,6 +247,7 @@ impl Ledger {
         Ok(Self::start(
             url,
             Readers::Postgres(readers),
+            environment,
             Some((session, lock)),
             *deployment,
             Some((closing, listening)),
@@ -251,12 +285,20 @@ impl Ledger {
             });
         }
         let deployment = existing.deployment.ok_or_else(missing)?;
-        Ok(Self::start(url, readers, None, deployment, None))
+        Ok(Self::start(
+            url,
+            readers,
+            Environment::default(),
+            None,
+            deployment,
+            None,
+        ))
     }
 
     fn start(
         url: StoreUrl,
         readers: Readers,
+        environment: Environment,
         writer: Option<(Session, StoreLock)>,
         deployment: StoreDeployment,
         listening: Option<(broadcast::Sender<ChannelId>, AbortHandle)>,
@@ -273,6 +315,7 @@ impl Ledger {
         let inner = Inner {
             url,
             readers,
+            environment,
             queue,
             deployment,
             domain: deployment.domain(),
@@ -293,6 +336,7 @@ impl Ledger {
         // Readers first: in SQLite, the last connection to go folds the write-ahead log into the file, and they can't.
         match &self.inner.readers {
             Readers::Sqlite(pool) => pool.close().await,
+            Readers::Inline(readers) => readers.close(),
             Readers::Postgres(pool) => pool.close().await,
         }
         if let Some(queue) = &self.inner.queue {
@@ -307,6 +351,11 @@ impl Ledger {
     /// The deployment whose records these are.
     pub fn deployment(&self) -> &StoreDeployment {
         &self.inner.deployment
+    }
+
+    /// Now, as this store's surroundings say: who works on the store lives in the same time.
+    pub fn now(&self) -> UnixSeconds {
+        self.inner.environment.now()
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
@@ -351,22 +400,26 @@ impl Ledger {
     pub(crate) async fn reader(&self, operation: &'static str) -> Result<Session, LedgerError> {
         let connection = match &self.inner.readers {
             Readers::Sqlite(pool) => pool.acquire().await.map(SqliteLink::Reader).map(Connection::Sqlite),
+            Readers::Inline(readers) => readers.take().map(SqliteLink::Inline).map(Connection::Sqlite),
             Readers::Postgres(pool) => pool.acquire().await.map(PostgresLink::Reader).map(Connection::Postgres),
         };
-        session(connection, operation)
+        let session = session(connection, operation)?;
+        Ok(session.on(self.inner.environment.disk().cloned()))
     }
 
     /// A session for several statements, which all see what was committed when it began.
     pub(crate) async fn snapshot(&self, operation: &'static str) -> Result<Session, LedgerError> {
         let connection = match &self.inner.readers {
             Readers::Sqlite(pool) => pool.begin().await.map(SqliteLink::Snapshot).map(Connection::Sqlite),
+            Readers::Inline(readers) => readers.begin().map(SqliteLink::Inline).map(Connection::Sqlite),
             Readers::Postgres(pool) => pool
                 .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 .await
                 .map(PostgresLink::Snapshot)
                 .map(Connection::Postgres),
         };
-        session(connection, operation)
+        let session = session(connection, operation)?;
+        Ok(session.on(self.inner.environment.disk().cloned()))
     }
 }
 

@@ -1,8 +1,12 @@
+use std::sync::Arc;
+
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction, pool::PoolConnection};
 
 use crate::{
     LedgerError,
     column::{Read as _, Row, sql},
+    environment::{Disk, run},
+    inline::InlineReader,
     leading::Epoch,
     lock::WriterId,
     postgres::{Committed, PostgresWriter, answered, is_lost},
@@ -14,6 +18,8 @@ pub(crate) struct Session {
     connection: Connection,
     operation: &'static str,
     wrote: bool,
+    /// `None` where SQLite's own thread, or a server, runs the statements.
+    disk: Option<Arc<dyn Disk>>,
 }
 
 pub(crate) enum Connection {
@@ -28,14 +34,17 @@ pub(crate) enum SqliteLink {
     Reader(PoolConnection<Sqlite>),
     /// One of the readers', in a transaction: everything read is of one moment.
     Snapshot(Transaction<'static, Sqlite>),
+    /// One for reading, of a store with a disk.
+    Inline(InlineReader),
 }
 
 impl SqliteLink {
-    fn connection(&mut self) -> &mut SqliteConnection {
+    fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         match self {
-            Self::Writer(connection) => connection,
-            Self::Reader(connection) => connection,
-            Self::Snapshot(transaction) => transaction,
+            Self::Writer(connection) => Ok(connection),
+            Self::Reader(connection) => Ok(connection),
+            Self::Snapshot(transaction) => Ok(transaction),
+            Self::Inline(reader) => reader.connection().ok_or(sqlx::Error::PoolClosed),
         }
     }
 }
@@ -65,7 +74,14 @@ impl Session {
             connection,
             operation,
             wrote: false,
+            disk: None,
         }
+    }
+
+    /// Lets `disk`, if there is one, say when statements run.
+    pub(crate) fn on(mut self, disk: Option<Arc<dyn Disk>>) -> Self {
+        self.disk = disk;
+        self
     }
 
     /// What follows is done for `operation`.
@@ -116,7 +132,11 @@ impl Session {
         let row = counted.first().ok_or(LedgerError::Inconsistent {
             what: "it has no row that says what it is for",
         })?;
-        Ok(Committed::Yes(row.read("generation")?))
+        let generation = row.read("generation")?;
+        if let Some(disk) = &self.disk {
+            disk.committed(generation).await;
+        }
+        Ok(Committed::Yes(generation))
     }
 
     /// Ends the transaction without a trace. It may be over already.
@@ -170,11 +190,15 @@ impl Session {
 
     /// Runs a statement whose rows are of no interest and tells how many it changed.
     async fn control(&mut self, statement: Statement) -> Result<u64, LedgerError> {
+        let disk = self.begin_statement().await;
         let result = match &mut self.connection {
-            Connection::Sqlite(link) => match statement.for_sqlite() {
-                Ok(query) => query.execute(link.connection()).await.map(|done| done.rows_affected()),
-                Err(error) => Err(error),
-            },
+            Connection::Sqlite(link) => {
+                let changing = async {
+                    let done = statement.for_sqlite()?.execute(link.connection()?).await?;
+                    Ok(done.rows_affected())
+                };
+                run(disk.as_ref(), changing).await
+            }
             Connection::Postgres(link) => execute(link, statement).await,
         };
         result.map_err(|source| self.failed(source))
@@ -182,14 +206,15 @@ impl Session {
 
     /// Runs one statement that gives at most one row.
     pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<Row>, LedgerError> {
+        let disk = self.begin_statement().await;
         let result = match &mut self.connection {
-            Connection::Sqlite(link) => match statement.for_sqlite() {
-                Ok(query) => {
-                    let row = query.fetch_optional(link.connection()).await;
-                    row.map(|row| row.map(Row::from))
-                }
-                Err(error) => Err(error),
-            },
+            Connection::Sqlite(link) => {
+                let reading = async {
+                    let row = statement.for_sqlite()?.fetch_optional(link.connection()?).await?;
+                    Ok(row.map(Row::from))
+                };
+                run(disk.as_ref(), reading).await
+            }
             Connection::Postgres(link) => {
                 let rows = fetch(link, statement).await;
                 rows.map(|rows| rows.into_iter().next())
@@ -200,17 +225,25 @@ impl Session {
 
     /// Runs one statement.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
+        let disk = self.begin_statement().await;
         let result = match &mut self.connection {
-            Connection::Sqlite(link) => match statement.for_sqlite() {
-                Ok(query) => {
-                    let rows = query.fetch_all(link.connection()).await;
-                    rows.map(|rows| rows.into_iter().map(Row::from).collect())
-                }
-                Err(error) => Err(error),
-            },
+            Connection::Sqlite(link) => {
+                let reading = async {
+                    let rows = statement.for_sqlite()?.fetch_all(link.connection()?).await?;
+                    Ok(rows.into_iter().map(Row::from).collect())
+                };
+                run(disk.as_ref(), reading).await
+            }
             Connection::Postgres(link) => fetch(link, statement).await,
         };
         result.map_err(|source| self.failed(source))
+    }
+
+    /// The disk that runs the next statement, once it lets it.
+    async fn begin_statement(&self) -> Option<Arc<dyn Disk>> {
+        let disk = self.disk.clone()?;
+        disk.before(self.operation).await;
+        Some(disk)
     }
 
     fn failed(&mut self, source: sqlx::Error) -> LedgerError {
@@ -231,9 +264,12 @@ impl Session {
     /// Ends the connection, or gives it back.
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self.connection {
-            Connection::Sqlite(SqliteLink::Writer(connection)) => sqlx::Connection::close(connection).await,
+            Connection::Sqlite(SqliteLink::Writer(connection)) => {
+                run(self.disk.as_ref(), sqlx::Connection::close(connection)).await
+            }
             Connection::Sqlite(SqliteLink::Reader(connection)) => connection.close().await,
             Connection::Sqlite(SqliteLink::Snapshot(transaction)) => transaction.rollback().await,
+            Connection::Sqlite(SqliteLink::Inline(_)) => Ok(()),
             Connection::Postgres(PostgresLink::Writer(writer)) => writer.close().await,
             Connection::Postgres(PostgresLink::Reader(connection)) => connection.close().await,
             Connection::Postgres(PostgresLink::Snapshot(transaction)) => transaction.rollback().await,

@@ -14,6 +14,8 @@ use sqlx::{
 use crate::{
     LedgerError, OpenError, StoreDeployment, StoreUrl,
     column::{Read as _, Row},
+    environment::Environment,
+    inline::InlineReaders,
     migration::{self, APPLICATION_ID},
 };
 
@@ -35,7 +37,11 @@ const CHECKPOINT_AFTER: &str = "8192";
 const CHECKED_SIZE: u64 = 256 << 20;
 
 /// The connection of the one process that writes, to a store that is brought to the schema `version`.
-pub(crate) async fn open_writer(path: &Path, version: u32) -> Result<SqliteConnection, OpenError> {
+pub(crate) async fn open_writer(
+    path: &Path,
+    version: u32,
+    environment: &Environment,
+) -> Result<SqliteConnection, OpenError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -50,27 +56,40 @@ pub(crate) async fn open_writer(path: &Path, version: u32) -> Result<SqliteConne
         // Statements over many rows keep a journal of their own, which needs no disk.
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
-    let mut connection = options.connect().await.map_err(|source| failed(path, source))?;
-    migration::run_sqlite(&mut connection, version)
-        .await
-        .map_err(|source| failed(path, source))?;
+    let connecting = environment.run(options.connect());
+    let mut connection = connecting.await.map_err(|source| failed(path, source))?;
+    let migrating = environment.run(migration::run_sqlite(&mut connection, version));
+    migrating.await.map_err(|source| failed(path, source))?;
+    if environment.disk().is_some() {
+        // Whoever copies such a store copies its log too: it shall not hold all that earlier lives have written.
+        let emptying = environment.run(migration::empty_log(&mut connection));
+        emptying.await.map_err(|source| failed(path, source))?;
+    }
     Ok(connection)
 }
 
+/// Connections that answer on the thread that asks, for a store with a disk of its own.
+pub(crate) fn inline_readers(path: &Path) -> InlineReaders {
+    InlineReaders::new(reader_options(path))
+}
+
 pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .statement_cache_capacity(STATEMENT_CACHE)
-        .disable_statement_logging();
     SqlitePoolOptions::new()
         .max_connections(READERS)
         // A file does not hang up.
         .test_before_acquire(false)
-        .connect_with(options)
+        .connect_with(reader_options(path))
         .await
         .map_err(|source| failed(path, source))
+}
+
+fn reader_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        .disable_statement_logging()
 }
 
 /// What a file says of itself.

@@ -63,7 +63,13 @@ pub type ChatStream = BoxStream<'static, Result<BackendEvent, BackendError>>;
 /// A client of one LLM server. Cheap to clone.
 #[derive(Clone)]
 pub struct Backend {
-    server: Arc<Server>,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Server(Arc<Server>),
+    InProcess(Arc<dyn Fn(Value) -> ChatStream + Send + Sync>),
 }
 
 struct Server {
@@ -116,8 +122,16 @@ impl Backend {
             tokenizer: OnceLock::new(),
         };
         Ok(Self {
-            server: Arc::new(server),
+            source: Source::Server(Arc::new(server)),
         })
+    }
+
+    /// A model in this process, which answers a body with a stream: for a simulation, or an engine that is linked in. The
+    /// stream keeps the order that [`BackendEvent`] describes.
+    pub fn in_process(answer: impl Fn(Value) -> ChatStream + Send + Sync + 'static) -> Self {
+        Self {
+            source: Source::InProcess(Arc::new(answer)),
+        }
     }
 
     /// The ids of the server's models, in its order; those too long for an offer, and what goes beyond its length, are
@@ -134,9 +148,11 @@ impl Backend {
         struct Model {
             id: String,
         }
-        let answer: Models = self
-            .server
-            .ask(self.server.client.get(self.server.url("models")?), "list of models")
+        let Source::Server(server) = &self.source else {
+            return Ok(Vec::new());
+        };
+        let answer: Models = server
+            .ask(server.client.get(server.url("models")?), "list of models")
             .await?;
         let ids = answer.data.into_iter().map(|model| model.id);
         Ok(ids
@@ -151,13 +167,19 @@ impl Backend {
     ///
     /// How long the answer may get is for the caller to limit first: [`limit_output`].
     pub fn chat(&self, body: Value) -> ChatStream {
-        chat::start(Arc::clone(&self.server), body)
+        match &self.source {
+            Source::Server(server) => chat::start(Arc::clone(server), body),
+            Source::InProcess(answer) => answer(body),
+        }
     }
 
     /// How many prompt tokens `body` is billed when the server doesn't say: what its tokenizer counts, else a quarter of
     /// the prompt's bytes; at most one a byte.
     pub async fn count_input(&self, body: &Value) -> TokenCount {
-        self.server.count_input(body).await
+        match &self.source {
+            Source::Server(server) => server.count_input(body).await,
+            Source::InProcess(_) => tokenizer::estimate(body),
+        }
     }
 }
 
@@ -249,7 +271,10 @@ fn is_loopback(url: &Url) -> bool {
 
 impl fmt::Debug for Backend {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Backend({})", self.server.base)
+        match &self.source {
+            Source::Server(server) => write!(formatter, "Backend({})", server.base),
+            Source::InProcess(_) => formatter.write_str("Backend(in this process)"),
+        }
     }
 }
 

@@ -30,8 +30,7 @@ use futures::Stream;
 use libp2p::PeerId;
 use lloom_ledger::{Budget, Ledger};
 use lloom_receipts::{
-    ChannelId, Domain, Keypair, ModelHash, Receipt, RequestHash, TokenAmount, TokenCount, UnixSeconds, Usage, Verified,
-    Verifier,
+    ChannelId, Domain, Keypair, ModelHash, Receipt, RequestHash, TokenAmount, TokenCount, Usage, Verified, Verifier,
 };
 use tokio::sync::{Mutex, mpsc};
 
@@ -158,6 +157,7 @@ struct Shared {
     keypair: Arc<Keypair>,
     verifier: Verifier,
     connector: Arc<dyn Connect>,
+    chance: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
     /// One a channel that was used since the start.
     desks: Mutex<HashMap<ChannelId, Arc<Desk>>>,
 }
@@ -180,9 +180,20 @@ impl Client {
                 keypair: Arc::new(keypair),
                 verifier: Verifier::default(),
                 connector: Arc::new(connector),
+                chance: Arc::new(rand::random),
                 desks: Mutex::default(),
             }),
         }
+    }
+
+    /// Takes nonces and salts from `chance` in place of the machine's random numbers: for a simulation. Whoever can guess a
+    /// salt can guess the prompt it hides. Call it before the client is cloned or used; later it changes nothing.
+    #[must_use]
+    pub fn with_chance(mut self, chance: impl Fn() -> [u8; 32] + Send + Sync + 'static) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.chance = Arc::new(chance);
+        }
+        self
     }
 
     /// Asks, pays and links the bill. The chat runs by itself: whoever drops it cancels the answer, and what was
@@ -231,8 +242,4 @@ impl Stream for Chat {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.events.poll_recv(context)
     }
-}
-
-fn now() -> UnixSeconds {
-    std::time::SystemTime::now().into()
 }

@@ -28,7 +28,7 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_ledger::{ExposurePolicy, Ledger, Progress, ServeError};
-use lloom_receipts::{ContentHasher, Domain, Keypair, Signed, UnixSeconds, Usage, UsageBill, Verified};
+use lloom_receipts::{ContentHasher, Domain, Keypair, Signed, Usage, UsageBill, Verified};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
@@ -137,7 +137,7 @@ impl Executor {
                 }) => (usage, response_hash),
                 None => (Usage::default(), ContentHasher::new(interrupted.content_salt).finish()),
             };
-            let bill = UsageBill::for_request(request, usage, response_hash, now())?;
+            let bill = UsageBill::for_request(request, usage, response_hash, self.shared.ledger.now())?;
             self.shared.ledger.commit_bill(bill).await?;
             tracing::info!(channel = %request.channel, request = %request.hash(), amount = %bill.amount, "billed what was acknowledged before the interruption");
         }
@@ -190,8 +190,4 @@ impl Shared {
         let committed = self.ledger.commit_bill(bill).await?;
         Ok(self.keypair.sign(&self.domain, *committed.bill()))
     }
-}
-
-fn now() -> UnixSeconds {
-    std::time::SystemTime::now().into()
 }

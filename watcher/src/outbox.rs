@@ -1,8 +1,8 @@
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use alloy::primitives::{Address, U256};
 use lloom_ledger::{ApplyError, Finish, Ledger, ObligationPolicy, Purpose};
-use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
+use lloom_receipts::{BlockNumber, Keypair};
 
 use crate::{
     chain::{Call, CallOutcome, Chain, ChainError, MinedTransaction, StateAt},
@@ -109,7 +109,7 @@ impl<C: Chain> Outbox<C> {
             purpose: Purpose::Other,
             deadline: None,
         };
-        self.sender.submit(order, now()).await
+        self.sender.submit(order, self.ledger.now()).await
     }
 
     /// Waits until the fate of `sent` is known, pushing it and everything before it along.
@@ -144,7 +144,7 @@ impl<C: Chain> Outbox<C> {
     /// [`SendError`] when the chain or the store fails, or they don't belong together.
     pub async fn resume(&self) -> Result<(), SendError> {
         self.check_chain().await?;
-        self.sender.rebroadcast_all(now()).await
+        self.sender.rebroadcast_all(self.ledger.now()).await
     }
 
     async fn gas(&self, call: &Call) -> Result<u64, SendError> {
@@ -199,14 +199,10 @@ impl<C: Chain> Outbox<C> {
             None => return Ok(()),
         };
         self.sender
-            .advance(Heights { head, confirmed }, now(), |_| Outlook::default())
+            .advance(Heights { head, confirmed }, self.ledger.now(), |_| Outlook::default())
             .await
             .map(drop)
     }
-}
-
-fn now() -> UnixSeconds {
-    UnixSeconds::from(SystemTime::now())
 }
 
 #[cfg(test)]

@@ -104,13 +104,21 @@ impl RpcChain {
     /// Sends any JSON-RPC request: for what the trait doesn't name, such as a devnet's own methods.
     ///
     /// # Errors
-    /// [`ChainError`].
+    /// [`ChainError`]. It may have been carried out all the same; it is not asked a second time of the same endpoint.
     pub async fn request<P: RpcSend, R: RpcRecv>(&self, operation: &'static str, params: P) -> Result<R, ChainError> {
-        self.request_until(operation, params, |_| true).await
+        match self.ask_until(operation, params, |_| true, 1).await? {
+            Answer::Result(result) => Ok(result),
+            Answer::Error { endpoint, payload } => Err(refused(operation, endpoint, &payload)),
+        }
+    }
+
+    /// [`request`](Self::request) of something that may be asked as often as one likes.
+    async fn question<P: RpcSend, R: RpcRecv>(&self, operation: &'static str, params: P) -> Result<R, ChainError> {
+        self.question_until(operation, params, |_| true).await
     }
 
     /// The first answer that is `enough`, or else the last.
-    async fn request_until<P: RpcSend, R: RpcRecv>(
+    async fn question_until<P: RpcSend, R: RpcRecv>(
         &self,
         operation: &'static str,
         params: P,
@@ -121,7 +129,7 @@ impl RpcChain {
             // What one endpoint doesn't know, such as a block or its state, another may. With one, its word stands.
             Answer::Error { .. } => false,
         };
-        match self.ask_until(operation, params, enough).await? {
+        match self.ask_until(operation, params, enough, ROUNDS).await? {
             Answer::Result(result) => Ok(result),
             Answer::Error { endpoint, payload } => Err(refused(operation, endpoint, &payload)),
         }
@@ -132,10 +140,11 @@ impl RpcChain {
         operation: &'static str,
         params: P,
         enough: impl Fn(&Answer<R>) -> bool,
+        rounds: u32,
     ) -> Result<Answer<R>, ChainError> {
         let begun = Instant::now();
         let mut failure = None;
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             if round > 0 {
                 tokio::time::sleep(PAUSE * round).await;
             }

@@ -1,7 +1,4 @@
-use std::{
-    convert::Infallible,
-    time::{Duration, SystemTime},
-};
+use std::{convert::Infallible, time::Duration};
 
 use alloy::primitives::Address;
 use lloom_bindings::ChannelEscrow;
@@ -209,8 +206,9 @@ impl<C: Chain> Watcher<C> {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                biased;
                 Some(command) = self.commands.recv() => commands.push(command),
+                () = tokio::time::sleep(wait) => {}
             }
             while let Ok(command) = self.commands.try_recv() {
                 commands.push(command);
@@ -223,7 +221,7 @@ impl<C: Chain> Watcher<C> {
         let Some(deadline) = self.status.borrow().next_deadline else {
             return wait;
         };
-        let part = deadline.since(now_at(None)) / REPLACEMENTS_BEFORE_DEADLINE;
+        let part = deadline.since(self.ledger.now()) / REPLACEMENTS_BEFORE_DEADLINE;
         wait.min(part.max(self.config.poll_interval))
     }
 
@@ -310,7 +308,8 @@ impl<C: Chain> Rounds<C> {
             head: cursor,
             confirmed,
         };
-        let now = now_at(Some(cursor));
+        // Deadlines are the chain's: its time counts where it is ahead.
+        let now = ledger.now().max(cursor.timestamp);
 
         if !self.resumed {
             // Not before the blocks were compared: another chain of the same id would execute it.
@@ -354,7 +353,7 @@ impl<C: Chain> Rounds<C> {
         let (deferrals, quarantined) = (&self.settler.deferrals, self.settler.quarantine.list());
         self.status.send_modify(|status| {
             status.confirmed = Some(confirmed.number);
-            status.last_progress = Some(now_at(None));
+            status.last_progress = Some(ledger.now());
             status.pending_transactions = pending.iter().filter(|record| record.from == account).count();
             status.obligations = obligations.len();
             status.next_deadline = obligations.first().map(|obligation| obligation.deadline);
@@ -380,11 +379,12 @@ impl<C: Chain> Rounds<C> {
                 }
                 _ => {}
             }
+            let now = self.settler.ledger.now();
             self.status.send_modify(|status| {
                 status.head = Some(step.head);
                 status.cursor = Some(step.cursor);
                 if step.change.is_some() {
-                    status.last_progress = Some(now_at(None));
+                    status.last_progress = Some(now);
                 }
             });
             steps += 1;
@@ -472,12 +472,6 @@ impl<C: Chain> Rounds<C> {
         }
         Ok(())
     }
-}
-
-/// Now: the wall clock's time, or the chain's where that is ahead. Deadlines are the chain's.
-fn now_at(head: Option<Block>) -> UnixSeconds {
-    let wall = UnixSeconds::from(SystemTime::now());
-    head.map_or(wall, |head| wall.max(head.timestamp))
 }
 
 /// Lets a claim wait that can't be sent now, though the chain and the store are fine.

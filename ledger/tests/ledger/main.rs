@@ -39,6 +39,7 @@ mod restoring;
 mod serving;
 mod settling;
 mod sharing;
+mod simulated;
 mod surviving;
 mod towers;
 mod world;

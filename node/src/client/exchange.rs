@@ -12,7 +12,6 @@ use tokio::{
 use super::{
     ChatError, ChatEvent, ChatRequest, Completion, Shared,
     link::{ACCEPTANCE, Desk, Line},
-    now,
     order::{Chance, Prepared, prepare},
     sync,
     tally::{Acknowledgement, Tally},
@@ -47,9 +46,9 @@ impl<'c> Exchange<'c> {
     pub(super) async fn run(shared: &'c Shared, asked: ChatRequest, events: Events) -> Result<(), ChatError> {
         let (peer, increment) = (asked.peer, asked.offer.increment);
         let channel = shared.choose_channel(&asked.offer, asked.channel).await?;
-        let deadline = now().plus(shared.config.request_lifetime);
+        let deadline = shared.ledger.now().plus(shared.config.request_lifetime);
         let tolerance = shared.config.tolerance;
-        let prepared = prepare(asked, &channel, &tolerance, Chance::draw(), deadline)?;
+        let prepared = prepare(asked, &channel, &tolerance, Chance::draw(&*shared.chance), deadline)?;
         let first = Tally::first_authorization(&prepared.request, increment)?;
         prepared.request.maximum()?;
         let desk = shared.desk(channel.id).await?;
@@ -98,6 +97,21 @@ impl<'c> Exchange<'c> {
         let mut silent_since = Instant::now();
         loop {
             tokio::select! {
+                // Paying goes before taking more: the executor may send as fast as it is read.
+                biased;
+                () = self.events.closed(), if !self.cancelled => {
+                    self.cancelled = true;
+                    line.send(&ClientFrame::Cancel).await?;
+                }
+                (acknowledgement, signed) = finished(&mut self.payment) => {
+                    match signed {
+                        Ok(voucher) => self.acknowledge(line, acknowledgement, voucher).await?,
+                        // Without more money the answer ends by itself; what is paid for still comes.
+                        Err(error) => tracing::warn!(request = %self.hash, error = &error as &dyn std::error::Error, "nothing more is paid"),
+                    }
+                    let next = self.next_payment.take();
+                    self.pay(next);
+                }
                 frame = line.reader.next() => {
                     silent_since = Instant::now();
                     match frame?.ok_or(ChatError::Ended { awaited: "the answer" })? {
@@ -123,19 +137,6 @@ impl<'c> Exchange<'c> {
                             return Err(ChatError::Unexpected { awaited: "the answer" });
                         }
                     }
-                }
-                (acknowledgement, signed) = finished(&mut self.payment) => {
-                    match signed {
-                        Ok(voucher) => self.acknowledge(line, acknowledgement, voucher).await?,
-                        // Without more money the answer ends by itself; what is paid for still comes.
-                        Err(error) => tracing::warn!(request = %self.hash, error = &error as &dyn std::error::Error, "nothing more is paid"),
-                    }
-                    let next = self.next_payment.take();
-                    self.pay(next);
-                }
-                () = self.events.closed(), if !self.cancelled => {
-                    self.cancelled = true;
-                    line.send(&ClientFrame::Cancel).await?;
                 }
                 () = sleep_until(silent_since + patience) => {
                     return Err(ChatError::Timeout { awaited: "part of the answer", patience });
@@ -299,7 +300,10 @@ async fn ask(
     let operator = request.operator;
     let signed = shared.keypair.sign(&shared.domain, request);
     let hash = request.hash();
-    let mut voucher = desk.treasurer.begin(signed.clone(), salt, first, now()).await?;
+    let mut voucher = desk
+        .treasurer
+        .begin(signed.clone(), salt, first, shared.ledger.now())
+        .await?;
     let mut infer = Infer {
         request: signed.into_unverified(),
         client_random,
@@ -390,7 +394,7 @@ impl Shared {
         tokens_per_second: Option<f64>,
     ) {
         let observation = Observation {
-            at: now(),
+            at: self.ledger.now(),
             outcome,
             time_to_first_token,
             tokens_per_second,

@@ -33,10 +33,10 @@ pub(super) struct Chance {
 }
 
 impl Chance {
-    pub(super) fn draw() -> Self {
+    pub(super) fn draw(random: &dyn Fn() -> [u8; 32]) -> Self {
         Self {
-            nonce: RequestNonce::new(U256::from_be_bytes(rand::random::<[u8; 32]>())),
-            salt: ContentSalt::new(B256::new(rand::random())),
+            nonce: RequestNonce::new(U256::from_be_bytes(random())),
+            salt: ContentSalt::new(B256::new(random())),
         }
     }
 }

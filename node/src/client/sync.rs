@@ -4,7 +4,6 @@ use lloom_receipts::{ChannelId, RequestHash, Signed, TokenAmount, TokenCount, Us
 use super::{
     ChatError, Shared,
     link::{Desk, Line, Turn},
-    now,
     treasurer::TreasurerError,
 };
 use crate::wire::{ClientFrame, ExecutorFrame, MAX_OVERSHOOT, State};
@@ -199,7 +198,7 @@ fn judge(own: &OwnRequestRecord, bill: &UsageBill) -> Result<(), &'static str> {
 }
 
 async fn give_up_old_requests(shared: &Shared, desk: &Desk) -> Result<(), ChatError> {
-    let now = now();
+    let now = shared.ledger.now();
     for record in shared.ledger.unbilled_requests(desk.channel).await? {
         let hash: RequestHash = record.request.document().hash();
         let over = record.request.document().deadline.plus(GIVEN_UP_AFTER) < now;

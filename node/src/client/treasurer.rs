@@ -13,10 +13,7 @@ use lloom_receipts::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    now,
-    purse::{Exhausted, Purse},
-};
+use super::purse::{Exhausted, Purse};
 
 /// Orders that wait at most.
 const QUEUE: usize = 256;
@@ -283,7 +280,9 @@ impl Task {
     async fn replace_unconfirmed(&self, receipts: Vec<Receipt<Verified>>) -> Result<(), TreasurerError> {
         if let Some(last) = receipts.last() {
             let reason = format!("the executor holds receipt {} instead", last.receipt().hash());
-            self.ledger.withdraw_receipts(self.channel, reason, now()).await?;
+            self.ledger
+                .withdraw_receipts(self.channel, reason, self.ledger.now())
+                .await?;
         }
         self.ledger.adopt_receipts(self.channel, receipts).await?;
         Ok(())

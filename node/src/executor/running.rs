@@ -3,7 +3,9 @@ use std::future::pending;
 use alloy::primitives::Address;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use lloom_ledger::{Account, ExposurePolicy, Ledger, LedgerError, Outcome, Progress, ServeError};
-use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, Signed, TokenAmount, UsageBill, Verified, Voucher};
+use lloom_receipts::{
+    ChannelId, InferenceRequest, RequestHash, Signed, TokenAmount, UnixSeconds, UsageBill, Verified, Voucher,
+};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Duration, Instant},
@@ -11,7 +13,6 @@ use tokio::{
 
 use super::{
     answer::{Answer, Reservation},
-    now,
     refuse::refusal,
     served_channels::{ChannelNews, ChannelWatch},
 };
@@ -136,9 +137,11 @@ impl Running {
             ..
         } = self;
         tokio::select! {
-            event = next_event(events), if takes_events => Step::Backend(event),
-            done = finished(job) => Step::Ledger(Box::new(done)),
+            // A close stops the answer before more of it comes.
+            biased;
             news = channel.next(*uncovered) => Step::Channel(news),
+            done = finished(job) => Step::Ledger(Box::new(done)),
+            event = next_event(events), if takes_events => Step::Backend(event),
         }
     }
 
@@ -312,9 +315,10 @@ impl Running {
         None
     }
 
-    /// Until when the voucher that is missing has to come.
+    /// Until when the voucher that is missing has to come. An answer that is over misses none.
     pub(super) fn voucher_deadline(&self, patience: Duration) -> Option<Instant> {
-        self.starving_since.map(|since| since + patience)
+        let since = self.starving_since.filter(|_| self.ending.is_none())?;
+        Some(since + patience)
     }
 
     /// How the answer ended, once all of it has left and the ledger knows all of it.
@@ -324,10 +328,10 @@ impl Running {
     }
 
     /// The bill for what was delivered.
-    pub(super) fn bill(&self) -> UsageBill {
+    pub(super) fn bill(&self, now: UnixSeconds) -> UsageBill {
         let delivered = self.answer.delivered();
         // The answer keeps within the request's limits, and accepting the request checked that its maximum fits.
-        UsageBill::for_request(&self.request, delivered.usage, delivered.hash, now())
+        UsageBill::for_request(&self.request, delivered.usage, delivered.hash, now)
             .unwrap_or_else(|error| unreachable!("an answer is outside its request: {error}"))
     }
 }
@@ -370,4 +374,58 @@ async fn acknowledge(
     };
     ledger.acknowledge(progress, None).await?;
     Err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use alloy::primitives::{B256, U256};
+    use futures::stream;
+    use lloom_receipts::{
+        ContentHash, ContentSalt, ModelHash, PricePerMillion, Prices, RequestNonce, TokenCount, UnixSeconds,
+    };
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::executor::served_channels::ServedChannels;
+
+    #[tokio::test]
+    async fn an_answer_that_is_over_waits_for_no_voucher() {
+        let price = PricePerMillion::new(TokenAmount::new(1_000_000));
+        let request = InferenceRequest {
+            channel: ChannelId::new(B256::ZERO),
+            operator: Address::ZERO,
+            nonce: RequestNonce::new(U256::ONE),
+            model: ModelHash::of_id("model"),
+            prompt_hash: ContentHash::new(B256::ZERO),
+            max_input: TokenCount::new(10),
+            max_output: TokenCount::new(10),
+            prices: Prices {
+                input: price,
+                output: price,
+            },
+            deadline: UnixSeconds::new(0),
+        };
+        let salt = ContentSalt::new(B256::ZERO);
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let mut running = Running::new(
+            request,
+            Address::ZERO,
+            Answer::new(request, salt, TokenCount::new(4), TokenCount::new(0)),
+            stream::pending().boxed(),
+            Arc::new(ServedChannels::default()).watch(request.channel),
+            place,
+        );
+        let patience = Duration::from_secs(1);
+        assert_eq!(running.voucher_deadline(patience), None);
+        running.starving_since = Some(Instant::now());
+        assert!(running.voucher_deadline(patience).is_some());
+        running.cut(Ending::Unpaid);
+        assert_eq!(
+            running.voucher_deadline(patience),
+            None,
+            "or its session would do nothing else"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use lloom_receipts::ChannelId;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 /// Tells the streams of one channel what happens to it: that what covers them has changed, because they share one
@@ -16,10 +16,20 @@ pub(super) struct ServedChannels {
     channels: Mutex<HashMap<ChannelId, ServedChannel>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ServedChannel {
-    changes: watch::Sender<u64>,
+    /// Keeps one change: how many there were doesn't matter.
+    changes: broadcast::Sender<()>,
     closing: CancellationToken,
+}
+
+impl Default for ServedChannel {
+    fn default() -> Self {
+        Self {
+            changes: broadcast::Sender::new(1),
+            closing: CancellationToken::new(),
+        }
+    }
 }
 
 impl ServedChannels {
@@ -60,9 +70,8 @@ impl ServedChannels {
     /// A voucher or receipt was recorded, or a reservation was given back.
     pub(super) fn changed(&self, channel: ChannelId) {
         if let Some(entry) = self.channels().get(&channel) {
-            entry
-                .changes
-                .send_modify(|generation| *generation = generation.wrapping_add(1));
+            // An error says that nobody listens.
+            let _ = entry.changes.send(());
         }
     }
 
@@ -77,7 +86,7 @@ impl ServedChannels {
 pub(super) struct ChannelWatch {
     channels: Arc<ServedChannels>,
     channel: ChannelId,
-    changes: Option<watch::Receiver<u64>>,
+    changes: Option<broadcast::Receiver<()>>,
     closing: Option<CancellationToken>,
 }
 
@@ -94,7 +103,7 @@ impl ChannelWatch {
     /// Forgets the changes so far: call before the coverage is looked at.
     pub(super) fn mark_seen(&mut self) {
         if let Some(changes) = &mut self.changes {
-            changes.borrow_and_update();
+            *changes = changes.resubscribe();
         }
     }
 
@@ -102,6 +111,7 @@ impl ChannelWatch {
     /// channel changes. Cancel safe.
     pub(super) async fn next(&mut self, wants_coverage: bool) -> ChannelNews {
         let news = tokio::select! {
+            biased;
             () = cancelled(self.closing.as_ref()) => ChannelNews::Closing,
             () = changed(self.changes.as_mut()), if wants_coverage => ChannelNews::Covered,
         };
@@ -119,9 +129,9 @@ async fn cancelled(token: Option<&CancellationToken>) {
     }
 }
 
-async fn changed(changes: Option<&mut watch::Receiver<u64>>) {
+async fn changed(changes: Option<&mut broadcast::Receiver<()>>) {
     let ended = match changes {
-        Some(changes) => changes.changed().await.is_err(),
+        Some(changes) => matches!(changes.recv().await, Err(broadcast::error::RecvError::Closed)),
         None => true,
     };
     if ended {

@@ -13,7 +13,6 @@ use super::{
     Shared,
     admission::{Admission, accept_voucher},
     answer::Answer,
-    now,
     refuse::{failed, refusal},
     running::{Running, Step},
 };
@@ -63,7 +62,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         // Whoever left in the middle of an answer pays for what was delivered, unlinked until it comes back.
         if let Some(mut running) = self.running.take() {
             running.settle(&self.shared.ledger, self.shared.config.exposure).await;
-            match self.shared.bill(running.bill()).await {
+            match self.shared.bill(running.bill(self.shared.ledger.now())).await {
                 Ok(bill) => {
                     tracing::info!(peer = %self.peer, request = %running.hash, amount = %bill.document().amount, "the client left, billed what was delivered");
                 }
@@ -150,7 +149,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         let Some(running) = self.running.take() else {
             return Ok(());
         };
-        let billed = self.shared.bill(running.bill()).await;
+        let billed = self.shared.bill(running.bill(self.shared.ledger.now())).await;
         self.shared.channels.changed(running.request.channel);
         self.idle_since = Instant::now();
         match billed {
@@ -181,12 +180,14 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             .and_then(|running| running.voucher_deadline(config.voucher_timeout));
         let flowing = !self.writer.is_drained();
         tokio::select! {
-            frame = self.reader.next() => Event::Frame(frame),
-            drained = self.writer.drain(config.write_timeout), if flowing => Event::Drained(drained),
-            step = next_step(&mut self.running) => Event::Step(step),
-            () = until(voucher) => Event::VoucherMissing,
-            () = until(idle), if !flowing => Event::Idle,
+            // Before the frames, which a client may send as fast as they are read.
+            biased;
             () = self.shared.draining.cancelled(), if !draining => Event::Draining,
+            () = until(voucher) => Event::VoucherMissing,
+            step = next_step(&mut self.running) => Event::Step(step),
+            drained = self.writer.drain(config.write_timeout), if flowing => Event::Drained(drained),
+            frame = self.reader.next() => Event::Frame(frame),
+            () = until(idle), if !flowing => Event::Idle,
         }
     }
 
@@ -269,7 +270,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             offer: &shared.offer,
             channel: &record.parameters,
             deposit: record.confirmed.map(|state| state.deposit),
-            now: now(),
+            now: shared.ledger.now(),
         };
         admission.screen(&infer)?;
         let payer_side = record.parameters.payer_side();

@@ -51,7 +51,7 @@ impl Fixture {
             purpose: Purpose::Other,
             deadline: None,
         };
-        let sent = sender.submit(order, now()).await.unwrap();
+        let sent = sender.submit(order, self.ledger.now()).await.unwrap();
         let head = self.chain.head().await.unwrap();
         let confirmed = self.chain.block(BlockNumber::new(8)).await.unwrap().unwrap();
         self.chain.set_receipt(MinedTransaction {
@@ -65,7 +65,7 @@ impl Fixture {
         });
         self.chain.set_nonces(1, &[(confirmed.hash, 1), (head.hash, 1)]);
         let finished = sender
-            .advance(Heights { head, confirmed }, now(), |_| Outlook::default())
+            .advance(Heights { head, confirmed }, self.ledger.now(), |_| Outlook::default())
             .await;
         assert_eq!(finished.unwrap().len(), 1);
     }

@@ -90,7 +90,7 @@ impl Chain for RpcChain {
     async fn block(&self, number: BlockNumber) -> Result<Option<Block>, ChainError> {
         // One that is behind has no block here: another may.
         let block = self
-            .request_until(
+            .question_until(
                 "eth_getBlockByNumber",
                 (U64::from(number.get()), false),
                 |block: &Option<RawBlock>| block.is_some(),
@@ -152,18 +152,21 @@ impl Chain for RpcChain {
             to_block: None,
             block_hash: Some(hash),
         };
-        self.request("eth_getLogs", (filter.to_json()?,)).await
+        self.question("eth_getLogs", (filter.to_json()?,)).await
     }
 
     async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
         let params = (RawCall::new(from, call), RawBlockId::from(at));
-        outcome("eth_call", self.ask_until("eth_call", params, is_outcome).await?)
+        outcome(
+            "eth_call",
+            self.ask_until("eth_call", params, is_outcome, ROUNDS).await?,
+        )
     }
 
     async fn estimate_gas(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<u64>, ChainError> {
         const OPERATION: &str = "eth_estimateGas";
         let params = (RawCall::new(from, call), RawBlockId::from(at));
-        let answer: Answer<U64> = self.ask_until(OPERATION, params, is_outcome).await?;
+        let answer: Answer<U64> = self.ask_until(OPERATION, params, is_outcome, ROUNDS).await?;
         Ok(match outcome(OPERATION, answer)? {
             CallOutcome::Returned(gas) => CallOutcome::Returned(gas.to()),
             CallOutcome::Reverted(revert) => CallOutcome::Reverted(revert),
@@ -172,7 +175,7 @@ impl Chain for RpcChain {
 
     async fn fees(&self) -> Result<FeeQuote, ChainError> {
         let params = (U64::from(FEE_HISTORY), "latest", [FEE_PERCENTILE]);
-        match self.request::<_, RawFeeHistory>("eth_feeHistory", params).await {
+        match self.question::<_, RawFeeHistory>("eth_feeHistory", params).await {
             Ok(history) => {
                 if let Some(quote) = history.quote() {
                     return Ok(quote);
@@ -182,15 +185,15 @@ impl Chain for RpcChain {
             Err(ChainError::Refused { .. }) => {}
             Err(error) => return Err(error),
         }
-        let head: Option<RawBlock> = self.request("eth_getBlockByNumber", ("latest", false)).await?;
+        let head: Option<RawBlock> = self.question("eth_getBlockByNumber", ("latest", false)).await?;
         let base_fee = head
             .and_then(|block| block.base_fee_per_gas)
             .map_or(0, |fee| fee.to::<u128>());
-        let priority_fee = match self.request::<_, U128>("eth_maxPriorityFeePerGas", ()).await {
+        let priority_fee = match self.question::<_, U128>("eth_maxPriorityFeePerGas", ()).await {
             Ok(fee) => fee.to(),
             // The gas price holds both parts.
             Err(ChainError::Refused { .. }) => {
-                let price: U128 = self.request("eth_gasPrice", ()).await?;
+                let price: U128 = self.question("eth_gasPrice", ()).await?;
                 price.to::<u128>().saturating_sub(base_fee)
             }
             Err(error) => return Err(error),
@@ -203,16 +206,16 @@ impl Chain for RpcChain {
             NonceAt::Pending => RawBlockId::Tag("pending"),
             NonceAt::Block(hash) => RawBlockId::from(StateAt::Block(hash)),
         };
-        let nonce: U64 = self.request("eth_getTransactionCount", (account, at)).await?;
+        let nonce: U64 = self.question("eth_getTransactionCount", (account, at)).await?;
         Ok(nonce.to())
     }
 
     async fn native_balance(&self, account: Address) -> Result<U256, ChainError> {
-        self.request("eth_getBalance", (account, "latest")).await
+        self.question("eth_getBalance", (account, "latest")).await
     }
 
     async fn code(&self, address: Address) -> Result<Bytes, ChainError> {
-        self.request("eth_getCode", (address, "latest")).await
+        self.question("eth_getCode", (address, "latest")).await
     }
 
     /// To all endpoints at once that are not resting; the best of their answers counts, and the first good one ends the
@@ -254,7 +257,7 @@ impl Chain for RpcChain {
         // One that is behind has not heard of it. Some answer with a receipt without a block while it waits.
         let in_block = |receipt: &Option<RawReceipt>| receipt.as_ref().is_some_and(|found| found.block_hash.is_some());
         let receipt = self
-            .request_until("eth_getTransactionReceipt", (hash,), in_block)
+            .question_until("eth_getTransactionReceipt", (hash,), in_block)
             .await?;
         Ok(receipt.and_then(|receipt| {
             Some(MinedTransaction {

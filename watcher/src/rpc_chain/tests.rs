@@ -256,3 +256,19 @@ async fn tips_are_the_median_of_what_was_paid_lately() {
     let quote = chain.fees().await.unwrap();
     assert_eq!((quote.base_fee, quote.priority_fee), (7, 3));
 }
+
+#[tokio::test]
+async fn questions_are_asked_again_and_what_may_have_been_done_is_not() {
+    let endpoint = StubEndpoint::start(at(100)).await;
+    let chain = chain(&[&endpoint]).await;
+    chain.head().await.unwrap();
+    endpoint.set(|method, params| match method {
+        "eth_getBalance" | "eth_sendTransaction" => json!({ "status": 502 }),
+        _ => at(100)(method, params),
+    });
+    chain.native_balance(Address::ZERO).await.unwrap_err();
+    assert_eq!(endpoint.calls("eth_getBalance"), 3);
+    let sent: Result<B256, _> = chain.request("eth_sendTransaction", (json!({}),)).await;
+    assert!(sent.is_err());
+    assert_eq!(endpoint.calls("eth_sendTransaction"), 1);
+}

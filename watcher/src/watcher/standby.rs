@@ -6,7 +6,7 @@
 use lloom_ledger::{Leadership, LedgerError};
 use lloom_receipts::{BlockNumber, UnixSeconds};
 
-use super::{Watcher, now_at};
+use super::Watcher;
 use crate::{
     chain::{Chain, ChainError},
     handle::{Command, HandleError},
@@ -66,7 +66,7 @@ impl<C: Chain> Watcher<C> {
                 return Ok(());
             }
         };
-        let now = now_at(None);
+        let now = self.ledger.now();
         let cursor = self.ledger.cursor().await?;
         let confirmed = self.ledger.confirmed_block().await?;
         let reached = |number| cursor.is_some_and(|cursor| cursor.number >= number);

@@ -50,7 +50,6 @@ async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
     let explained = running.handle.explain(channels[0].id).await.unwrap();
     assert!(explained.failed.unwrap().contains("skipped"));
     assert!(matches!(&explained.verdict, Verdict::NotYet(waiting) if matches!(waiting.why, WhyNot::Quarantined(_))));
-    // Counted when the next plan leaves it out.
     status
         .wait_for(|status| status.deferrals.quarantined > 0)
         .await

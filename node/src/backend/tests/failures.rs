@@ -42,7 +42,10 @@ async fn a_server_that_is_down() {
     assert!(matches!(backend.models().await, Err(BackendError::Unreachable(_))));
     // Without an answer nothing is learned about its tokenizer.
     assert_eq!(backend.count_input(&request()).await, TokenCount::new(4));
-    assert_eq!(backend.server.tokenizer.get(), None);
+    let Source::Server(server) = &backend.source else {
+        panic!("it is an LLM server");
+    };
+    assert_eq!(server.tokenizer.get(), None);
 }
 
 #[tokio::test]

@@ -1,0 +1,526 @@
+//! What may happen.
+
+use std::io;
+
+use alloy::primitives::{B256, U256};
+use lloom_bindings::ChannelEscrow;
+use lloom_ledger::NewChannel;
+use lloom_receipts::{ChannelParameters, TokenAmount, commitment_salt};
+use lloom_watcher::Call;
+
+use crate::{
+    cast::Channel,
+    chain::{BROADCAST_DONE, Weather},
+    client::ClientOrder,
+    disk::End,
+    executor::ExecutorOrder,
+    flaw::Flaw,
+    rogue::{Mischief, Trick},
+    script::Script,
+    simulation::Simulation,
+};
+
+/// Channels at most.
+const MAX_CHANNELS: usize = 6;
+/// The longest that bad weather lasts, milliseconds.
+const LONGEST_WEATHER: u64 = 8 * 60_000;
+/// Blocks that a fork replaces beyond those that count as final.
+const BEYOND: u64 = 3;
+
+/// Moments at which an executor dies more often than by chance: between a decision and its effect, or the record of it.
+const MOMENTS: [&str; 8] = [
+    "flush",
+    "record a transaction",
+    "mark a transaction as broadcast",
+    "finish a transaction",
+    "apply blocks",
+    "resolve an obligation",
+    "eth_sendRawTransaction",
+    BROADCAST_DONE,
+];
+
+/// What happens in the middle of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Disturbance {
+    /// The streams to an executor break.
+    Cut { seller: usize },
+    /// An executor dies within some steps.
+    DoomSeller { seller: usize, steps: u64 },
+    /// A client dies within some steps.
+    DoomBuyer { buyer: usize, steps: u64 },
+}
+
+impl Simulation {
+    /// Does something.
+    pub(crate) fn act(&mut self) -> io::Result<()> {
+        if self.choices.chance(550) {
+            self.chat();
+            return Ok(());
+        }
+        if self.is_peace() {
+            self.keep_peace()?;
+            return self.act_kindly();
+        }
+        match self.choices.below(100) {
+            0..22 => self.act_kindly()?,
+            22..32 => self.fork(),
+            32..42 => self.worsen_weather(),
+            42..50 => self.lag(),
+            50..54 => self.hide_chain(),
+            54..60 => self.stick(),
+            60..75 => self.crash_seller()?,
+            75..84 => self.crash_buyer()?,
+            84..90 => self.back_up()?,
+            90..94 => self.restore()?,
+            94..98 => self.cut_network(),
+            _ => self.use_operator_key(),
+        }
+        Ok(())
+    }
+
+    /// Does something that harms nobody.
+    fn act_kindly(&mut self) -> io::Result<()> {
+        match self.choices.below(20) {
+            0..5 => {
+                let index = self.choices.below(self.channels.len() as u64) as usize;
+                self.request_close(index);
+            }
+            5..9 => self.top_up(),
+            9..12 => {
+                let buyer = self.choices.below(self.buyers.len() as u64) as usize;
+                let seller = self.choices.below(self.sellers.len() as u64) as usize;
+                self.open_channel(buyer, seller);
+            }
+            12..15 => {
+                let index = self.choices.below(self.channels.len() as u64) as usize;
+                self.sync(index);
+            }
+            15..18 => {
+                let seller = self.choices.below(self.sellers.len() as u64) as usize;
+                self.sellers[seller].order(ExecutorOrder::Claim);
+                self.note("orders", format_args!("executor{seller} to claim"));
+            }
+            _ => {
+                let index = self.choices.below(self.channels.len() as u64) as usize;
+                let channel = self.channels[index].clone();
+                self.sellers[channel.seller].order(ExecutorOrder::Close(channel.id));
+                self.note(
+                    "orders",
+                    format_args!("executor{} to close {}", channel.seller, channel.id),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, who: &str, what: std::fmt::Arguments<'_>) {
+        self.world.lock().note(who, what);
+    }
+
+    /// Opens a channel between two.
+    pub(crate) fn open_channel(&mut self, buyer: usize, seller: usize) {
+        if self.channels.len() >= MAX_CHANNELS {
+            return;
+        }
+        let setup = &self.sellers[seller].setup;
+        let random = B256::from(U256::from(self.channels.len() + 1));
+        let owner = match (self.buyers.get(buyer), &self.rogue) {
+            (Some(buyer), _) => &buyer.setup,
+            (None, Some(rogue)) => &rogue.setup,
+            (None, None) => return,
+        };
+        let parameters = ChannelParameters {
+            payer: owner.payer,
+            payee: setup.payee,
+            token: self.genesis.token,
+            salt: commitment_salt(setup.operator.address(), random),
+            authorized_signer: owner.signer.address(),
+        };
+        let deposit = TokenAmount::new(self.choices.between(1_500, 12_000).into());
+        let call = ChannelEscrow::openCall {
+            payee: parameters.payee,
+            token: parameters.token,
+            amount: deposit.base_units(),
+            salt: parameters.salt,
+            authorizedSigner: parameters.authorized_signer,
+        };
+        let id = parameters.id(&setup.domain);
+        let escrow = self.genesis.contracts.escrow;
+        self.world.lock().chain.run_errand(parameters.payer, escrow, &call);
+        self.note(
+            "payer",
+            format_args!("client{buyer}'s opens {id} for executor{seller} with {deposit}"),
+        );
+        self.channels.push(Channel {
+            id,
+            parameters,
+            random,
+            deposit,
+            buyer,
+            seller,
+            held: Vec::new(),
+            sampled_for: None,
+            over_since: None,
+            claim_by: None,
+        });
+    }
+
+    /// Has the client take note of a channel: before it is opened, and again should it have forgotten.
+    fn record(&self, channel: &Channel) {
+        let Some(buyer) = self.buyers.get(channel.buyer) else {
+            return;
+        };
+        buyer.order(ClientOrder::Record(NewChannel {
+            parameters: channel.parameters,
+            operator: self.sellers[channel.seller].setup.operator.address(),
+            client_random: channel.random,
+            deposit: channel.deposit,
+        }));
+    }
+
+    fn chat(&mut self) {
+        let mut index = self.choices.below(self.channels.len() as u64) as usize;
+        // To ask on one that is over is worth a try, but not many.
+        if self.channels[index].over_since.is_some() && self.choices.chance(900) {
+            let open = self.channels.iter().position(|channel| channel.over_since.is_none());
+            index = open.unwrap_or(index);
+        }
+        let channel = self.channels[index].clone();
+        if channel.buyer >= self.buyers.len() {
+            self.cheat(&channel);
+            return;
+        }
+        let at_once = *self.choices.pick(&[1, 1, 2, 3]);
+        for _ in 0..at_once {
+            let script = Script::choose(&mut self.choices);
+            let leaves_after = self.choices.chance(120).then(|| self.choices.below(4));
+            let seller = &self.sellers[channel.seller];
+            let order = ClientOrder::Chat {
+                peer: seller.peer(),
+                offer: Box::new(seller.setup.offer.clone()),
+                channel: channel.id,
+                script,
+                leaves_after,
+            };
+            self.record(&channel);
+            let heard = self.buyers[channel.buyer].order(order);
+            self.note(
+                "asks",
+                format_args!("client{} on {}: {script:?}, {heard}", channel.buyer, channel.id),
+            );
+        }
+        self.expect_talk();
+        if !self.is_peace() && self.choices.chance(350) {
+            let steps = self.choices.below(30);
+            let disturbance = match self.choices.below(4) {
+                0 | 1 => Disturbance::Cut { seller: channel.seller },
+                2 => Disturbance::DoomSeller {
+                    seller: channel.seller,
+                    steps,
+                },
+                _ => Disturbance::DoomBuyer {
+                    buyer: channel.buyer,
+                    steps,
+                },
+            };
+            let at = self.millis() + self.choices.between(100, 4_000);
+            self.disturbances.push((at, disturbance));
+        }
+    }
+
+    /// Does what was to happen in the middle of an answer, up to `until`.
+    pub(crate) fn disturb_until(&mut self, until: u64) {
+        let (due, others): (Vec<_>, _) = self.disturbances.iter().partition(|(at, _)| *at <= until);
+        self.disturbances = others;
+        for (_, disturbance) in due {
+            self.note("disturbs", format_args!("{disturbance:?}"));
+            match disturbance {
+                Disturbance::Cut { seller } => {
+                    let peer = self.sellers[seller].peer();
+                    self.world.lock().hub.cut(None, Some(peer));
+                }
+                Disturbance::DoomSeller { seller, steps } => self.sellers[seller].process.doom(steps),
+                Disturbance::DoomBuyer { buyer, steps } => self.buyers[buyer].process.doom(steps),
+            }
+        }
+    }
+
+    fn cheat(&mut self, channel: &Channel) {
+        let script = Script::choose(&mut self.choices);
+        let trick = *self.choices.pick(&Trick::ALL);
+        let seller = &self.sellers[channel.seller];
+        if let Some(rogue) = &self.rogue {
+            rogue.order(Mischief {
+                peer: seller.peer(),
+                offer: Box::new(seller.setup.offer.clone()),
+                channel: channel.id,
+                random: channel.random,
+                script,
+                trick,
+            });
+        }
+        self.note(
+            "cheats",
+            format_args!("executor{} on {}: {trick:?}", channel.seller, channel.id),
+        );
+        self.expect_talk();
+    }
+
+    /// Has the client bring a channel up to date.
+    pub(crate) fn sync(&mut self, index: usize) {
+        let channel = self.channels[index].clone();
+        if channel.buyer >= self.buyers.len() {
+            return;
+        }
+        self.record(&channel);
+        self.buyers[channel.buyer].order(ClientOrder::Sync {
+            peer: self.sellers[channel.seller].peer(),
+            channel: channel.id,
+        });
+        self.expect_talk();
+    }
+
+    fn top_up(&mut self) {
+        let index = self.choices.below(self.channels.len() as u64) as usize;
+        let channel = self.channels[index].clone();
+        let more = self.choices.between(100, 5_000);
+        let call = ChannelEscrow::topUpCall {
+            channelId: channel.id.hash(),
+            additionalDeposit: more.into(),
+        };
+        let escrow = self.genesis.contracts.escrow;
+        self.world
+            .lock()
+            .chain
+            .run_errand(channel.parameters.payer, escrow, &call);
+        self.note("payer", format_args!("tops {} up by {more}", channel.id));
+    }
+
+    /// Has the payer ask for a channel's close, if it is open.
+    pub(crate) fn request_close(&mut self, index: usize) {
+        let channel = self.channels[index].clone();
+        let Some(state) = self.state_of(channel.id) else {
+            return;
+        };
+        if state.finalized || state.close_requested_at.is_some() {
+            return;
+        }
+        let call = ChannelEscrow::requestCloseCall {
+            channelId: channel.id.hash(),
+        };
+        let escrow = self.genesis.contracts.escrow;
+        self.world
+            .lock()
+            .chain
+            .run_errand(channel.parameters.payer, escrow, &call);
+        self.note("payer", format_args!("asks for the close of {}", channel.id));
+    }
+
+    fn fork(&mut self) {
+        let confirmations = self.sellers.iter().map(|seller| seller.setup.offer.confirmations).max();
+        let confirmations = confirmations.unwrap_or_default();
+        let depth = if self.choices.chance(150) {
+            confirmations + self.choices.between(1, BEYOND)
+        } else {
+            self.choices.between(1, confirmations)
+        };
+        let extra = self.choices.between(0, 2);
+        let mut world = self.world.lock();
+        let length = world.chain.canonical().len() as u64;
+        let depth = depth.min(length.saturating_sub(2));
+        if depth == 0 {
+            return;
+        }
+        world.note("chain", format_args!("loses {depth} blocks"));
+        let at = world.now();
+        world.chain.fork(depth as usize);
+        for _ in 0..depth + extra {
+            world.chain.mine(at);
+        }
+        drop(world);
+        let now = self.millis();
+        self.look_at_channels(now);
+    }
+
+    fn worsen_weather(&mut self) {
+        let mut of_thousand = |most: u64| {
+            if self.choices.chance(500) {
+                self.choices.below(most)
+            } else {
+                0
+            }
+        };
+        let weather = Weather {
+            timeouts: of_thousand(80),
+            errors: of_thousand(120),
+            malformed: of_thousand(60),
+            swallowed: of_thousand(600),
+            disowned: of_thousand(600),
+            range_limit: of_thousand(40),
+        };
+        self.weather_ends = self.millis() + self.choices.between(20_000, LONGEST_WEATHER);
+        let mut world = self.world.lock();
+        world.weather = weather;
+        world.note("weather", format_args!("{weather:?}"));
+    }
+
+    /// One process's first endpoint stays behind for a while, perhaps on a fork that the others leave.
+    fn lag(&mut self) {
+        let processes = self.sellers.len() + self.buyers.len();
+        let process = self.choices.below(processes as u64) as usize;
+        let until = self.millis() + self.choices.between(10_000, LONGEST_WEATHER);
+        self.weather_ends = self.weather_ends.max(until);
+        let mut world = self.world.lock();
+        let view = world.chain.view();
+        world.endpoints(process)[0].stale = Some((view, until));
+        world.note(
+            "endpoint",
+            format_args!("of process {process} stays behind until {until}"),
+        );
+    }
+
+    /// No endpoint of a process answers.
+    fn hide_chain(&mut self) {
+        let processes = self.sellers.len() + self.buyers.len();
+        let process = self.choices.below(processes as u64) as usize;
+        let until = self.millis() + self.choices.between(10_000, LONGEST_WEATHER);
+        let both = self.choices.chance(500);
+        self.weather_ends = self.weather_ends.max(until);
+        let mut world = self.world.lock();
+        for endpoint in world.endpoints(process).iter_mut().take(1 + usize::from(both)) {
+            endpoint.down_until = until;
+        }
+        world.note("endpoint", format_args!("of process {process} is down until {until}"));
+    }
+
+    /// Transactions don't get into blocks: they are dear, or nobody takes them, or everybody has forgotten them.
+    fn stick(&mut self) {
+        let until = self.millis() + self.choices.between(20_000, LONGEST_WEATHER);
+        let kind = self.choices.below(3);
+        let times = *self.choices.pick(&[3, 30, 150, 400]);
+        let blocks = self.choices.between(2, 8);
+        self.weather_ends = self.weather_ends.max(until);
+        let mut world = self.world.lock();
+        match kind {
+            0 => {
+                world.chain.base_fee = 1_000_000_000 * times;
+                world.note("chain", format_args!("gas costs {times} times as much"));
+            }
+            1 => {
+                world.chain.stuck_blocks = blocks;
+                world.note("chain", format_args!("{blocks} blocks take nothing from the pool"));
+            }
+            _ => {
+                let lost = world.chain.empty_pool();
+                world.note("chain", format_args!("the pool forgets {lost} transactions"));
+            }
+        }
+    }
+
+    fn crash_seller(&mut self) -> io::Result<()> {
+        let index = self.choices.below(self.sellers.len() as u64) as usize;
+        let power = self.choices.chance(350);
+        let steps = *self.choices.pick(&[0, 10, 100, 1_000]);
+        let steps = self.choices.below(steps + 1);
+        if power {
+            self.sellers[index].ends_by = End::PowerCut;
+        }
+        if self.choices.chance(600) {
+            let kind = *self.choices.pick(&MOMENTS);
+            let steps = self.choices.below(3);
+            self.sellers[index].process.doom_at(kind, steps);
+            self.note(
+                "doom",
+                format_args!("executor{index} at {kind:?}, in {steps} steps, power cut: {power}"),
+            );
+        } else {
+            self.sellers[index].process.doom(steps);
+            self.note(
+                "doom",
+                format_args!("executor{index} in {steps} steps, power cut: {power}"),
+            );
+        }
+        self.drop_obligations(index);
+        Ok(())
+    }
+
+    /// The flaw that it is named after.
+    fn drop_obligations(&mut self, index: usize) {
+        if self.world.lock().flaw != Some(Flaw::DropObligation) {
+            return;
+        }
+        self.sellers[index].process.ask(|ledger| async move {
+            for obligation in ledger.obligations().await.unwrap_or_default() {
+                let reason = lloom_ledger::Resolution::Moot {
+                    reason: String::from("dropped"),
+                };
+                // It is a flaw: that it fails is fine.
+                let _ = ledger.resolve_obligation(obligation.id, reason).await;
+            }
+        });
+    }
+
+    fn crash_buyer(&mut self) -> io::Result<()> {
+        let index = self.choices.below(self.buyers.len() as u64) as usize;
+        let power = self.choices.chance(350);
+        let steps = *self.choices.pick(&[0, 10, 100, 1_000]);
+        let steps = self.choices.below(steps + 1);
+        if power {
+            self.buyers[index].ends_by = End::PowerCut;
+        }
+        self.buyers[index].process.doom(steps);
+        self.note(
+            "doom",
+            format_args!("client{index} in {steps} steps, power cut: {power}"),
+        );
+        Ok(())
+    }
+
+    fn back_up(&mut self) -> io::Result<()> {
+        let sellers = self.sellers.len() as u64;
+        let index = self.choices.below(sellers + self.buyers.len() as u64);
+        if index < sellers {
+            self.sellers[index as usize].process.back_up()
+        } else {
+            self.buyers[(index - sellers) as usize].process.back_up()
+        }
+    }
+
+    fn restore(&mut self) -> io::Result<()> {
+        let sellers = self.sellers.len() as u64;
+        let index = self.choices.below(sellers + self.buyers.len() as u64);
+        if index < sellers {
+            // What a dead one has in its store, nobody could note any more.
+            if !self.sellers[index as usize].process.is_alive() {
+                return Ok(());
+            }
+            self.note_bills(index as usize);
+            self.sellers[index as usize].restores = true;
+            self.sellers[index as usize].process.doom(0);
+        } else {
+            self.buyers[(index - sellers) as usize].restores = true;
+            self.buyers[(index - sellers) as usize].process.doom(0);
+        }
+        Ok(())
+    }
+
+    fn cut_network(&mut self) {
+        let index = self.choices.below(self.sellers.len() as u64) as usize;
+        let lasts = self.choices.between(0, 60_000);
+        let peer = self.sellers[index].peer();
+        let mut world = self.world.lock();
+        let cut = world.hub.cut(None, Some(peer));
+        world.hub.cut_until = world.millis + lasts;
+        world.note("network", format_args!("cuts {cut} streams, for {lasts} ms"));
+    }
+
+    /// Somebody uses the operator's key beside its node.
+    fn use_operator_key(&mut self) {
+        let index = self.choices.below(self.sellers.len() as u64) as usize;
+        let operator = self.sellers[index].setup.operator.address();
+        let call = Call::transfer(operator, U256::ONE);
+        let mut world = self.world.lock();
+        world.chain.run_call(operator, call);
+        world.note("stranger", format_args!("uses the key of executor{index}"));
+    }
+}

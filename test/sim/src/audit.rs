@@ -1,0 +1,296 @@
+//! Gathers the evidence, from the chain and from everybody's stores.
+
+use alloy::primitives::Address;
+use lloom_bindings::{ChannelEscrow, DevToken};
+use lloom_ledger::{ChannelFilter, Ledger, LedgerError, Obligation, TransactionRecord};
+use lloom_receipts::{ChannelId, RequestHash, TokenAmount, UnixSeconds};
+
+use crate::{
+    evidence::{ChannelEvidence, ClientEvidence, Evidence, PayeeEvidence, StoreEvidence},
+    properties::Property,
+    simulation::{GRACE, PEACE, Simulation},
+};
+
+/// More transactions than any simulation makes.
+const ALL: u32 = 1_000_000;
+
+/// What a store says of itself.
+struct Told {
+    cursor: Option<lloom_ledger::Block>,
+    channels: Vec<lloom_ledger::ChannelRecord>,
+    transactions: Vec<TransactionRecord>,
+    obligations: Vec<Obligation>,
+}
+
+async fn tell(ledger: Ledger) -> Result<Told, LedgerError> {
+    let channels = ledger.channels(ChannelFilter::default()).await?;
+    let mut obligations = Vec::new();
+    for channel in &channels {
+        obligations.extend(ledger.obligations_of(channel.id).await?);
+    }
+    Ok(Told {
+        cursor: ledger.cursor().await?,
+        transactions: ledger.transactions(ALL).await?,
+        channels,
+        obligations,
+    })
+}
+
+impl Simulation {
+    /// Notes what the executors of channels whose end is near hold, once for each.
+    pub(crate) fn note_held(&mut self) {
+        let now = self.millis();
+        for index in 0..self.channels.len() {
+            let channel = &self.channels[index];
+            let (id, seller) = (channel.id, channel.seller);
+            let Some(claim_by) = channel.claim_by.filter(|_| channel.over_since.is_none()) else {
+                continue;
+            };
+            let is_near = now + PEACE >= claim_by;
+            // Too late a look would see what there is no time to claim.
+            let is_late = now + PEACE * 3 / 4 >= claim_by;
+            if !is_near || is_late || channel.sampled_for == Some(claim_by) {
+                continue;
+            }
+            let held = self.sellers[seller].process.ask(move |ledger| async move {
+                let claimable = ledger.claimable_channel(id).await?;
+                Ok::<_, LedgerError>(claimable.map_or(TokenAmount::ZERO, |claimable| claimable.amount()))
+            });
+            if let Some(Ok(held)) = held {
+                self.world
+                    .lock()
+                    .note("holds", format_args!("executor{seller} {held} on {id}"));
+                let channel = &mut self.channels[index];
+                channel.held.push((now, held));
+                channel.sampled_for = Some(claim_by);
+            }
+        }
+    }
+
+    /// Takes note of the bills that an executor has made and shown to nobody yet: those of clients that left.
+    pub(crate) fn note_bills(&mut self, seller: usize) {
+        let bills = self.sellers[seller].process.ask(|ledger| async move {
+            let mut bills = Vec::new();
+            for channel in ledger.channels(ChannelFilter::default()).await? {
+                bills.extend(ledger.unlinked_bills(channel.id).await?);
+            }
+            Ok::<_, LedgerError>(bills)
+        });
+        let mut world = self.world.lock();
+        for bill in bills.into_iter().flatten().flatten() {
+            world.witness.see_bill(*bill.bill());
+        }
+    }
+
+    /// What is known at the end.
+    pub(crate) fn gather(&mut self) -> Evidence {
+        for seller in 0..self.sellers.len() {
+            self.note_bills(seller);
+        }
+        let mut evidence = Evidence {
+            channels: self.gather_channels(),
+            ..Evidence::default()
+        };
+        for seller in 0..self.sellers.len() {
+            evidence.payees.push(self.gather_payee(seller, &evidence.channels));
+        }
+        for seller in 0..self.sellers.len() {
+            let told = self.sellers[seller].process.ask(tell);
+            let (name, restored) = {
+                let process = &self.sellers[seller].process;
+                (process.name().to_owned(), process.restored)
+            };
+            let account = self.sellers[seller].setup.operator.address();
+            let payee = Some(self.payee(seller));
+            match told {
+                Some(Ok(told)) => evidence
+                    .stores
+                    .push(self.gather_store(name, restored, account, payee, told)),
+                Some(Err(error)) => self.violate(Property::Life, format!("{name} can't be asked: {error}")),
+                None => self.violate(Property::Life, format!("{name} does not live in the end")),
+            }
+        }
+        for buyer in 0..self.buyers.len() {
+            let told = self.buyers[buyer].process.ask(tell);
+            let (name, restored) = {
+                let process = &self.buyers[buyer].process;
+                (process.name().to_owned(), process.restored)
+            };
+            let account = self.buyers[buyer].setup.signer.address();
+            match told {
+                Some(Ok(told)) => evidence
+                    .stores
+                    .push(self.gather_store(name, restored, account, None, told)),
+                Some(Err(error)) => self.violate(Property::Life, format!("{name} can't be asked: {error}")),
+                None => self.violate(Property::Life, format!("{name} does not live in the end")),
+            }
+            let client = self.gather_client(buyer);
+            evidence.clients.push(client);
+        }
+        let world = self.world.lock();
+        evidence.requests = world.witness.requests.clone();
+        evidence.signed = world.chain.signed.clone();
+        evidence.overserved = world.witness.violations.clone();
+        drop(world);
+        evidence
+    }
+
+    fn gather_channels(&mut self) -> Vec<ChannelEvidence> {
+        let mut channels = Vec::new();
+        for index in 0..self.channels.len() {
+            let channel = self.channels[index].clone();
+            // A payer without the money opens nothing.
+            let Some(on_chain) = self.state_of(channel.id) else {
+                continue;
+            };
+            let over = channel.over_since.unwrap_or(u64::MAX);
+            let in_time = over.saturating_sub(PEACE);
+            let held = channel
+                .held
+                .iter()
+                .filter(|(at, _)| *at <= in_time.saturating_add(PEACE / 2));
+            let held = held.map(|(_, amount)| *amount).max();
+            let world = self.world.lock();
+            let seen = world.witness.channels.get(&channel.id);
+            let recorded = seen.into_iter().flat_map(|seen| &seen.recorded);
+            let recorded = recorded
+                .filter(|(at, _)| *at <= in_time)
+                .map(|(_, amount)| *amount)
+                .max();
+            let requests = world.witness.requests.values();
+            let bills = requests.filter(|seen| seen.request.channel == channel.id);
+            let billed = bills
+                .filter_map(|seen| seen.bills.values().map(|bill| bill.amount).max())
+                .fold(TokenAmount::ZERO, TokenAmount::saturating_add);
+            channels.push(ChannelEvidence {
+                id: channel.id,
+                on_chain,
+                due: held.max(recorded).unwrap_or(TokenAmount::ZERO),
+                billed,
+            });
+        }
+        channels
+    }
+
+    fn gather_payee(&self, seller: usize, channels: &[ChannelEvidence]) -> PayeeEvidence {
+        let payee = self.payee(seller);
+        let world = self.world.lock();
+        let wallet = world
+            .chain
+            .read(self.genesis.token, &DevToken::balanceOfCall { account: payee });
+        let inside = ChannelEscrow::balanceOfCall {
+            account: payee,
+            token: self.genesis.token,
+        };
+        let inside = world.chain.read(self.genesis.contracts.escrow, &inside);
+        let ours = |id: &ChannelId| {
+            let known = self.channels.iter().find(|known| known.id == *id);
+            known.is_some_and(|known| known.seller == seller)
+        };
+        let settled = channels.iter().filter(|channel| ours(&channel.id));
+        PayeeEvidence {
+            payee,
+            received: TokenAmount::new((wallet + inside).saturating_to()),
+            settled: settled.fold(TokenAmount::ZERO, |sum, channel| {
+                sum.saturating_add(channel.on_chain.settled)
+            }),
+        }
+    }
+
+    fn gather_store(
+        &self,
+        name: String,
+        restored: bool,
+        account: Address,
+        payee: Option<Address>,
+        told: Told,
+    ) -> StoreEvidence {
+        let mut channels = Vec::new();
+        for record in told.channels {
+            // One that was recorded, and never opened.
+            if let Some(on_chain) = self.state_of(record.id) {
+                channels.push((record.id, record.latest, on_chain));
+            }
+        }
+        let world = self.world.lock();
+        let mut mined = Vec::new();
+        let mut close_requests = Vec::new();
+        for block in world.chain.canonical() {
+            for included in block.transactions.iter().filter(|included| included.sender == account) {
+                if let Some(nonce) = world.chain.nonce_of(included.hash) {
+                    mined.push((included.hash, nonce, included.executed.succeeded));
+                }
+            }
+            for log in &block.logs {
+                let Ok(asked) = log.log_decode::<ChannelEscrow::CloseRequested>() else {
+                    continue;
+                };
+                let id = ChannelId::new(asked.inner.channelId);
+                let ours = self
+                    .channels
+                    .iter()
+                    .any(|known| known.id == id && Some(known.parameters.payee) == payee);
+                if ours {
+                    close_requests.push((id, UnixSeconds::new(asked.inner.requestedAt)));
+                }
+            }
+        }
+        StoreEvidence {
+            name,
+            account,
+            restored,
+            cursor: told.cursor,
+            head: world.chain.head().header,
+            channels,
+            transactions: told.transactions,
+            mined,
+            obligations: told.obligations,
+            close_requests,
+        }
+    }
+
+    fn gather_client(&mut self, buyer: usize) -> ClientEvidence {
+        let world = self.world.lock();
+        let ours: Vec<ChannelId> = self
+            .channels
+            .iter()
+            .filter(|channel| channel.buyer == buyer)
+            .map(|channel| channel.id)
+            .collect();
+        let seen = ours.iter().filter_map(|id| world.witness.channels.get(id));
+        let signed = seen.fold(TokenAmount::ZERO, |sum, seen| sum.saturating_add(seen.voucher));
+        let requests: Vec<(RequestHash, TokenAmount)> = world
+            .witness
+            .requests
+            .iter()
+            .filter(|(_, seen)| ours.contains(&seen.request.channel))
+            .map(|(hash, seen)| (*hash, seen.request.maximum().unwrap_or(TokenAmount::MAX)))
+            .collect();
+        drop(world);
+        let asked = requests.clone();
+        let abandoned = self.buyers[buyer].process.ask(|ledger| async move {
+            let mut abandoned = TokenAmount::ZERO;
+            for (hash, maximum) in asked {
+                if let Ok(Some(own)) = ledger.own_request(hash).await
+                    && own.abandoned.is_some()
+                {
+                    abandoned = abandoned.saturating_add(maximum);
+                }
+            }
+            abandoned
+        });
+        let budget = self.buyers[buyer].setup.config.budget;
+        let process = &self.buyers[buyer].process;
+        ClientEvidence {
+            name: process.name().to_owned(),
+            restored: process.restored,
+            per_day: budget.per_day,
+            signed,
+            abandoned: abandoned.unwrap_or_default(),
+            dearest: requests.iter().map(|(_, maximum)| *maximum).max().unwrap_or_default(),
+            per_request: budget.per_request,
+        }
+    }
+}
+
+const _: () = assert!(GRACE > PEACE);

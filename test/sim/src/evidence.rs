@@ -1,0 +1,98 @@
+//! All that the properties look at, once everything has settled. Plain data: a test can make up what should be noticed.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256};
+use lloom_ledger::{Block, ChannelState, Obligation, TransactionRecord};
+use lloom_receipts::{ChannelId, RequestHash, TokenAmount, UnixSeconds};
+use lloom_watcher::Call;
+
+use crate::witness::Seen;
+
+/// What is known at the end.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Every channel that was opened.
+    pub channels: Vec<ChannelEvidence>,
+    /// Everybody who is paid.
+    pub payees: Vec<PayeeEvidence>,
+    /// Every store.
+    pub stores: Vec<StoreEvidence>,
+    /// Every client.
+    pub clients: Vec<ClientEvidence>,
+    /// Every request that was seen on the wire.
+    pub requests: BTreeMap<RequestHash, Seen>,
+    /// What each key signed for each nonce, as far as it was broadcast.
+    pub signed: BTreeMap<(Address, u64), Vec<(B256, Call)>>,
+    /// What was served beyond what was covered, when it was.
+    pub overserved: Vec<String>,
+}
+
+/// A channel.
+#[derive(Clone, Debug)]
+pub struct ChannelEvidence {
+    /// Its id.
+    pub id: ChannelId,
+    /// What the chain says at last.
+    pub on_chain: ChannelState,
+    /// What its executor has acknowledged as durable, or held as claimable in its store, while there was time enough to
+    /// claim it. Base units.
+    pub due: TokenAmount,
+    /// The bills its executor has ever made, base units.
+    pub billed: TokenAmount,
+}
+
+/// Somebody who is paid.
+#[derive(Clone, Debug)]
+pub struct PayeeEvidence {
+    /// Who.
+    pub payee: Address,
+    /// What it has, in its wallet and inside the escrow, base units.
+    pub received: TokenAmount,
+    /// What its channels have settled, base units.
+    pub settled: TokenAmount,
+}
+
+/// A store, and what it should know.
+#[derive(Clone, Debug)]
+pub struct StoreEvidence {
+    /// Whose.
+    pub name: String,
+    /// Who signs its transactions.
+    pub account: Address,
+    /// Whether it is, or was, a backup that was put back: what it forgot is not its fault.
+    pub restored: bool,
+    /// The newest block that it knows.
+    pub cursor: Option<Block>,
+    /// The chain's newest block.
+    pub head: Block,
+    /// Each channel that concerns it: what it knows, and what the chain says.
+    pub channels: Vec<(ChannelId, Option<ChannelState>, ChannelState)>,
+    /// Its transactions.
+    pub transactions: Vec<TransactionRecord>,
+    /// Those of its account that are in blocks which count as final: hash, nonce, whether it ran through.
+    pub mined: Vec<(B256, u64, bool)>,
+    /// Its obligations, whether they stand or not.
+    pub obligations: Vec<Obligation>,
+    /// The closes that payers of its channels have asked for, as the chain's final blocks have it.
+    pub close_requests: Vec<(ChannelId, UnixSeconds)>,
+}
+
+/// A client.
+#[derive(Clone, Debug)]
+pub struct ClientEvidence {
+    /// Which.
+    pub name: String,
+    /// Whether its store was put back from a backup.
+    pub restored: bool,
+    /// What it may spend in a day, base units.
+    pub per_day: TokenAmount,
+    /// What its vouchers promise, over all channels, base units.
+    pub signed: TokenAmount,
+    /// What the requests could cost that it gave up, and that count no more, base units.
+    pub abandoned: TokenAmount,
+    /// The most that one of its requests can cost, and the limit for it, base units.
+    pub dearest: TokenAmount,
+    /// The limit of one request.
+    pub per_request: TokenAmount,
+}

@@ -1,0 +1,69 @@
+//! Runs seeds, and says which of them break a rule.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lloom_sim::{Campaign, Failure, Options, simulate};
+
+/// Simulates executors, clients and a chain on their worst days.
+///
+/// Prints a line for each seed that breaks a rule, and how many did. A seed does the same every time.
+#[derive(Debug, Parser)]
+#[command(name = "lloom-sim")]
+struct Arguments {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Print everything that happens with the first seed, and run no other
+    #[arg(long)]
+    trace: bool,
+}
+
+fn main() -> eyre::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if arguments.trace {
+        return trace(arguments.start);
+    }
+    let campaign = Campaign {
+        start: arguments.start,
+        seeds: arguments.seeds,
+        flaw: None,
+        stops: false,
+    };
+    let report = campaign.run(|failure| println!("{}", line(failure)))?;
+    println!("{} passed, {} failed", report.passed, report.failures.len());
+    Ok(exit(report.failures.is_empty()))
+}
+
+fn trace(seed: u64) -> eyre::Result<ExitCode> {
+    let outcome = simulate(&Options {
+        prints: true,
+        ..Options::of_seed(seed)
+    })?;
+    println!(
+        "seed {seed}: {} events, hash {:016x}, {:?}, {} settled",
+        outcome.trace.events(),
+        outcome.trace.hash(),
+        outcome.counts,
+        outcome.settled
+    );
+    Ok(exit(outcome.violations.is_empty()))
+}
+
+fn line(failure: &Failure) -> String {
+    let first = failure.violations.first().map(ToString::to_string);
+    let more = failure.violations.len().saturating_sub(1);
+    let more = if more > 0 {
+        format!(" (and {more} more)")
+    } else {
+        String::new()
+    };
+    format!("seed {}: {}{more}", failure.seed, first.unwrap_or_default())
+}
+
+fn exit(is_well: bool) -> ExitCode {
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,150 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use alloy::primitives::{Address, B256};
+use lloom_ledger::Block;
+use lloom_receipts::{BlockNumber, UnixSeconds};
+
+use crate::{
+    chain::{Blockchain, Endpoint, Genesis, START, Weather},
+    flaw::Flaw,
+    life::{Life, ProcessId},
+    network::Hub,
+    trace::Trace,
+    witness::{Passed, Witness, answered, asked},
+};
+
+/// Everything outside of the processes.
+#[derive(Debug)]
+pub struct World {
+    /// Milliseconds since the simulation began.
+    pub millis: u64,
+    /// The chain.
+    pub chain: Blockchain,
+    /// How endpoints answer now.
+    pub weather: Weather,
+    /// The network.
+    pub hub: Hub,
+    /// What was seen on the wire.
+    pub witness: Witness,
+    /// What happened.
+    pub trace: Trace,
+    /// What is broken on purpose.
+    pub flaw: Option<Flaw>,
+    endpoints: BTreeMap<ProcessId, Vec<Endpoint>>,
+    /// Whose bills and answers an executor's process are.
+    operators: BTreeMap<ProcessId, Address>,
+    /// For [`Flaw::SkipReorg`]: the first block that a process saw at a height.
+    pub first_seen: BTreeMap<(ProcessId, BlockNumber), Block>,
+    /// For [`Flaw::TrustTimeout`]: transactions that count as failed.
+    pub written_off: BTreeSet<B256>,
+    /// For [`Flaw::ForgetCursor`]: blocks whose events are on their way to the store, and those that got lost there.
+    fetched: BTreeSet<(ProcessId, B256)>,
+    lost: BTreeSet<(ProcessId, B256)>,
+}
+
+/// The world in everybody's hands. One thread only holds it, and never across an await.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    /// A world around this beginning.
+    pub fn new(genesis: &Genesis, prints: bool, flaw: Option<Flaw>) -> Self {
+        Self(Arc::new(Mutex::new(World {
+            millis: 0,
+            chain: Blockchain::new(genesis),
+            weather: Weather::default(),
+            hub: Hub::default(),
+            witness: Witness::default(),
+            trace: Trace::new(prints),
+            flaw,
+            endpoints: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            first_seen: BTreeMap::new(),
+            written_off: BTreeSet::new(),
+            fetched: BTreeSet::new(),
+            lost: BTreeSet::new(),
+        })))
+    }
+
+    /// The world, for a moment.
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    /// Now.
+    pub const fn now(&self) -> UnixSeconds {
+        UnixSeconds::new(START + self.millis / 1_000)
+    }
+
+    /// Notes what happens.
+    pub fn note(&mut self, who: &str, what: fmt::Arguments<'_>) {
+        self.trace.note(self.millis, who, what);
+    }
+
+    /// Notes what happens to a process at its own time, which may be ahead.
+    pub fn note_at(&mut self, millis: u64, who: &str, what: fmt::Arguments<'_>) {
+        self.trace.note(millis, who, what);
+    }
+
+    /// The endpoints of a process.
+    pub fn endpoints(&mut self, process: ProcessId) -> &mut Vec<Endpoint> {
+        self.endpoints
+            .entry(process)
+            .or_insert_with(|| vec![Endpoint::default(); 2])
+    }
+
+    /// From now on, `process` answers as `operator`.
+    pub fn is_operator(&mut self, process: ProcessId, operator: Address) {
+        self.operators.insert(process, operator);
+    }
+
+    /// Takes note of what passed at an executor.
+    pub fn witness(&mut self, life: &Life, passed: Vec<Passed>) {
+        let by = self.operators.get(&life.process()).copied().unwrap_or_default();
+        for passed in passed {
+            let millis = life.millis();
+            match &passed {
+                Passed::ToExecutor(frame) => {
+                    self.trace
+                        .note(millis, life.name(), format_args!("reads {}", asked(frame)))
+                }
+                Passed::ToClient(frame, _) => {
+                    self.trace
+                        .note(millis, life.name(), format_args!("sends {}", answered(frame)))
+                }
+            }
+            self.witness.see(millis, by, passed);
+        }
+    }
+
+    /// A process has read a block's events, and is about to store them.
+    pub fn fetched(&mut self, process: ProcessId, block: B256) {
+        if self.flaw == Some(Flaw::ForgetCursor) {
+            self.fetched.insert((process, block));
+        }
+    }
+
+    /// A process has stored what it had read.
+    pub fn forget_fetched(&mut self, process: ProcessId) {
+        self.fetched.retain(|(other, _)| *other != process);
+    }
+
+    /// A process died: with a cursor that is ahead of the events, what it was about to store is lost.
+    pub fn lose_fetched(&mut self, process: ProcessId) {
+        let fetched = std::mem::take(&mut self.fetched);
+        let (lost, others) = fetched.into_iter().partition(|(other, _)| *other == process);
+        self.fetched = others;
+        self.lost.extend::<BTreeSet<_>>(lost);
+    }
+
+    /// Whether a process will never see the events of a block.
+    pub fn is_lost_to(&self, process: ProcessId, block: B256) -> bool {
+        self.lost.contains(&(process, block))
+    }
+}

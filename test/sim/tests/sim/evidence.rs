@@ -1,0 +1,234 @@
+//! What each property is there for, made up.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256, Bytes, U256};
+use lloom_ledger::{Block, ChannelState};
+use lloom_receipts::{
+    BlockNumber, ChannelId, ContentHash, InferenceRequest, ModelHash, PricePerMillion, Prices, RequestNonce,
+    TokenAmount, TokenCount, UnixSeconds, Usage, UsageBill,
+};
+use lloom_sim::{
+    Seen,
+    evidence::{ChannelEvidence, ClientEvidence, Evidence, PayeeEvidence, StoreEvidence},
+    properties::{Property, check},
+};
+use lloom_watcher::Call;
+
+fn amount(units: u128) -> TokenAmount {
+    TokenAmount::new(units)
+}
+
+fn channel() -> ChannelId {
+    ChannelId::new(B256::repeat_byte(1))
+}
+
+fn state(settled: u128) -> ChannelState {
+    ChannelState {
+        deposit: amount(1_000),
+        settled: amount(settled),
+        close_requested_at: None,
+        finalized: true,
+    }
+}
+
+fn request() -> InferenceRequest {
+    let price = PricePerMillion::new(amount(1_000_000));
+    InferenceRequest {
+        channel: channel(),
+        operator: Address::repeat_byte(2),
+        nonce: RequestNonce::new(U256::ONE),
+        model: ModelHash::of_id("model"),
+        prompt_hash: ContentHash::new(B256::ZERO),
+        max_input: TokenCount::new(0),
+        max_output: TokenCount::new(500),
+        prices: Prices {
+            input: price,
+            output: price,
+        },
+        deadline: UnixSeconds::new(1_000),
+    }
+}
+
+fn bill(output: u32) -> UsageBill {
+    let usage = Usage {
+        input: TokenCount::new(0),
+        output: TokenCount::new(output),
+    };
+    UsageBill::for_request(&request(), usage, ContentHash::new(B256::ZERO), UnixSeconds::new(900))
+        .expect("the bill is within its request")
+}
+
+fn block(number: u64) -> Block {
+    Block {
+        number: BlockNumber::new(number),
+        hash: B256::with_last_byte(number as u8),
+        parent: B256::ZERO,
+        timestamp: UnixSeconds::new(number),
+    }
+}
+
+/// One channel that was served, billed, paid and closed: nothing is wrong with it.
+fn sound() -> Evidence {
+    let seen = Seen {
+        request: request(),
+        by: Address::repeat_byte(2),
+        delivered: Usage {
+            input: TokenCount::new(0),
+            output: TokenCount::new(100),
+        },
+        bills: BTreeMap::from([(bill(100).hash(), bill(100))]),
+    };
+    Evidence {
+        channels: vec![ChannelEvidence {
+            id: channel(),
+            on_chain: state(100),
+            due: amount(100),
+            billed: amount(100),
+        }],
+        payees: vec![PayeeEvidence {
+            payee: Address::repeat_byte(3),
+            received: amount(100),
+            settled: amount(100),
+        }],
+        stores: vec![StoreEvidence {
+            name: String::from("executor"),
+            account: Address::repeat_byte(2),
+            restored: false,
+            cursor: Some(block(9)),
+            head: block(9),
+            channels: vec![(channel(), Some(state(100)), state(100))],
+            transactions: Vec::new(),
+            mined: Vec::new(),
+            obligations: Vec::new(),
+            close_requests: Vec::new(),
+        }],
+        clients: vec![ClientEvidence {
+            name: String::from("client"),
+            restored: false,
+            per_day: amount(500),
+            signed: amount(110),
+            abandoned: amount(0),
+            dearest: amount(500),
+            per_request: amount(500),
+        }],
+        requests: BTreeMap::from([(request().hash(), seen)]),
+        signed: BTreeMap::new(),
+        overserved: Vec::new(),
+    }
+}
+
+fn broken_by(change: impl FnOnce(&mut Evidence)) -> Vec<Property> {
+    let mut evidence = sound();
+    change(&mut evidence);
+    check(&evidence)
+        .into_iter()
+        .map(|violation| violation.property)
+        .collect()
+}
+
+#[test]
+fn sound_evidence_breaks_nothing() {
+    assert_eq!(check(&sound()), []);
+}
+
+#[test]
+fn what_was_accepted_in_time_and_not_paid_is_noticed() {
+    assert_eq!(
+        broken_by(|evidence| evidence.channels[0].due = amount(101)),
+        [Property::Payment]
+    );
+}
+
+#[test]
+fn what_was_taken_too_much_is_noticed() {
+    assert_eq!(
+        broken_by(|evidence| evidence.payees[0].received = amount(200)),
+        [Property::Theft]
+    );
+    assert_eq!(
+        broken_by(|evidence| evidence.channels[0].billed = amount(99)),
+        [Property::Theft]
+    );
+    let undelivered = broken_by(|evidence| {
+        let seen = evidence.requests.get_mut(&request().hash()).unwrap();
+        seen.delivered.output = TokenCount::new(99);
+    });
+    assert_eq!(undelivered, [Property::Theft]);
+}
+
+#[test]
+fn two_calls_for_one_nonce_are_noticed() {
+    let call = |value: u64| Call {
+        to: Address::ZERO,
+        data: Bytes::new(),
+        value: U256::from(value),
+    };
+    let signed = |second: u64| {
+        let both = vec![
+            (B256::with_last_byte(1), call(1)),
+            (B256::with_last_byte(2), call(second)),
+        ];
+        BTreeMap::from([((Address::repeat_byte(2), 7), both)])
+    };
+    assert_eq!(broken_by(|evidence| evidence.signed = signed(2)), [Property::Nonce]);
+    assert_eq!(
+        broken_by(|evidence| evidence.signed = signed(1)),
+        [],
+        "a dearer one is no other"
+    );
+}
+
+#[test]
+fn a_store_that_is_not_what_the_chain_is_is_noticed() {
+    assert_eq!(
+        broken_by(|evidence| evidence.stores[0].cursor = Some(block(8))),
+        [Property::Ledger]
+    );
+    let stale = broken_by(|evidence| evidence.stores[0].channels[0].1 = Some(state(99)));
+    assert_eq!(stale, [Property::Ledger]);
+    let unknown = broken_by(|evidence| evidence.stores[0].mined.push((B256::with_last_byte(1), 0, true)));
+    assert_eq!(unknown, [Property::Ledger]);
+}
+
+#[test]
+fn a_close_without_an_obligation_is_noticed() {
+    let forgotten = broken_by(|evidence| {
+        evidence.stores[0].close_requests.push((channel(), UnixSeconds::new(5)));
+    });
+    assert_eq!(forgotten, [Property::Obligation]);
+}
+
+#[test]
+fn serving_beyond_the_limit_is_noticed() {
+    let overserved = broken_by(|evidence| evidence.overserved.push(String::from("too much")));
+    assert_eq!(overserved, [Property::Exposure]);
+}
+
+#[test]
+fn signing_beyond_the_budget_is_noticed() {
+    assert_eq!(
+        broken_by(|evidence| evidence.clients[0].signed = amount(501)),
+        [Property::Budget]
+    );
+    assert_eq!(
+        broken_by(|evidence| evidence.clients[0].dearest = amount(501)),
+        [Property::Budget]
+    );
+}
+
+#[test]
+fn what_the_registry_punishes_is_noticed() {
+    let twice = broken_by(|evidence| {
+        let seen = evidence.requests.get_mut(&request().hash()).unwrap();
+        seen.bills.insert(bill(50).hash(), bill(50));
+    });
+    assert_eq!(twice, [Property::Honesty]);
+    let dear = broken_by(|evidence| {
+        let seen = evidence.requests.get_mut(&request().hash()).unwrap();
+        let mut dear = bill(100);
+        dear.amount = amount(101);
+        seen.bills = BTreeMap::from([(dear.hash(), dear)]);
+    });
+    assert_eq!(dear, [Property::Theft, Property::Honesty]);
+}

@@ -1,0 +1,5 @@
+//! The simulation itself: that it replays, that each of its properties notices, and that it finds what is broken.
+
+mod breakages;
+mod evidence;
+mod replay;
