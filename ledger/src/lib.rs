@@ -107,6 +107,7 @@ mod follow;
 mod group;
 mod linking;
 mod lock;
+mod metrics;
 mod migration;
 mod new_requests;
 mod obligation;
@@ -121,6 +122,7 @@ mod serving;
 mod session;
 mod settling;
 mod statement;
+mod survey;
 mod taking;
 mod transaction;
 mod withdrawal;
@@ -134,9 +136,12 @@ pub use chain::{Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, 
 pub use channel::{ChannelFilter, ChannelRecord};
 pub use error::{LedgerError, Outcome};
 pub use follow::{ApplyError, ObligationPolicy};
+pub use lock::LockState;
+pub use metrics::LedgerMetrics;
 pub use open::{Ledger, OpenError, StoreDeployment};
 pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, InterruptedRequest, Progress, ServeError};
 pub use settling::{
     AuthorizationRef, ChannelEarnings, ClaimBy, Claimable, Earnings, Finish, NewTransaction, Obligation, ObligationId,
     Purpose, Resolution, SettleError, TransactionId, TransactionRecord,
 };
+pub use survey::SurveyedChannel;

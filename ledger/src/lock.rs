@@ -79,6 +79,48 @@ impl StoreLock {
     }
 }
 
+/// What the lock file beside a store says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LockState {
+    /// Whether a process has the store open for writing.
+    pub is_held: bool,
+    /// The process that has it, or had it last.
+    pub holder: Option<u32>,
+    /// How many commits the store had when the file was written last: a store with fewer is an older copy.
+    pub generation: Option<i64>,
+}
+
+impl LockState {
+    /// Looks at the lock of the store at `store`, and changes nothing. All empty where there is none.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn of(store: &Path) -> io::Result<Self> {
+        let mut file = match File::open(path_of(store)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        // Shared, and let go at once: whoever opens the store in this very moment is told that it is in use.
+        let is_held = match file.try_lock_shared() {
+            Ok(()) => {
+                file.unlock()?;
+                false
+            }
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(error)) => return Err(error),
+        };
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        let known = parse(&String::from_utf8_lossy(&text));
+        Ok(Self {
+            is_held,
+            holder: known.map(|(holder, _)| holder),
+            generation: known.map(|(_, generation)| generation),
+        })
+    }
+}
+
 /// Where the lock of the store at `store` is: its path with `.lock` appended.
 pub(crate) fn path_of(store: &Path) -> PathBuf {
     let mut path = store.as_os_str().to_owned();
@@ -109,8 +151,12 @@ mod tests {
             panic!("the lock was given twice");
         };
         assert_eq!(holder, Some(process::id()));
+        let state = LockState::of(&store).unwrap();
+        assert_eq!((state.is_held, state.holder), (true, Some(process::id())));
         lock.record(1_234);
         lock.release();
+        let state = LockState::of(&store).unwrap();
+        assert_eq!((state.is_held, state.generation), (false, Some(1_234)));
         assert_eq!(StoreLock::acquire(&store).unwrap().1, Some(1_234));
     }
 

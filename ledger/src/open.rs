@@ -18,6 +18,7 @@ use crate::{
     column::{Put as _, Read as _, Row, sql},
     group::{Group, Grouped},
     lock::StoreLock,
+    metrics::LedgerMetrics,
     migration::{self, APPLICATION_ID},
     session::Session,
     writer::{Job, Operation, Order, Pending, QUEUE_LIMIT, Writer},
@@ -86,6 +87,7 @@ pub(crate) struct Inner {
     deployment: StoreDeployment,
     domain: Domain,
     pub(crate) closing: broadcast::Sender<ChannelId>,
+    metrics: LedgerMetrics,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -157,8 +159,9 @@ impl Ledger {
 
         let readers = open_readers(path).await?;
         let (queue, orders) = mpsc::channel(QUEUE_LIMIT);
-        tokio::spawn(Writer::new(session, orders, lock).run());
-        Ok(Self::new(readers, Some(queue), *deployment))
+        let metrics = LedgerMetrics::default();
+        tokio::spawn(Writer::new(session, orders, lock, metrics.clone()).run());
+        Ok(Self::new(readers, Some(queue), *deployment, metrics))
     }
 
     /// Opens the store at `path` for reading, also beside a process that writes. Every write answers
@@ -178,7 +181,7 @@ impl Ledger {
         }
         let deployment = store.deployment.ok_or_else(missing)?;
         let readers = open_readers(path).await?;
-        Ok(Self::new(readers, None, deployment))
+        Ok(Self::new(readers, None, deployment, LedgerMetrics::default()))
     }
 
     /// Finishes what is queued, closes the store and lets go of its lock. Other handles answer
@@ -200,7 +203,23 @@ impl Ledger {
         &self.inner.deployment
     }
 
-    fn new(readers: SqlitePool, queue: Option<mpsc::Sender<Order>>, deployment: StoreDeployment) -> Self {
+    /// Whether there is a writer to take what is to be recorded. Not in a store that is open for reading only, not after
+    /// [`close`](Self::close), and not when the writer died.
+    pub fn has_writer(&self) -> bool {
+        self.inner.queue.as_ref().is_some_and(|queue| !queue.is_closed())
+    }
+
+    /// What its writer does.
+    pub fn metrics(&self) -> &LedgerMetrics {
+        &self.inner.metrics
+    }
+
+    fn new(
+        readers: SqlitePool,
+        queue: Option<mpsc::Sender<Order>>,
+        deployment: StoreDeployment,
+        metrics: LedgerMetrics,
+    ) -> Self {
         let domain = deployment.domain();
         Self {
             inner: Arc::new(Inner {
@@ -209,6 +228,7 @@ impl Ledger {
                 deployment,
                 domain,
                 closing: broadcast::Sender::new(CLOSINGS_KEPT),
+                metrics,
             }),
         }
     }

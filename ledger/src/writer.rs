@@ -4,7 +4,7 @@
 //! for all of them. An operation decides by reading before it writes, so one that is refused leaves nothing behind and
 //! does not disturb the others. If SQLite itself fails, the whole batch is rolled back and each operation runs alone.
 
-use std::any::Any;
+use std::{any::Any, time::Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +14,7 @@ use crate::{
     column::{Read, sql},
     error::Failure,
     lock::StoreLock,
+    metrics::LedgerMetrics,
     session::Session,
 };
 
@@ -55,6 +56,11 @@ pub(crate) trait Job: Any + Send {
     /// Takes in a job that queued up right after it, or gives it back when the two can't be done as one.
     fn gather(&mut self, other: Box<dyn Job>) -> Option<Box<dyn Job>> {
         Some(other)
+    }
+
+    /// How many operations it is.
+    fn operations(&self) -> usize {
+        1
     }
 
     /// Undoes [`gather`](Self::gather): the jobs it consists of, in order.
@@ -119,11 +125,22 @@ pub(crate) struct Writer {
     session: Session,
     queue: mpsc::Receiver<Order>,
     lock: StoreLock,
+    metrics: LedgerMetrics,
 }
 
 impl Writer {
-    pub(crate) const fn new(session: Session, queue: mpsc::Receiver<Order>, lock: StoreLock) -> Self {
-        Self { session, queue, lock }
+    pub(crate) const fn new(
+        session: Session,
+        queue: mpsc::Receiver<Order>,
+        lock: StoreLock,
+        metrics: LedgerMetrics,
+    ) -> Self {
+        Self {
+            session,
+            queue,
+            lock,
+            metrics,
+        }
     }
 
     /// Works until it is told to close or the last handle is gone.
@@ -173,6 +190,7 @@ impl Writer {
             match self.attempt(&mut batch).await {
                 Ok(()) => batch.into_iter().for_each(|job| job.answer()),
                 Err(failed) => {
+                    self.metrics.rolled_back();
                     // Refused when SQLite has rolled back by itself already; either way no transaction is open then.
                     let _ = self.session.control(sql("ROLLBACK")).await;
                     let mut singly: Vec<_> = batch.into_iter().flat_map(|job| job.split()).collect();
@@ -192,6 +210,8 @@ impl Writer {
 
     /// Runs `jobs` in one transaction and commits it.
     async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+        let began = Instant::now();
+        let operations = jobs.iter().map(|job| job.operations()).sum();
         let mut wrote = false;
         self.session.start("begin a transaction");
         self.session.control(sql("BEGIN IMMEDIATE")).await?;
@@ -220,6 +240,7 @@ impl Writer {
             })?
             .read("generation")?;
         self.lock.record(generation);
+        self.metrics.committed(operations, began.elapsed());
         Ok(())
     }
 }

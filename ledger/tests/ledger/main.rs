@@ -10,6 +10,7 @@ mod receiving;
 mod restoring;
 mod serving;
 mod settling;
+mod surveying;
 mod surviving;
 mod world;
 mod writing;
