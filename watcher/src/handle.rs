@@ -3,7 +3,7 @@ use lloom_ledger::{Block, ClaimBy, LedgerError};
 use lloom_receipts::{BlockNumber, ChannelId, TokenAmount, UnixSeconds};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{batch::RowRefused, planner::Plan, sender::SendError, settler::ClaimFilter};
+use crate::{batch::RowRefused, metrics::WatcherMetrics, planner::Plan, sender::SendError, settler::ClaimFilter};
 
 /// Orders that wait to be taken up.
 pub(crate) const MAX_WAITING_ORDERS: usize = 32;
@@ -13,6 +13,7 @@ pub(crate) const MAX_WAITING_ORDERS: usize = 32;
 pub struct WatcherHandle {
     pub(crate) orders: mpsc::Sender<Command>,
     pub(crate) status: watch::Receiver<WatcherStatus>,
+    pub(crate) metrics: WatcherMetrics,
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, HandleError>>;
@@ -253,6 +254,11 @@ impl WatcherHandle {
     /// Where the watcher stands, and how that changes.
     pub fn status(&self) -> watch::Receiver<WatcherStatus> {
         self.status.clone()
+    }
+
+    /// What the watcher and its sender do.
+    pub const fn metrics(&self) -> &WatcherMetrics {
+        &self.metrics
     }
 
     async fn order<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, HandleError> {

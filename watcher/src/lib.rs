@@ -44,6 +44,7 @@ mod fees;
 mod follower;
 mod handle;
 mod log_range;
+mod metrics;
 mod obligation;
 mod order;
 mod outbox;
@@ -66,11 +67,12 @@ pub use handle::{
     ClaimReport, ClaimTransaction, ClaimedRow, CloseError, CloseReport, HandleError, MinedClaim, WatcherHandle,
     WatcherStatus,
 };
+pub use metrics::WatcherMetrics;
 pub use outbox::{CostEstimate, Fate, Outbox};
 pub use planner::{
     Candidate, Plan, PlannedClaim, PlannedRow, PlannerPolicy, Publish, Situation, Waiting, WhyNot, WhyNow, plan,
 };
-pub use rpc_chain::{RpcChain, RpcConfig, RpcConfigError};
+pub use rpc_chain::{RpcChain, RpcConfig, RpcConfigError, RpcMetrics};
 pub use sender::{SendError, SentTransaction};
 pub use settler::ClaimFilter;
 pub use transaction::UnreadableTransaction;

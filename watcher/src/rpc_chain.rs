@@ -4,9 +4,11 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use self::metrics::Asked;
+pub use self::metrics::RpcMetrics;
 use self::raw::{LogFilter, RawBlock, RawBlockId, RawCall, RawReceipt};
 use crate::chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert};
 use alloy::{
@@ -22,6 +24,7 @@ use alloy::{
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
 
+mod metrics;
 mod raw;
 
 /// Which chain to believe, and whom to ask about it.
@@ -58,12 +61,14 @@ struct Shared {
     chain_id: u64,
     genesis: OnceLock<B256>,
     timeout: Duration,
+    metrics: RpcMetrics,
 }
 
 #[derive(Debug)]
 struct Endpoint {
     client: RpcClient,
     name: String,
+    metrics: RpcMetrics,
     believed: AtomicBool,
 }
 
@@ -90,10 +95,11 @@ impl RpcChain {
         if config.endpoints.is_empty() {
             return Err(RpcConfigError::NoEndpoint);
         }
+        let metrics = RpcMetrics::default();
         let endpoints = config
             .endpoints
             .iter()
-            .map(|given| Endpoint::new(given))
+            .map(|given| Endpoint::new(given, metrics.clone()))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -102,6 +108,7 @@ impl RpcChain {
                 chain_id: config.chain_id,
                 genesis: config.genesis.map_or_else(OnceLock::new, OnceLock::from),
                 timeout: config.timeout,
+                metrics,
             }),
         })
     }
@@ -109,6 +116,11 @@ impl RpcChain {
     /// The chain id every endpoint has to serve.
     pub fn chain_id(&self) -> u64 {
         self.shared.chain_id
+    }
+
+    /// How its endpoints do.
+    pub fn metrics(&self) -> &RpcMetrics {
+        &self.shared.metrics
     }
 
     /// Sends any JSON-RPC request: for what the trait doesn't name, such as a devnet's own methods.
@@ -197,7 +209,7 @@ impl Shared {
 }
 
 impl Endpoint {
-    fn new(given: &str) -> Result<Self, RpcConfigError> {
+    fn new(given: &str, metrics: RpcMetrics) -> Result<Self, RpcConfigError> {
         let not_http = || RpcConfigError::NotHttp {
             given: given.to_owned(),
         };
@@ -211,9 +223,11 @@ impl Endpoint {
             (Some(host), None) => host.to_owned(),
             (None, _) => return Err(not_http()),
         };
+        metrics.expect(&name);
         Ok(Self {
             client: RpcClient::new_http(url),
             name,
+            metrics,
             believed: AtomicBool::new(false),
         })
     }
@@ -229,8 +243,9 @@ impl Endpoint {
             endpoint: self.name.clone(),
             reason,
         };
+        let asked_at = Instant::now();
         let request = self.client.request::<P, R>(operation, params);
-        match tokio::time::timeout(timeout, request).await {
+        let answer = match tokio::time::timeout(timeout, request).await {
             Err(_) => Err(unavailable(format!("no answer within {} s", timeout.as_secs_f32()))),
             Ok(Ok(result)) => Ok(Answer::Result(result)),
             Ok(Err(RpcError::ErrorResp(payload))) if is_rate_limit(&payload) => Err(unavailable(payload.to_string())),
@@ -242,7 +257,14 @@ impl Endpoint {
             Ok(Err(RpcError::DeserError { err, .. })) => Err(unavailable(format!("the answer is malformed: {err}"))),
             Ok(Err(RpcError::Transport(error))) => Err(unavailable(describe_transport(&error, &self.name))),
             Ok(Err(error)) => Err(unavailable(error.to_string())),
-        }
+        };
+        let asked = match &answer {
+            Ok(Answer::Result(_)) => Asked::Answered,
+            Ok(Answer::Error { .. }) => Asked::Refused,
+            Err(_) => Asked::Unavailable,
+        };
+        self.metrics.asked(&self.name, operation, asked, asked_at.elapsed());
+        answer
     }
 
     async fn must_answer<P: RpcSend, R: RpcRecv>(

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use crate::{
     chain::{Broadcast, Call, Chain, ChainError, MinedTransaction, NonceAt, Revert},
     fees::{FeePolicy, Fees, FeesTooHigh},
+    metrics::{WatcherMetrics, purpose_of},
     transaction::{Envelope, SignedTransaction, UnreadableTransaction, call_of, sign},
 };
 
@@ -37,6 +38,7 @@ struct Shared<C> {
     nonces: Mutex<()>,
     /// Transactions whose nonce looked used by a stranger once. One look at one endpoint is no proof.
     suspects: std::sync::Mutex<BTreeSet<TransactionId>>,
+    metrics: WatcherMetrics,
 }
 
 /// A transaction that is stored, and so will be sent until its fate is known.
@@ -152,12 +154,17 @@ impl<C: Chain> Sender<C> {
                 fees,
                 nonces: Mutex::new(()),
                 suspects: std::sync::Mutex::default(),
+                metrics: WatcherMetrics::default(),
             }),
         }
     }
 
     pub(crate) fn account(&self) -> Address {
         self.shared.key.address()
+    }
+
+    pub(crate) fn metrics(&self) -> &WatcherMetrics {
+        &self.shared.metrics
     }
 
     /// The newest transaction of this key that is in a final block, and that block.
@@ -319,6 +326,7 @@ impl<C: Chain> Sender<C> {
         deadline: Option<UnixSeconds>,
         now: UnixSeconds,
     ) -> Result<TransactionId, SendError> {
+        let stored = purpose_of(&purpose);
         let id = self
             .shared
             .ledger
@@ -336,6 +344,7 @@ impl<C: Chain> Sender<C> {
                 now,
             })
             .await?;
+        self.shared.metrics.stored(stored, replaces.is_some());
         tracing::info!(transaction = %signed.hash, nonce = envelope.nonce, max_fee = envelope.fees.max_fee, "stored a transaction");
         Ok(id)
     }
@@ -428,6 +437,7 @@ impl<C: Chain> Sender<C> {
         finished: &mut Vec<FinishedTransaction>,
     ) -> Result<(), SendError> {
         self.shared.ledger.finish_transaction(record.id, finish.clone()).await?;
+        self.shared.metrics.finished(&record, &finish);
         finished.push(FinishedTransaction { record, finish, mined });
         Ok(())
     }

@@ -1,6 +1,6 @@
 use std::{
     convert::Infallible,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use alloy::primitives::Address;
@@ -117,6 +117,7 @@ impl<C: Chain> Watcher<C> {
         let handle = WatcherHandle {
             orders,
             status: receiver,
+            metrics: watcher.sender.metrics().clone(),
         };
         (watcher, handle)
     }
@@ -153,6 +154,7 @@ impl<C: Chain> Watcher<C> {
         let mut rounds: Option<Rounds<C>> = None;
         let mut commands = Vec::new();
         loop {
+            let began = Instant::now();
             let outcome = match &mut rounds {
                 Some(rounds) => rounds.round(&mut commands).await,
                 None => match self.begin().await {
@@ -160,6 +162,7 @@ impl<C: Chain> Watcher<C> {
                     Err(error) => Err(error),
                 },
             };
+            self.sender.metrics().round(outcome.is_ok(), began.elapsed());
             let wait = match outcome.map_err(Trouble::sort) {
                 Ok(()) => {
                     backoff.succeeded();
@@ -346,6 +349,7 @@ impl<C: Chain> Rounds<C> {
             Ok(plan) => plan,
             Err(error) => return tolerate(error).map(Some),
         };
+        self.settler.sender.metrics().planned(&plan);
         match self.settler.claim(&plan, &books, now).await.failure {
             None => Ok(None),
             Some(error) => tolerate(error).map(Some),
