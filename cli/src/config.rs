@@ -2,6 +2,7 @@
 
 mod client;
 mod executor;
+mod monitoring;
 mod watcher;
 
 use std::fs;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use client::ClientSettings;
 pub use executor::ExecutorSettings;
+pub use monitoring::{DEFAULT_MONITORING, MonitoringSettings};
 pub use watcher::{Publish, WatcherSettings};
 
 use crate::{
@@ -50,6 +52,9 @@ pub struct Config {
     /// How the chain is followed and claimed from.
     #[serde(default)]
     pub watcher: WatcherSettings,
+    /// What is shown of it while it runs.
+    #[serde(default)]
+    pub monitoring: MonitoringSettings,
 }
 
 /// The key's name when nobody chose.

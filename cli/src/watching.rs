@@ -27,6 +27,8 @@ use crate::{
 pub struct Watching {
     /// Takes orders.
     pub handle: WatcherHandle,
+    /// The chain it follows.
+    pub chain: RpcChain,
     task: JoinHandle<std::result::Result<(), WatcherError>>,
     stop: CancellationToken,
 }
@@ -82,10 +84,16 @@ impl Watching {
     ) -> Result<Self> {
         let start_block = deployment_block::of(session, on_chain).await?;
         let config = watcher_config(session, payee(session)?, start_block, initiative)?;
-        let (watcher, handle) = Watcher::<RpcChain>::new(config, session.chain()?, ledger, key);
+        let chain = session.chain()?;
+        let (watcher, handle) = Watcher::new(config, chain.clone(), ledger, key);
         let stop = CancellationToken::new();
         let task = tokio::spawn(watcher.run(stop.clone()));
-        Ok(Self { handle, task, stop })
+        Ok(Self {
+            handle,
+            chain,
+            task,
+            stop,
+        })
     }
 
     /// Waits until it fails, which it doesn't while all is well.

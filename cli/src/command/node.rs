@@ -23,6 +23,7 @@ use crate::{
     config::{Config, ExecutorSettings},
     control::ControlSocket,
     failure::{Failure, Kind, OrFail as _, Result},
+    monitoring::Monitoring,
     output::{Align, Report, Table, write_pairs},
     peers::{multiaddresses, network_failure, peer_network},
     session::Session,
@@ -72,6 +73,8 @@ struct Ready {
     operator: Address,
     payee: Address,
     network: String,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered.
+    monitoring: Option<String>,
     models: Vec<Model>,
     #[serde(skip)]
     symbol: String,
@@ -109,6 +112,9 @@ impl Report for Ready {
         for address in &self.addresses {
             writeln!(out, "  {address}")?;
         }
+        if let Some(monitoring) = &self.monitoring {
+            writeln!(out, "Metrics and readiness are at {monitoring}")?;
+        }
         writeln!(out, "Ctrl-C stops it.")
     }
 }
@@ -121,6 +127,7 @@ struct Node {
     network: NetworkHandle,
     incoming: IncomingStreams,
     executor: Executor,
+    monitoring: Monitoring,
     /// How long the watcher may see nothing of the chain before requests are refused.
     max_chain_silence: Duration,
 }
@@ -158,11 +165,14 @@ impl Node {
             ));
         }
         let mut watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
+        let metrics = Some(executor.metrics());
+        let monitoring = Monitoring::start(session, &ledger, &watching, operator, metrics).await?;
         // Serving on what the chain was before this node was off would serve channels that are closing.
         let handle = watching.handle.clone();
         watching.obey(handle.synced()).await?;
 
         let (network, incoming) = join(session, config, &key).await?;
+        monitoring.joined(&network);
         network
             .serve_offer(offer)
             .await
@@ -175,6 +185,7 @@ impl Node {
             operator,
             payee,
             network: session.network.name.clone(),
+            monitoring: monitoring.url(),
             models: settings
                 .models
                 .iter()
@@ -194,6 +205,7 @@ impl Node {
             network,
             incoming,
             executor,
+            monitoring,
             max_chain_silence: Duration::from_secs(settings.max_chain_silence_secs),
         })
     }
@@ -222,7 +234,10 @@ impl Node {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
                 () = &mut orders => {}
-                _ = look.tick() => self.executor.set_chain_in_sight(self.sees_chain()),
+                _ = look.tick() => {
+                    self.monitoring.beat();
+                    self.executor.set_chain_in_sight(self.sees_chain());
+                }
                 Some(_) = streams.join_next() => {}
                 Some(incoming) = self.incoming.next() => {
                     let executor = self.executor.clone();
@@ -234,6 +249,7 @@ impl Node {
             0 => "Stopping.".to_owned(),
             count => format!("Stopping; ending and billing {count} running answers."),
         });
+        self.monitoring.stopping();
         self.executor.drain();
         let drained = async { while streams.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_WORDS, drained).await.is_err() {

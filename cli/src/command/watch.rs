@@ -1,4 +1,7 @@
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use alloy::primitives::Address;
 use clap::Args;
@@ -8,10 +11,14 @@ use crate::{
     command::devnet::interrupted,
     control::ControlSocket,
     failure::Result,
+    monitoring::Monitoring,
     output::Report,
     session::Session,
     watching::{Initiative, Watching, check_operator, payee},
 };
+
+/// How often it is shown that the process turns.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Follow the chain and claim, without serving
 ///
@@ -25,6 +32,8 @@ struct Ready {
     operator: Address,
     payee: Address,
     network: String,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered.
+    monitoring: Option<String>,
 }
 
 impl Report for Ready {
@@ -33,7 +42,11 @@ impl Report for Ready {
             out,
             "Watching {} for the payee {}, as {}. Ctrl-C stops it.",
             self.network, self.payee, self.operator
-        )
+        )?;
+        match &self.monitoring {
+            Some(monitoring) => writeln!(out, "Metrics and readiness are at {monitoring}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -50,13 +63,20 @@ pub async fn run(session: &Session, _arguments: WatchArgs) -> Result {
         prepared = Box::pin(prepare(session, payee)) => prepared?,
         () = &mut stop => return Ok(()),
     };
-    let (ledger, mut watching, socket) = prepared;
+    let Prepared {
+        ledger,
+        mut watching,
+        socket,
+        monitoring,
+    } = prepared;
     let handle = watching.handle.clone();
     let result = tokio::select! {
         failure = watching.failed() => Err(failure),
         () = socket.serve(handle, session.network.token.clone()) => Ok(()),
+        () = beat(&monitoring) => Ok(()),
         () = &mut stop => Ok(()),
     };
+    monitoring.stopping();
     if result.is_ok() {
         watching.stop().await;
     }
@@ -65,7 +85,23 @@ pub async fn run(session: &Session, _arguments: WatchArgs) -> Result {
     result
 }
 
-async fn prepare(session: &Session, payee: Address) -> Result<(lloom_ledger::Ledger, Watching, ControlSocket)> {
+/// Shows that this loop turns.
+async fn beat(monitoring: &Monitoring) {
+    let mut beat = tokio::time::interval(BEAT_INTERVAL);
+    loop {
+        beat.tick().await;
+        monitoring.beat();
+    }
+}
+
+struct Prepared {
+    ledger: lloom_ledger::Ledger,
+    watching: Watching,
+    socket: ControlSocket,
+    monitoring: Monitoring,
+}
+
+async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
     let on_chain = session.on_chain().await?;
     let key = session.unlock()?;
     let operator = key.address();
@@ -73,11 +109,18 @@ async fn prepare(session: &Session, payee: Address) -> Result<(lloom_ledger::Led
     let ledger = session.open_store().await?;
     let socket = ControlSocket::bind(&session.home.control_socket())?;
     let watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Own).await?;
+    let monitoring = Monitoring::start(session, &ledger, &watching, operator, None).await?;
     session.output.print(&Ready {
         ready: true,
         operator,
         payee,
         network: session.network.name.clone(),
+        monitoring: monitoring.url(),
     })?;
-    Ok((ledger, watching, socket))
+    Ok(Prepared {
+        ledger,
+        watching,
+        socket,
+        monitoring,
+    })
 }

@@ -10,6 +10,8 @@ mod bad_input;
 mod chain;
 mod harness;
 mod money;
+mod monitoring;
+mod operating;
 mod receipts;
 mod reference;
 mod setup;
