@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod chain;
+mod doctor;
 mod harness;
 mod money;
 mod monitoring;

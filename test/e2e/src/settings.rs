@@ -94,7 +94,7 @@ impl Settings {
         let _infallible = write!(
             text,
             "\n[client]\nchannel_deposit = {:?}\n\n[watcher]\npublish = {publish:?}\nmin_claim = {min_claim:?}\n\
-             confirmations = {confirmations}\npoll_interval_millis = 200\n",
+             confirmations = {confirmations}\npoll_interval_millis = 200\n\n[monitoring]\nlisten = \"127.0.0.1:0\"\n",
             self.channel_deposit
         );
         text

@@ -3,6 +3,7 @@
 mod bad_backends;
 mod crashes;
 mod demo;
+mod monitoring;
 mod payment;
 mod scripts;
 mod shop;
