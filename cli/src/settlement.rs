@@ -341,6 +341,9 @@ pub struct StatusAnswer {
     pub obligations: usize,
     /// What is wrong now.
     pub problem: Option<String>,
+    /// Where `/metrics` and `/readyz` are answered.
+    #[serde(default)]
+    pub monitoring: Option<String>,
 }
 
 impl From<&WatcherStatus> for StatusAnswer {
@@ -352,6 +355,7 @@ impl From<&WatcherStatus> for StatusAnswer {
             pending_transactions: status.pending_transactions,
             obligations: status.obligations,
             problem: status.problem.clone(),
+            monitoring: None,
         }
     }
 }

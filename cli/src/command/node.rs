@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::{
     command::devnet::interrupted,
     config::{Config, ExecutorSettings},
-    control::ControlSocket,
+    control::{ControlSocket, Served},
     failure::{Failure, Kind, OrFail as _, Result},
     monitoring::Monitoring,
     output::{Align, Report, Table, write_pairs},
@@ -219,9 +219,11 @@ impl Node {
 
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {
         let mut streams = JoinSet::new();
-        let orders = self
-            .socket
-            .serve(self.watching.handle.clone(), session.network.token.clone());
+        let orders = self.socket.serve(Served {
+            watcher: self.watching.handle.clone(),
+            token: session.network.token.clone(),
+            monitoring: self.monitoring.url(),
+        });
         tokio::pin!(orders, stop);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         let result = loop {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     command::devnet::interrupted,
-    control::ControlSocket,
+    control::{ControlSocket, Served},
     failure::Result,
     monitoring::Monitoring,
     output::Report,
@@ -69,10 +69,14 @@ pub async fn run(session: &Session, _arguments: WatchArgs) -> Result {
         socket,
         monitoring,
     } = prepared;
-    let handle = watching.handle.clone();
+    let served = Served {
+        watcher: watching.handle.clone(),
+        token: session.network.token.clone(),
+        monitoring: monitoring.url(),
+    };
     let result = tokio::select! {
         failure = watching.failed() => Err(failure),
-        () = socket.serve(handle, session.network.token.clone()) => Ok(()),
+        () = socket.serve(served) => Ok(()),
         () = beat(&monitoring) => Ok(()),
         () = &mut stop => Ok(()),
     };

@@ -97,6 +97,10 @@ impl Vigil {
     /// Publishes it, and logs what changed.
     fn tell(&self, verdict: Verdict) {
         let before = self.verdict.send_replace(verdict);
+        if self.main_loop.is_stopping() {
+            // What ends is no news to whoever ends it.
+            return;
+        }
         let now = self.verdict.borrow();
         let was_ok = |name| {
             before

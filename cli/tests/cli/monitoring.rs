@@ -337,9 +337,20 @@ fn monitoring_answers_where_it_was_told_to_or_not_at_all() {
     let refused = wrong.run(&["watch", "--json"]);
     assert_eq!((refused.code, &refused.failure()["kind"]), (3, &"configuration".into()));
 
+    // Where nobody chose, a node beside another one takes a free port, and tells `doctor` which.
+    let _first = TcpListener::bind("127.0.0.1:9464");
+    let beside = Home::executor(&devnet.url);
+    let (process, url) = started(Running::start(beside.command(&["watch", "--json"])));
+    assert!(url.starts_with("http://127.0.0.1:") && !url.ends_with(":9464"), "{url}");
+    wait_until_ready(&url);
+    let told = beside.run(&["doctor"]).stdout;
+    assert!(told.contains(&format!("{url}, ready")), "{told}");
+    assert_eq!(process.terminate(), 0);
+
     let silent = Home::executor(&devnet.url);
     silent.monitor("enabled = false\n");
     let mut process = Running::start(silent.command(&["watch", "--json"]));
     assert_eq!(process.json()["monitoring"], Value::Null);
+    assert!(silent.run(&["doctor"]).stdout.contains("switched off"));
     assert_eq!(process.terminate(), 0);
 }

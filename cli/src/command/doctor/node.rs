@@ -15,7 +15,7 @@ use tokio::{
 
 use super::diagnosis::Checks;
 use crate::{
-    config::{Config, DEFAULT_MONITORING},
+    config::Config,
     control::{Answer, Order, hand_over},
     failure::{Failure, Kind, Result},
     session::Session,
@@ -46,8 +46,9 @@ pub async fn check(config: &Config, asked: Result<Option<StatusAnswer>>, checks:
     match asked {
         Err(failure) => checks.bad("node", &failure),
         Ok(Some(status)) => {
+            let monitoring = status.monitoring.clone();
             check_status(status, checks);
-            check_monitoring(config, checks).await;
+            check_monitoring(monitoring, checks).await;
         }
         Ok(None) => {
             checks.warn("node", "not running", "`lloomctl node run` starts it");
@@ -97,26 +98,19 @@ struct ReadinessCheck {
     mend: Option<String>,
 }
 
-async fn check_monitoring(config: &Config, checks: &mut Checks) {
-    if !config.monitoring.enabled {
+async fn check_monitoring(monitoring: Option<String>, checks: &mut Checks) {
+    let Some(address) = monitoring.as_deref().and_then(|url| url.strip_prefix("http://")) else {
         return checks.warn(
             "monitoring",
             "switched off: nobody is told when the node gets nowhere",
             "config.toml's monitoring.enabled = true",
         );
-    }
-    let address = config.monitoring.listen.as_deref().unwrap_or(DEFAULT_MONITORING);
-    if address.ends_with(":0") {
-        return checks.good("monitoring", "on a free port, which the node said when it started");
-    }
+    };
     let answer = match tokio::time::timeout(PATIENCE, read_readiness(address)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            return checks.warn(
-                "monitoring",
-                format!("{address} gives no answer of a node: {error}"),
-                "another process has the port, or the node runs with another configuration: restart `lloomctl node run`",
-            );
+            let failure = Failure::new(Kind::Failed, format!("{address} gives no answer of a node: {error}"));
+            return checks.bad("monitoring", &failure.hint("restart `lloomctl node run`"));
         }
         Err(_) => {
             let failure = Failure::new(Kind::Failed, format!("{address} does not answer"));
