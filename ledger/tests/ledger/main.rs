@@ -39,6 +39,7 @@ mod restoring;
 mod serving;
 mod settling;
 mod sharing;
+mod surveying;
 mod surviving;
 mod towers;
 mod world;

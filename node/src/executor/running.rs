@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, Reservation},
+    metrics::Open,
     now,
     refuse::refusal,
     served_channels::{ChannelNews, ChannelWatch},
@@ -41,7 +42,7 @@ pub(super) struct Running {
     /// Since when an event waits for a voucher.
     starving_since: Option<Instant>,
     ending: Option<Ending>,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Open),
 }
 
 /// What moved a running answer on.
@@ -74,7 +75,7 @@ impl Running {
         answer: Answer,
         events: ChatStream,
         channel: ChannelWatch,
-        place: OwnedSemaphorePermit,
+        place: (OwnedSemaphorePermit, Open),
     ) -> Self {
         Self {
             hash: request.hash(),
