@@ -26,6 +26,7 @@ pub mod withdraw;
 use crate::{
     cli::{Cli, Command},
     failure::{Failure, Kind, Result},
+    output::Output,
     session::Session,
 };
 
@@ -43,7 +44,12 @@ pub async fn run(cli: Cli) -> Result {
         Command::Watch(arguments) => return watch::run(&Session::load(cli.global)?, arguments).await,
         Command::Chat(arguments) => return chat::run(&Session::load(cli.global)?, arguments).await,
         command => {
-            let session = Session::load(cli.global)?;
+            let output = Output::new(cli.global.json);
+            let session = match (Session::load(cli.global), &command) {
+                (Ok(session), _) => session,
+                (Err(failure), Command::Doctor(_)) => return doctor::refuse(output, failure),
+                (Err(failure), _) => return Err(failure),
+            };
             tokio::select! {
                 result = Box::pin(dispatch(&session, command)) => result,
                 _ = tokio::signal::ctrl_c() => Err(Failure::new(Kind::Interrupted, "interrupted")

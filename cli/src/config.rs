@@ -2,6 +2,7 @@
 
 mod client;
 mod executor;
+mod monitoring;
 mod tower;
 mod towers;
 mod watcher;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use client::ClientSettings;
 pub use executor::ExecutorSettings;
+pub use monitoring::{DEFAULT_MONITORING, MonitoringSettings};
 pub use tower::TowerSettings;
 pub use towers::TowersSettings;
 pub use watcher::{Publish, TokenSettings, WatcherSettings};
@@ -69,6 +71,9 @@ pub struct Config {
     /// What `watch --tower` takes on for others.
     #[serde(default)]
     pub tower: Option<TowerSettings>,
+    /// What is shown of it while it runs.
+    #[serde(default)]
+    pub monitoring: MonitoringSettings,
 }
 
 /// The key's name when nobody chose.

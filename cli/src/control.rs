@@ -97,6 +97,17 @@ impl From<Failure> for Answer {
     }
 }
 
+/// Whom orders are for, and what answers are made of.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Takes the orders.
+    pub watcher: WatcherHandle,
+    /// What amounts are in.
+    pub token: Token,
+    /// Where this process is monitored.
+    pub monitoring: Option<String>,
+}
+
 /// The node's end.
 #[derive(Debug)]
 pub struct ControlSocket {
@@ -131,7 +142,7 @@ impl ControlSocket {
     }
 
     /// Carries out orders until it is dropped.
-    pub async fn serve(&self, watcher: WatcherHandle, token: Token) {
+    pub async fn serve(&self, served: Served) {
         let places = std::sync::Arc::new(Semaphore::new(MAX_ORDERS));
         let mut running = JoinSet::new();
         loop {
@@ -151,9 +162,9 @@ impl ControlSocket {
             let Ok(place) = places.clone().try_acquire_owned() else {
                 continue;
             };
-            let (watcher, token) = (watcher.clone(), token.clone());
+            let served = served.clone();
             running.spawn(async move {
-                if let Err(error) = answer(stream, &watcher, &token).await {
+                if let Err(error) = answer(stream, &served).await {
                     tracing::debug!(%error, "an order broke off");
                 }
                 drop(place);
@@ -169,7 +180,7 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn answer(stream: UnixStream, watcher: &WatcherHandle, token: &Token) -> io::Result<()> {
+async fn answer(stream: UnixStream, served: &Served) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(MAX_LINE));
@@ -177,7 +188,7 @@ async fn answer(stream: UnixStream, watcher: &WatcherHandle, token: &Token) -> i
     let answer = match serde_json::from_str::<Order>(&line) {
         Ok(order) => {
             tracing::info!(?order, "carrying out an order");
-            obey(order, watcher, token).await.unwrap_or_else(Answer::from)
+            obey(order, served).await.unwrap_or_else(Answer::from)
         }
         Err(error) => Failure::of(Kind::Usage, error).while_("the order can't be read").into(),
     };
@@ -190,7 +201,12 @@ async fn answer(stream: UnixStream, watcher: &WatcherHandle, token: &Token) -> i
 ///
 /// # Errors
 /// The order's.
-pub async fn obey(order: Order, watcher: &WatcherHandle, token: &Token) -> Result<Answer> {
+pub async fn obey(order: Order, served: &Served) -> Result<Answer> {
+    let Served {
+        watcher,
+        token,
+        monitoring,
+    } = served;
     let filter = |channels| ClaimFilter { payee: None, channels };
     Ok(match order {
         Order::Claim { channels } => {
@@ -209,7 +225,10 @@ pub async fn obey(order: Order, watcher: &WatcherHandle, token: &Token) -> Resul
             let report = watcher.close_channel(channel).await.map_err(handle_failure)?;
             Answer::Closed(CloseAnswer::new(report, token))
         }
-        Order::Status {} => Answer::Status(StatusAnswer::from(&*watcher.status().borrow())),
+        Order::Status {} => Answer::Status(StatusAnswer {
+            monitoring: monitoring.clone(),
+            ..StatusAnswer::from(&*watcher.status().borrow())
+        }),
     })
 }
 

@@ -367,6 +367,9 @@ pub struct StatusAnswer {
     pub endpoints: Vec<EndpointAnswer>,
     /// What is wrong now.
     pub problem: Option<String>,
+    /// Where `/metrics` and `/readyz` are answered.
+    #[serde(default)]
+    pub monitoring: Option<String>,
 }
 
 /// How an endpoint does.
@@ -422,6 +425,7 @@ impl From<&WatcherStatus> for StatusAnswer {
                 .collect(),
             endpoints: status.endpoints.iter().map(EndpointAnswer::from).collect(),
             problem: status.problem.clone(),
+            monitoring: None,
         }
     }
 }

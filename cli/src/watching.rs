@@ -31,6 +31,8 @@ use crate::{
 pub struct Watching {
     /// Takes orders.
     pub handle: WatcherHandle,
+    /// The chain it follows.
+    pub chain: RpcChain,
     task: JoinHandle<std::result::Result<(), WatcherError>>,
     stop: CancellationToken,
 }
@@ -86,8 +88,9 @@ impl Watching {
     ) -> Result<Self> {
         let start_block = deployment_block::of(session, on_chain).await?;
         let config = watcher_config(session, Some(payee(session)?), start_block, initiative)?;
-        let (watcher, handle) = Watcher::<RpcChain>::new(config, session.chain()?, ledger, key);
-        Ok(Self::spawn(watcher, handle))
+        let chain = session.chain()?;
+        let (watcher, handle) = Watcher::new(config, chain.clone(), ledger, key);
+        Ok(Self::spawn(watcher, handle, chain))
     }
 
     /// Starts one on `ledger` that defends what others have handed to it, paying at most `max_fee` wei for gas.
@@ -109,14 +112,20 @@ impl Watching {
         config.fees.max_fee = max_fee;
         config.fees.urgent_max_fee = max_fee;
         config.fees.urgent_within = Duration::MAX;
-        let (watcher, handle) = Watcher::<RpcChain>::new(config, session.chain()?, ledger, key);
-        Ok(Self::spawn(watcher.defending(policy), handle))
+        let chain = session.chain()?;
+        let (watcher, handle) = Watcher::new(config, chain.clone(), ledger, key);
+        Ok(Self::spawn(watcher.defending(policy), handle, chain))
     }
 
-    fn spawn(watcher: Watcher<RpcChain>, handle: WatcherHandle) -> Self {
+    fn spawn(watcher: Watcher<RpcChain>, handle: WatcherHandle, chain: RpcChain) -> Self {
         let stop = CancellationToken::new();
         let task = tokio::spawn(watcher.run(stop.clone()));
-        Self { handle, task, stop }
+        Self {
+            handle,
+            chain,
+            task,
+            stop,
+        }
     }
 
     /// Waits until it fails, which it doesn't while all is well.

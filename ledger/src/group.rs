@@ -108,6 +108,10 @@ impl<O: Grouped> Job for Group<O> {
         Some(other)
     }
 
+    fn operations(&self) -> usize {
+        self.operations.len()
+    }
+
     fn split(self: Box<Self>) -> Vec<Box<dyn Job>> {
         if self.operations.len() == 1 {
             return vec![self];

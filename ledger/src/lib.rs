@@ -129,6 +129,7 @@ mod inline;
 mod leading;
 mod linking;
 mod lock;
+mod metrics;
 mod migration;
 mod moving;
 mod new_requests;
@@ -148,6 +149,7 @@ mod session;
 mod settling;
 mod sqlite;
 mod statement;
+mod survey;
 mod taking;
 mod tower;
 mod transaction;
@@ -165,6 +167,8 @@ pub use environment::{Disk, Environment};
 pub use error::{LedgerError, Outcome};
 pub use follow::{ApplyError, ObligationPolicy};
 pub use leading::Leadership;
+pub use lock::LockState;
+pub use metrics::LedgerMetrics;
 pub use moving::{MoveError, MovedStore};
 pub use open::{Ledger, StoreDeployment};
 pub use open_error::OpenError;
@@ -173,6 +177,7 @@ pub use settling::{
     AuthorizationRef, ChannelEarnings, ClaimBy, Claimable, Earnings, Finish, NewTransaction, Obligation, ObligationId,
     Purpose, Resolution, SettleError, TransactionId, TransactionRecord,
 };
+pub use survey::SurveyedChannel;
 pub use tower::{
     AppointmentRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
     HELD_VOUCHERS_PER_CHANNEL, Held, HeldClaim, HeldTerms, HeldTotals, TakeOn, TowerQuotas, TowerRecord, TowerTerms,

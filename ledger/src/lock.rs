@@ -137,6 +137,48 @@ impl StoreLock {
     }
 }
 
+/// What the lock file of a store says: the file beside it, or the witness file of the home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LockState {
+    /// Whether a process of this home has the store open for writing.
+    pub is_held: bool,
+    /// The process that has it, or had it last.
+    pub holder: Option<u32>,
+    /// The store's generation at this home's newest commit: a store that doesn't know that commit is an older copy.
+    pub generation: Option<i64>,
+}
+
+impl LockState {
+    /// Looks at the lock of `store`, and changes nothing. All empty where there is none.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn of(store: &StoreUrl) -> io::Result<Self> {
+        let mut file = match File::open(path_of(store)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        // Shared, and let go at once: whoever opens the store in this very moment is told that it is in use.
+        let is_held = match file.try_lock_shared() {
+            Ok(()) => {
+                file.unlock()?;
+                false
+            }
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(error)) => return Err(error),
+        };
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        let known = parse(&String::from_utf8_lossy(&text));
+        Ok(Self {
+            is_held,
+            holder: known.holder,
+            generation: known.generation,
+        })
+    }
+}
+
 /// Where a store's lock file is: its path with `.lock` appended, or the witness file of the home.
 fn path_of(store: &StoreUrl) -> PathBuf {
     match &store.0 {
@@ -180,8 +222,12 @@ mod tests {
             panic!("the lock was given twice");
         };
         assert_eq!(holder, Some(process::id()));
+        let state = LockState::of(&store).unwrap();
+        assert_eq!((state.is_held, state.holder), (true, Some(process::id())));
         lock.record(1_234);
         lock.release();
+        let state = LockState::of(&store).unwrap();
+        assert_eq!((state.is_held, state.generation), (false, Some(1_234)));
         let (mut lock, known) = StoreLock::acquire(&store).unwrap();
         assert_eq!((known.generation, known.writer), (Some(1_234), None));
         let writer = WriterId(B128::repeat_byte(0xa7));

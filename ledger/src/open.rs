@@ -19,6 +19,7 @@ use crate::{
     inline::InlineReaders,
     leading::{Held, Led},
     lock::StoreLock,
+    metrics::LedgerMetrics,
     migration,
     postgres::{self, Committed},
     server,
@@ -95,6 +96,7 @@ pub(crate) struct Inner {
     pub(crate) leading: Mutex<Weak<Held>>,
     /// The task that hears of what other processes record.
     listening: Option<AbortHandle>,
+    metrics: LedgerMetrics,
 }
 
 impl Drop for Inner {
@@ -303,9 +305,10 @@ impl Ledger {
         deployment: StoreDeployment,
         listening: Option<(broadcast::Sender<ChannelId>, AbortHandle)>,
     ) -> Self {
+        let metrics = LedgerMetrics::default();
         let queue = writer.map(|(session, lock)| {
             let (queue, orders) = mpsc::channel(QUEUE_LIMIT);
-            tokio::spawn(Writer::new(session, orders, lock).run());
+            tokio::spawn(Writer::new(session, orders, lock, metrics.clone()).run());
             queue
         });
         let (closing, listening) = match listening {
@@ -323,6 +326,7 @@ impl Ledger {
             epoch: Arc::default(),
             leading: Mutex::default(),
             listening,
+            metrics,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -356,6 +360,17 @@ impl Ledger {
     /// Now, as this store's surroundings say: who works on the store lives in the same time.
     pub fn now(&self) -> UnixSeconds {
         self.inner.environment.now()
+    }
+
+    /// Whether there is a writer to take what is to be recorded. Not in a store that is open for reading only, not after
+    /// [`close`](Self::close), and not when the writer died.
+    pub fn has_writer(&self) -> bool {
+        self.inner.queue.as_ref().is_some_and(|queue| !queue.is_closed())
+    }
+
+    /// What its writer does.
+    pub fn metrics(&self) -> &LedgerMetrics {
+        &self.inner.metrics
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

@@ -13,7 +13,9 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{LedgerError, error::Failure, lock::StoreLock, postgres::Committed, session::Session};
+use crate::{
+    LedgerError, error::Failure, lock::StoreLock, metrics::LedgerMetrics, postgres::Committed, session::Session,
+};
 
 /// Operations that may wait. Callers beyond wait for room in the queue.
 pub(crate) const QUEUE_LIMIT: usize = 4_096;
@@ -55,6 +57,11 @@ pub(crate) trait Job: Any + Send {
     /// Takes in a job that queued up right after it, or gives it back when the two can't be done as one.
     fn gather(&mut self, other: Box<dyn Job>) -> Option<Box<dyn Job>> {
         Some(other)
+    }
+
+    /// How many operations it is.
+    fn operations(&self) -> usize {
+        1
     }
 
     /// Undoes [`gather`](Self::gather): the jobs it consists of, in order.
@@ -119,11 +126,22 @@ pub(crate) struct Writer {
     session: Session,
     queue: mpsc::Receiver<Order>,
     lock: StoreLock,
+    metrics: LedgerMetrics,
 }
 
 impl Writer {
-    pub(crate) const fn new(session: Session, queue: mpsc::Receiver<Order>, lock: StoreLock) -> Self {
-        Self { session, queue, lock }
+    pub(crate) const fn new(
+        session: Session,
+        queue: mpsc::Receiver<Order>,
+        lock: StoreLock,
+        metrics: LedgerMetrics,
+    ) -> Self {
+        Self {
+            session,
+            queue,
+            lock,
+            metrics,
+        }
     }
 
     /// Works until it is told to close or the last handle is gone.
@@ -178,6 +196,7 @@ impl Writer {
                 }
                 Err(failed) => failed,
             };
+            self.metrics.rolled_back();
             self.session.roll_back().await;
             match failed {
                 Failed::Lost(error) if begun.elapsed() < RUN_AGAIN_FOR => {
@@ -194,6 +213,8 @@ impl Writer {
 
     /// Runs `jobs` in one transaction and commits it.
     async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+        let began = Instant::now();
+        let operations = jobs.iter().map(|job| job.operations()).sum();
         let mut wrote = false;
         self.session.start("begin a transaction");
         self.session.begin().await?;
@@ -216,6 +237,7 @@ impl Writer {
         match self.session.commit().await? {
             Committed::Yes(generation) => {
                 self.lock.record(generation);
+                self.metrics.committed(operations, began.elapsed());
                 Ok(())
             }
             Committed::No(lost) => Err(Failed::Lost(LedgerError::unavailable("commit a transaction", lost))),

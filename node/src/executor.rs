@@ -13,6 +13,7 @@ mod answer;
 mod body;
 mod books;
 mod inspection;
+mod metrics;
 mod refuse;
 mod running;
 mod served_channels;
@@ -35,6 +36,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::metrics::ExecutorMetrics;
 use self::{inspection::Inspection, served_channels::ServedChannels};
 use crate::{Backend, Offer};
 
@@ -84,6 +86,7 @@ struct Shared {
     channels: Arc<ServedChannels>,
     draining: CancellationToken,
     chain_out_of_sight: AtomicBool,
+    metrics: ExecutorMetrics,
 }
 
 impl Executor {
@@ -115,6 +118,7 @@ impl Executor {
                 channels,
                 draining: CancellationToken::new(),
                 chain_out_of_sight: AtomicBool::new(false),
+                metrics: ExecutorMetrics::default(),
             }),
         }
     }
@@ -172,6 +176,11 @@ impl Executor {
             (true, true) => tracing::info!("the chain is back in sight; serving again"),
             _ => {}
         }
+    }
+
+    /// What it takes on and refuses.
+    pub fn metrics(&self) -> &ExecutorMetrics {
+        &self.shared.metrics
     }
 
     /// Answers that are running now.

@@ -4,8 +4,8 @@ use lloom_receipts::{BlockNumber, ChannelId, TokenAmount, UnixSeconds};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    batch::RowRefused, chain::EndpointHealth, deferral::DeferralCounts, explanation::Explanation, planner::Plan,
-    quarantine::QuarantinedRow, sender::SendError, settler::ClaimFilter,
+    batch::RowRefused, chain::EndpointHealth, deferral::DeferralCounts, explanation::Explanation,
+    metrics::WatcherMetrics, planner::Plan, quarantine::QuarantinedRow, sender::SendError, settler::ClaimFilter,
 };
 
 /// Orders that wait to be taken up.
@@ -16,6 +16,7 @@ pub(crate) const MAX_WAITING_ORDERS: usize = 32;
 pub struct WatcherHandle {
     pub(crate) orders: mpsc::Sender<Command>,
     pub(crate) status: watch::Receiver<WatcherStatus>,
+    pub(crate) metrics: WatcherMetrics,
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, HandleError>>;
@@ -283,6 +284,11 @@ impl WatcherHandle {
     /// Where the watcher stands, and how that changes.
     pub fn status(&self) -> watch::Receiver<WatcherStatus> {
         self.status.clone()
+    }
+
+    /// What the watcher and its sender do.
+    pub const fn metrics(&self) -> &WatcherMetrics {
+        &self.metrics
     }
 
     async fn order<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, HandleError> {

@@ -48,6 +48,7 @@ mod follower;
 mod gas;
 mod handle;
 mod log_range;
+mod metrics;
 mod obligation;
 mod order;
 mod outbox;
@@ -77,13 +78,14 @@ pub use handle::{
     ClaimReport, ClaimTransaction, ClaimedRow, CloseError, CloseReport, HandleError, MinedClaim, WatcherHandle,
     WatcherStatus,
 };
+pub use metrics::WatcherMetrics;
 pub use outbox::{CostEstimate, Fate, Outbox};
 pub use planner::{
     Candidate, Plan, PlannedClaim, PlannedRow, PlannerPolicy, Publish, Situation, TokenThresholds, Waiting, WhyNot,
     WhyNow, plan,
 };
 pub use quarantine::{Held, QuarantinedRow};
-pub use rpc_chain::{RpcChain, RpcConfig, RpcConfigError};
+pub use rpc_chain::{RpcChain, RpcConfig, RpcConfigError, RpcMetrics};
 pub use sender::{SendError, SentTransaction};
 pub use settler::ClaimFilter;
 pub use transaction::UnreadableTransaction;

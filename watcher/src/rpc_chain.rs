@@ -8,6 +8,7 @@ use alloy::{
     rpc::json_rpc::{RpcRecv, RpcSend},
 };
 
+pub use self::metrics::RpcMetrics;
 use self::{
     endpoint::{Answer, Endpoint},
     pool::{Pool, keep, nobody, refused},
@@ -17,6 +18,7 @@ use crate::chain::ChainError;
 mod answers;
 mod endpoint;
 mod health;
+mod metrics;
 mod pool;
 mod raw;
 
@@ -81,10 +83,11 @@ impl RpcChain {
         if config.endpoints.is_empty() {
             return Err(RpcConfigError::NoEndpoint);
         }
+        let metrics = RpcMetrics::default();
         let endpoints = config
             .endpoints
             .iter()
-            .map(|given| Endpoint::new(given))
+            .map(|given| Endpoint::new(given, metrics.clone()))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             pool: Arc::new(Pool {
@@ -92,6 +95,7 @@ impl RpcChain {
                 chain_id: config.chain_id,
                 genesis: config.genesis.map_or_else(OnceLock::new, OnceLock::from),
                 timeout: config.timeout,
+                metrics,
             }),
         })
     }
@@ -99,6 +103,11 @@ impl RpcChain {
     /// The chain id every endpoint has to serve.
     pub fn chain_id(&self) -> u64 {
         self.pool.chain_id
+    }
+
+    /// How its endpoints do.
+    pub fn metrics(&self) -> &RpcMetrics {
+        &self.pool.metrics
     }
 
     /// Sends any JSON-RPC request: for what the trait doesn't name, such as a devnet's own methods.

@@ -16,6 +16,7 @@ use self::suspects::Suspects;
 use crate::{
     chain::{Broadcast, Call, Chain, ChainError, MinedTransaction, NonceAt, Revert},
     fees::{FeePolicy, Fees, FeesTooHigh},
+    metrics::{WatcherMetrics, purpose_of},
     transaction::{Envelope, SignedTransaction, UnreadableTransaction, sign},
 };
 
@@ -38,6 +39,7 @@ struct Shared<C> {
     nonces: Mutex<()>,
     /// Transactions whose nonce looks used by a stranger.
     suspects: Suspects,
+    metrics: WatcherMetrics,
 }
 
 /// What a pending transaction is up against.
@@ -162,12 +164,17 @@ impl<C: Chain> Sender<C> {
                 fees,
                 nonces: Mutex::new(()),
                 suspects: Suspects::default(),
+                metrics: WatcherMetrics::default(),
             }),
         }
     }
 
     pub(crate) fn account(&self) -> Address {
         self.shared.key.address()
+    }
+
+    pub(crate) fn metrics(&self) -> &WatcherMetrics {
+        &self.shared.metrics
     }
 
     /// The newest transaction of this key that is in a final block, and that block.
@@ -382,6 +389,7 @@ impl<C: Chain> Sender<C> {
         deadline: Option<UnixSeconds>,
         now: UnixSeconds,
     ) -> Result<TransactionId, SendError> {
+        let stored = purpose_of(&purpose);
         let id = self
             .shared
             .ledger
@@ -399,6 +407,7 @@ impl<C: Chain> Sender<C> {
                 now,
             })
             .await?;
+        self.shared.metrics.stored(stored, replaces.is_some());
         tracing::info!(transaction = %signed.hash, nonce = envelope.nonce, max_fee = envelope.fees.max_fee, "stored a transaction");
         Ok(id)
     }
@@ -497,6 +506,7 @@ impl<C: Chain> Sender<C> {
         finished: &mut Vec<FinishedTransaction>,
     ) -> Result<(), SendError> {
         self.shared.ledger.finish_transaction(record.id, finish.clone()).await?;
+        self.shared.metrics.finished(&record, &finish);
         finished.push(FinishedTransaction { record, finish, mined });
         Ok(())
     }

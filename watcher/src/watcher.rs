@@ -1,4 +1,7 @@
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use alloy::primitives::Address;
 use lloom_bindings::ChannelEscrow;
@@ -125,6 +128,7 @@ impl<C: Chain> Watcher<C> {
         let handle = WatcherHandle {
             orders,
             status: receiver,
+            metrics: watcher.sender.metrics().clone(),
         };
         (watcher, handle)
     }
@@ -170,6 +174,7 @@ impl<C: Chain> Watcher<C> {
         let mut commands = Vec::new();
         let mut leadership: Option<Leadership> = None;
         loop {
+            let mut began = Instant::now();
             let outcome = match &mut rounds {
                 Some(rounds) if leadership.as_ref().is_some_and(|held| !held.is_lost()) => {
                     rounds.round(&mut commands).await
@@ -177,14 +182,24 @@ impl<C: Chain> Watcher<C> {
                 _ => {
                     // What a leader before this one did is in the ledger, and only there.
                     (rounds, leadership) = (None, None);
-                    match self.begin(&mut leadership, &mut commands).await {
-                        Ok(begun) => rounds.insert(begun).round(&mut commands).await,
-                        Err(error) => Err(error),
+                    let elected = self.stand_by(&mut commands).await;
+                    // Standing by is part of no round, and may take days.
+                    began = Instant::now();
+                    match elected {
+                        Ok(elected) => {
+                            leadership = Some(elected);
+                            match self.begin().await {
+                                Ok(begun) => rounds.insert(begun).round(&mut commands).await,
+                                Err(error) => Err(error),
+                            }
+                        }
+                        Err(error) => Err(error.into()),
                     }
                 }
             };
             let endpoints = self.chain.endpoints();
             self.status.send_modify(|status| status.endpoints = endpoints);
+            self.sender.metrics().round(outcome.is_ok(), began.elapsed());
             let wait = match outcome.map_err(Trouble::sort) {
                 Ok(()) => {
                     backoff.succeeded();
@@ -225,12 +240,7 @@ impl<C: Chain> Watcher<C> {
         wait.min(part.max(self.config.poll_interval))
     }
 
-    async fn begin(
-        &mut self,
-        leadership: &mut Option<Leadership>,
-        commands: &mut Vec<Command>,
-    ) -> Result<Rounds<C>, RoundError> {
-        *leadership = Some(self.stand_by(commands).await?);
+    async fn begin(&self) -> Result<Rounds<C>, RoundError> {
         let config = &self.config;
         let view = ChannelEscrow::CLOSE_GRACE_PERIODCall {};
         let grace = Duration::from_secs(read(&self.chain, config.domain.escrow(), &view).await?);
@@ -419,6 +429,7 @@ impl<C: Chain> Rounds<C> {
             Err(error) => return tolerate(error).map(Some),
         };
         self.settler.deferrals.count(&plan, now);
+        self.settler.sender.metrics().planned(&plan);
         match self.settler.claim(&plan, &books, now).await.failure {
             None => Ok(None),
             Some(error) => tolerate(error).map(Some),

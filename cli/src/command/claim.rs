@@ -2,7 +2,7 @@ use clap::Args;
 use lloom_receipts::ChannelId;
 
 use crate::{
-    control::{Answer, Order, hand_over, obey},
+    control::{Answer, Order, Served, hand_over, obey},
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::parse_channel,
     progress::Progress,
@@ -84,14 +84,17 @@ async fn check_known(session: &Session, channels: &[ChannelId]) -> Result {
 
 /// What a node would do, in this process.
 async fn obey_here(session: &Session, order: Order) -> Result<Answer> {
-    let token = &session.network.token;
     let on_chain = session.on_chain().await?;
     let key = session.unlock()?;
     check_operator(&on_chain, payee(session)?, key.address()).await?;
     let ledger = session.open_store().await?;
     let mut watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Orders).await?;
-    let handle = watching.handle.clone();
-    let answer = watching.obey(obey(order, &handle, token)).await;
+    let served = Served {
+        watcher: watching.handle.clone(),
+        token: session.network.token.clone(),
+        monitoring: None,
+    };
+    let answer = watching.obey(obey(order, &served)).await;
     if answer.is_ok() {
         watching.stop().await;
     }

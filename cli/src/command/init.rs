@@ -421,6 +421,14 @@ fn write_configuration(
             Publish::Receipts => "receipts",
             Publish::ReceiptsOnClose => "receipts-on-close",
         };
+        writeln!(
+            text,
+            "\n[monitoring]              # /metrics, /healthz, /readyz: METRICS.md"
+        )?;
+        writeln!(
+            text,
+            "# listen = \"127.0.0.1:9464\" # whoever reaches it reads balances"
+        )?;
         writeln!(text, "\n[watcher]")?;
         writeln!(
             text,

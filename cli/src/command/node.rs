@@ -20,9 +20,10 @@ use tokio::task::JoinSet;
 use crate::{
     command::devnet::interrupted,
     config::{Config, ExecutorSettings},
-    control::ControlSocket,
+    control::{ControlSocket, Served},
     delegating::{self, Delegating},
     failure::{Failure, Kind, OrFail as _, Result},
+    monitoring::{Monitoring, Role},
     output::{Align, Report, Table, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
@@ -72,6 +73,8 @@ struct Ready {
     operator: Address,
     payee: Address,
     network: String,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered.
+    monitoring: Option<String>,
     models: Vec<Model>,
     #[serde(skip)]
     symbol: String,
@@ -109,6 +112,9 @@ impl Report for Ready {
         for address in &self.addresses {
             writeln!(out, "  {address}")?;
         }
+        if let Some(monitoring) = &self.monitoring {
+            writeln!(out, "Metrics and readiness are at {monitoring}")?;
+        }
         writeln!(out, "Ctrl-C stops it.")
     }
 }
@@ -122,6 +128,7 @@ struct Node {
     incoming: IncomingStreams,
     delegating: Delegating,
     executor: Executor,
+    monitoring: Monitoring,
     /// How long the watcher may see nothing of the chain before requests are refused.
     max_chain_silence: Duration,
 }
@@ -160,6 +167,8 @@ impl Node {
             ));
         }
         let mut watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
+        let role = Role::Executor(executor.metrics());
+        let monitoring = Monitoring::start(session, &ledger, &watching, operator, role).await?;
         // Serving on what the chain was before this node was off would serve channels that are closing.
         let handle = watching.handle.clone();
         watching
@@ -167,6 +176,7 @@ impl Node {
             .await?;
 
         let (network, incoming) = join_listening(session, &key).await?;
+        monitoring.joined(&network);
         network
             .serve_offer(offer)
             .await
@@ -180,6 +190,7 @@ impl Node {
             operator,
             payee,
             network: session.network.name.clone(),
+            monitoring: monitoring.url(),
             models: settings
                 .models
                 .iter()
@@ -200,15 +211,18 @@ impl Node {
             incoming,
             delegating,
             executor,
+            monitoring,
             max_chain_silence: Duration::from_secs(settings.max_chain_silence_secs),
         })
     }
 
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {
         let mut streams = JoinSet::new();
-        let orders = self
-            .socket
-            .serve(self.watching.handle.clone(), session.network.token.clone());
+        let orders = self.socket.serve(Served {
+            watcher: self.watching.handle.clone(),
+            token: session.network.token.clone(),
+            monitoring: self.monitoring.url(),
+        });
         tokio::pin!(orders, stop);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         let result = loop {
@@ -221,7 +235,10 @@ impl Node {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
                 () = &mut orders => {}
-                _ = look.tick() => self.executor.set_chain_in_sight(sees_chain(&self.watching.handle, self.max_chain_silence)),
+                _ = look.tick() => {
+                    self.monitoring.beat();
+                    self.executor.set_chain_in_sight(sees_chain(&self.watching.handle, self.max_chain_silence));
+                }
                 Some(_) = streams.join_next() => {}
                 Some(incoming) = self.incoming.next() => {
                     let executor = self.executor.clone();
@@ -233,6 +250,7 @@ impl Node {
             0 => "Stopping.".to_owned(),
             count => format!("Stopping; ending and billing {count} running answers."),
         });
+        self.monitoring.stopping();
         self.executor.drain();
         let drained = async { while streams.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_WORDS, drained).await.is_err() {

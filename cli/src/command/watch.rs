@@ -1,4 +1,7 @@
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use alloy::primitives::Address;
 use clap::Args;
@@ -8,9 +11,10 @@ use serde::Serialize;
 
 use crate::{
     command::devnet::interrupted,
-    control::ControlSocket,
+    control::{ControlSocket, Served},
     delegating::{Delegating, configured_towers},
     failure::Result,
+    monitoring::{Monitoring, Role},
     output::Report,
     peers::join,
     session::Session,
@@ -18,6 +22,9 @@ use crate::{
 };
 
 mod tower;
+
+/// How often it is shown that the process turns.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Follow the chain and claim, without serving
 ///
@@ -40,6 +47,8 @@ struct Ready {
     operator: Address,
     payee: Address,
     network: String,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered.
+    monitoring: Option<String>,
 }
 
 impl Report for Ready {
@@ -48,7 +57,11 @@ impl Report for Ready {
             out,
             "Watching {} for the payee {}, as {}. Ctrl-C stops it.",
             self.network, self.payee, self.operator
-        )
+        )?;
+        match &self.monitoring {
+            Some(monitoring) => writeln!(out, "Metrics and readiness are at {monitoring}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -74,13 +87,20 @@ pub async fn run(session: &Session, arguments: WatchArgs) -> Result {
         socket,
         delegating,
         network,
+        monitoring,
     } = prepared;
-    let handle = watching.handle.clone();
+    let served = Served {
+        watcher: watching.handle.clone(),
+        token: session.network.token.clone(),
+        monitoring: monitoring.url(),
+    };
     let result = tokio::select! {
         failure = watching.failed() => Err(failure),
-        () = socket.serve(handle, session.network.token.clone()) => Ok(()),
+        () = socket.serve(served) => Ok(()),
+        () = beat(&monitoring) => Ok(()),
         () = &mut stop => Ok(()),
     };
+    monitoring.stopping();
     delegating.stop().await;
     if let Some(network) = network {
         network.shutdown().await;
@@ -93,12 +113,22 @@ pub async fn run(session: &Session, arguments: WatchArgs) -> Result {
     result
 }
 
+/// Shows that this loop turns.
+async fn beat(monitoring: &Monitoring) {
+    let mut beat = tokio::time::interval(BEAT_INTERVAL);
+    loop {
+        beat.tick().await;
+        monitoring.beat();
+    }
+}
+
 struct Prepared {
     ledger: Ledger,
     watching: Watching,
     socket: ControlSocket,
     delegating: Delegating,
     network: Option<NetworkHandle>,
+    monitoring: Monitoring,
 }
 
 async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
@@ -110,9 +140,11 @@ async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
     let ledger = session.open_store().await?;
     let socket = ControlSocket::bind(&session.home.control_socket())?;
     let watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
+    let monitoring = Monitoring::start(session, &ledger, &watching, operator, Role::Watcher).await?;
     // What was earned last may not have reached the towers yet.
     let (delegating, network) = if has_towers {
         let network = join(session, &key, &[]).await?;
+        monitoring.joined(&network);
         let delegating = Delegating::start(session, network.clone(), ledger.clone())?;
         (delegating, Some(network))
     } else {
@@ -123,6 +155,7 @@ async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
         operator,
         payee,
         network: session.network.name.clone(),
+        monitoring: monitoring.url(),
     })?;
     Ok(Prepared {
         ledger,
@@ -130,5 +163,6 @@ async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
         socket,
         delegating,
         network,
+        monitoring,
     })
 }

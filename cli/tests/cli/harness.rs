@@ -53,6 +53,14 @@ impl Home {
         }
     }
 
+    /// An empty one, for the chain at `rpc_url`.
+    pub fn empty(rpc_url: &str) -> Self {
+        Self {
+            rpc_url: Some(rpc_url.to_owned()),
+            ..Self::new()
+        }
+    }
+
     /// A client's, on the chain at `rpc_url`.
     pub fn client(rpc_url: &str) -> Self {
         Self::of("client", rpc_url, &[])
@@ -67,6 +75,8 @@ impl Home {
             "none",
             "--price",
             "1/1",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
         ];
         Self::of("executor", rpc_url, &offer)
     }
@@ -78,6 +88,15 @@ impl Home {
         let made = home.run(&[&init, arguments].concat());
         assert_eq!(made.code, 0, "{made:?}");
         home
+    }
+
+    /// Sets its section of monitoring to `text`.
+    pub fn monitor(&self, text: &str) {
+        let path = self.path().join("config.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let (before, after) = config.split_once("[monitoring]").unwrap();
+        let (_, after) = after.split_once('\n').unwrap();
+        std::fs::write(path, format!("{before}[monitoring]\n{text}\n{after}")).unwrap();
     }
 
     /// Its directory.
@@ -181,6 +200,16 @@ impl Running {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
     /// Asks it to end, and waits until it did.
     pub fn terminate(mut self) -> i32 {
         let id = self.child.id().to_string();
@@ -232,24 +261,38 @@ impl Devnet {
     }
 }
 
-/// A JSON-RPC call, by hand.
-pub fn call(url: &str, method: &str, parameters: &Value) -> Value {
+/// A GET over HTTP, by hand: the status and the body; `None` when nobody answers.
+pub fn get(url: &str, path: &str) -> Option<(u16, String)> {
+    let address = url.strip_prefix("http://").unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let answer = exchange(address, &request).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+fn exchange(address: &str, request: &str) -> std::io::Result<String> {
     use std::{
         io::{Read as _, Write as _},
         net::TcpStream,
     };
 
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// A JSON-RPC call, by hand.
+pub fn call(url: &str, method: &str, parameters: &Value) -> Value {
     let address = url.strip_prefix("http://").unwrap();
     let body = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}).to_string();
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
+    let request = format!(
         "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    );
+    let answer = exchange(address, &request).unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let value: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
     value["result"].clone()

@@ -8,8 +8,11 @@
 
 mod bad_input;
 mod chain;
+mod doctor;
 mod harness;
 mod money;
+mod monitoring;
+mod operating;
 mod receipts;
 mod reference;
 mod setup;

@@ -40,6 +40,7 @@ mod serving;
 mod settling;
 mod sharing;
 mod simulated;
+mod surveying;
 mod surviving;
 mod towers;
 mod world;

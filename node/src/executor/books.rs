@@ -1,12 +1,13 @@
 //! What can be said of a channel at any time: how it stands, a receipt, a voucher.
 
 use alloy::primitives::Address;
-use lloom_ledger::{CommittedBill, ServeError};
+use lloom_ledger::{CommittedBill, Outcome, ServeError};
 use lloom_receipts::{ChannelId, ChannelParameters, Receipt, ReceiptError, Signed, Unverified, Verified, Voucher};
 
 use super::{
     Shared,
     admission::accept_voucher,
+    metrics::Accepted,
     refuse::{failed, refusal},
 };
 use crate::wire::{Document, ExecutorFrame, Refusal, State};
@@ -60,7 +61,9 @@ impl Shared {
             // The receipt is an authorization of its own.
             recorded = ledger.accept_receipt(receipt, None).await;
         }
-        recorded.map_err(refusal)?;
+        if recorded.map_err(refusal)? == Outcome::Recorded {
+            self.metrics.accepted(Accepted::Receipt);
+        }
         self.channels.changed(channel);
         Ok(ExecutorFrame::Recorded { sequence })
     }
@@ -113,7 +116,9 @@ impl Shared {
         let payer_side = parameters.payer_side();
         let checked = self.inspection.voucher(voucher.by(payer_side)).await?;
         if let Some(voucher) = accept_voucher(Some(checked), channel, payer_side)? {
-            self.ledger.accept_voucher(voucher).await.map_err(refusal)?;
+            if self.ledger.accept_voucher(voucher).await.map_err(refusal)? == Outcome::Recorded {
+                self.metrics.accepted(Accepted::Voucher);
+            }
             self.channels.changed(channel);
         }
         Ok(())

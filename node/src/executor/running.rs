@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, Reservation},
+    metrics::Open,
     refuse::refusal,
     served_channels::{ChannelNews, ChannelWatch},
 };
@@ -42,7 +43,7 @@ pub(super) struct Running {
     /// Since when an event waits for a voucher.
     starving_since: Option<Instant>,
     ending: Option<Ending>,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Open),
 }
 
 /// What moved a running answer on.
@@ -75,7 +76,7 @@ impl Running {
         answer: Answer,
         events: ChatStream,
         channel: ChannelWatch,
-        place: OwnedSemaphorePermit,
+        place: (OwnedSemaphorePermit, Open),
     ) -> Self {
         Self {
             hash: request.hash(),
@@ -388,7 +389,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::executor::served_channels::ServedChannels;
+    use crate::executor::{metrics::ExecutorMetrics, served_channels::ServedChannels};
 
     #[tokio::test]
     async fn an_answer_that_is_over_waits_for_no_voucher() {
@@ -415,7 +416,7 @@ mod tests {
             Answer::new(request, salt, TokenCount::new(4), TokenCount::new(0)),
             stream::pending().boxed(),
             Arc::new(ServedChannels::default()).watch(request.channel),
-            place,
+            (place, ExecutorMetrics::default().running()),
         );
         let patience = Duration::from_secs(1);
         assert_eq!(running.voucher_deadline(patience), None);

@@ -13,6 +13,7 @@ use super::{
     Shared,
     admission::{Admission, accept_voucher},
     answer::Answer,
+    metrics::Accepted,
     refuse::{failed, refusal},
     running::{Running, Step},
 };
@@ -52,6 +53,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
 
     /// Serves until the stream ends.
     pub(super) async fn run(mut self) {
+        let _open = self.shared.metrics.stream();
         let ended = self.serve().await;
         if let Err(error) = &ended {
             tracing::debug!(peer = %self.peer, error = error as &dyn std::error::Error, "the stream ended");
@@ -64,6 +66,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             running.settle(&self.shared.ledger, self.shared.config.exposure).await;
             match self.shared.bill(running.bill(self.shared.ledger.now())).await {
                 Ok(bill) => {
+                    self.shared.metrics.billed(None, bill.document());
                     tracing::info!(peer = %self.peer, request = %running.hash, amount = %bill.document().amount, "the client left, billed what was delivered");
                 }
                 Err(error) => {
@@ -154,6 +157,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         self.idle_since = Instant::now();
         match billed {
             Ok(bill) => {
+                self.shared.metrics.billed(Some(&ending), bill.document());
                 tracing::debug!(peer = %self.peer, request = %running.hash, amount = %bill.document().amount, %ending, "billed");
                 let bill = bill.into_unverified();
                 self.writer.queue(&ExecutorFrame::Bill { bill, ending })
@@ -207,6 +211,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             Step::Ledger(done) => {
                 let (frame, grew) = running.take_job(*done);
                 if grew {
+                    self.shared.metrics.accepted(Accepted::Voucher);
                     self.shared.channels.changed(running.request.channel);
                 }
                 if let Some(frame) = frame {
@@ -218,6 +223,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Result<(), WireError> {
+        self.shared.metrics.refused(&refusal);
         tracing::debug!(peer = %self.peer, %refusal, "refused");
         self.writer.queue(&ExecutorFrame::Refused(refusal))
     }
@@ -305,7 +311,9 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         if outcome == Outcome::AlreadyKnown {
             return Err(Refusal::NonceUsed);
         }
+        shared.metrics.accepted(Accepted::Request);
         if brought_voucher {
+            shared.metrics.accepted(Accepted::Voucher);
             shared.channels.changed(channel);
         }
         let events = shared.backend.chat(admitted.body);
@@ -315,7 +323,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             Answer::new(request, salt, increment, admitted.input_estimate),
             events,
             watch,
-            place,
+            (place, shared.metrics.running()),
         ));
         Ok(ExecutorFrame::Accepted)
     }

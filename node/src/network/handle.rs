@@ -275,6 +275,16 @@ impl NetworkHandle {
         self.shared.stopped.cancelled().await;
     }
 
+    /// Whether the event loop answers within `limit`.
+    pub async fn is_responsive(&self, limit: Duration) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.send(Command::KnownPeers { reply }).await.ok()?;
+            answer.await.ok()
+        };
+        matches!(timeout(limit, asked).await, Ok(Some(_)))
+    }
+
     /// Resolves when the node has stopped, by whatever cause.
     pub async fn stopped(&self) {
         self.shared.stopped.cancelled().await;

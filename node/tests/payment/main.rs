@@ -5,6 +5,7 @@
 
 mod backend;
 mod bad_days;
+mod counting;
 mod executor_faults;
 mod happy_days;
 mod refusals;

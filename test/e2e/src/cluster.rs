@@ -67,6 +67,8 @@ pub struct Node {
     pub process: Process,
     /// Where it can be dialed, its peer id included.
     pub address: String,
+    /// Where it is monitored, a URL.
+    pub monitoring: String,
 }
 
 impl Node {
@@ -101,7 +103,15 @@ impl Node {
                 .ok_or_else(|| eyre!("the node names no peer id: {ready}"))?;
             address = format!("{address}/p2p/{peer}");
         }
-        Ok(Self { process, address })
+        let monitoring = ready["monitoring"]
+            .as_str()
+            .ok_or_else(|| eyre!("the node doesn't say where it is monitored: {ready}"))?
+            .to_owned();
+        Ok(Self {
+            process,
+            address,
+            monitoring,
+        })
     }
 }
 

@@ -147,7 +147,8 @@ impl Settings {
         let _infallible = write!(
             text,
             "\n[client]\nchannel_deposit = {:?}\n\n[watcher]\npublish = {publish:?}\nmin_claim = {min_claim:?}\n\
-             confirmations = {confirmations}\npoll_interval_millis = 200\nreplace_after_secs = {replace_after_secs}\n",
+             confirmations = {confirmations}\npoll_interval_millis = 200\nreplace_after_secs = {replace_after_secs}\n\n\
+             [monitoring]\nlisten = \"127.0.0.1:0\"\n",
             self.channel_deposit
         );
         let _infallible = write!(text, "\n[towers]\npeers = {:?}\ninterval_secs = 1\n", self.towers);

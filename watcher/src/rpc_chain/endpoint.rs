@@ -13,7 +13,11 @@ use alloy::{
     transports::{TransportErrorKind, http::reqwest::Url},
 };
 
-use super::{RpcConfigError, health::Health};
+use super::{
+    RpcConfigError,
+    health::Health,
+    metrics::{Asked, RpcMetrics},
+};
 use crate::chain::ChainError;
 
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub(super) struct Endpoint {
     client: RpcClient,
     pub(super) name: String,
     health: Mutex<Health>,
+    metrics: RpcMetrics,
 }
 
 /// What an endpoint answered.
@@ -30,7 +35,7 @@ pub(super) enum Answer<R> {
 }
 
 impl Endpoint {
-    pub(super) fn new(given: &str) -> Result<Self, RpcConfigError> {
+    pub(super) fn new(given: &str, metrics: RpcMetrics) -> Result<Self, RpcConfigError> {
         let not_http = || RpcConfigError::NotHttp {
             given: given.to_owned(),
         };
@@ -44,10 +49,12 @@ impl Endpoint {
             (Some(host), None) => host.to_owned(),
             (None, _) => return Err(not_http()),
         };
+        metrics.expect(&name);
         Ok(Self {
             client: RpcClient::new_http(url),
             name,
             health: Mutex::default(),
+            metrics,
         })
     }
 
@@ -76,24 +83,29 @@ impl Endpoint {
         let request = self.client.request::<P, R>(operation, params);
         let begun = Instant::now();
         let answer = match tokio::time::timeout(timeout, request).await {
-            Err(_) => return Err(unavailable(format!("no answer within {} s", timeout.as_secs_f32()))),
-            Ok(Ok(result)) => Answer::Result(result),
-            Ok(Err(RpcError::ErrorResp(payload))) if is_rate_limit(&payload) => {
-                return Err(unavailable(payload.to_string()));
-            }
-            Ok(Err(RpcError::ErrorResp(payload))) => Answer::Error {
+            Err(_) => Err(unavailable(format!("no answer within {} s", timeout.as_secs_f32()))),
+            Ok(Ok(result)) => Ok(Answer::Result(result)),
+            Ok(Err(RpcError::ErrorResp(payload))) if is_rate_limit(&payload) => Err(unavailable(payload.to_string())),
+            Ok(Err(RpcError::ErrorResp(payload))) => Ok(Answer::Error {
                 endpoint: self.name.clone(),
                 payload,
-            },
+            }),
             // Anything else is no answer of a healthy endpoint, and its text may quote the URL.
-            Ok(Err(RpcError::DeserError { err, .. })) => {
-                return Err(unavailable(format!("the answer is malformed: {err}")));
-            }
-            Ok(Err(RpcError::Transport(error))) => return Err(unavailable(describe_transport(&error, &self.name))),
-            Ok(Err(error)) => return Err(unavailable(error.to_string())),
+            Ok(Err(RpcError::DeserError { err, .. })) => Err(unavailable(format!("the answer is malformed: {err}"))),
+            Ok(Err(RpcError::Transport(error))) => Err(unavailable(describe_transport(&error, &self.name))),
+            Ok(Err(error)) => Err(unavailable(error.to_string())),
         };
-        self.health().succeeded(begun.elapsed());
-        Ok(answer)
+        let took = begun.elapsed();
+        let asked = match &answer {
+            Ok(Answer::Result(_)) => Asked::Answered,
+            Ok(Answer::Error { .. }) => Asked::Refused,
+            Err(_) => Asked::Unavailable,
+        };
+        self.metrics.asked(&self.name, operation, asked, took);
+        if answer.is_ok() {
+            self.health().succeeded(took);
+        }
+        answer
     }
 
     pub(super) async fn must_answer<P: RpcSend, R: RpcRecv>(

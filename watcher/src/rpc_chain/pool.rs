@@ -14,6 +14,7 @@ use lloom_ledger::Block;
 use super::{
     endpoint::{Answer, Endpoint},
     health::{self, Health},
+    metrics::RpcMetrics,
     raw::RawBlock,
 };
 use crate::chain::{ChainError, Standing};
@@ -24,6 +25,7 @@ pub(super) struct Pool {
     pub(super) chain_id: u64,
     pub(super) genesis: OnceLock<B256>,
     pub(super) timeout: Duration,
+    pub(super) metrics: RpcMetrics,
 }
 
 impl Pool {

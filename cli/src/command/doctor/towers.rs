@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use lloom_ledger::{TowerRecord, ValueAtRisk};
 use lloom_receipts::UnixSeconds;
 
-use super::Checks;
+use super::diagnosis::Checks;
 use crate::{
     config::Config,
     delegating::configured_towers,

@@ -20,8 +20,9 @@ use serde::Serialize;
 use crate::{
     command::devnet::interrupted,
     config::TowerSettings,
-    control::ControlSocket,
+    control::{ControlSocket, Served},
     failure::{Failure, Kind, OrFail as _, Result},
+    monitoring::{Monitoring, Role},
     onchain::chain_failure,
     output::{Report, write_pairs},
     peers::{join_listening, network_failure},
@@ -47,6 +48,8 @@ struct Ready {
     network: String,
     channels: u64,
     operators: u64,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered.
+    monitoring: Option<String>,
 }
 
 impl Report for Ready {
@@ -66,6 +69,9 @@ impl Report for Ready {
         for address in &self.addresses {
             writeln!(out, "  {address}")?;
         }
+        if let Some(monitoring) = &self.monitoring {
+            writeln!(out, "Metrics and readiness are at {monitoring}")?;
+        }
         writeln!(out, "Ctrl-C stops it.")
     }
 }
@@ -78,6 +84,7 @@ struct Running {
     inquiries: TowerInquiries,
     tower: Tower,
     outlook: Outlook,
+    monitoring: Monitoring,
 }
 
 /// Watches for others until Ctrl-C.
@@ -121,12 +128,13 @@ impl Running {
         };
         let mut watching =
             Watching::start_defending(session, &on_chain, ledger.clone(), key.clone(), policy, max_fee).await?;
+        let monitoring = Monitoring::start(session, &ledger, &watching, key.address(), Role::Tower).await?;
         // Nothing is taken on before it is known what became of the channels.
         let handle = watching.handle.clone();
         watching
             .obey(async { handle.synced().await.map_err(handle_failure) })
             .await?;
-        Self::listen(session, config, key, ledger, watching).await
+        Self::listen(session, config, key, ledger, watching, monitoring).await
     }
 
     async fn listen(
@@ -135,8 +143,10 @@ impl Running {
         key: Keypair,
         ledger: Ledger,
         watching: Watching,
+        monitoring: Monitoring,
     ) -> Result<Self> {
         let (network, _nothing_is_sold) = join_listening(session, &key).await?;
+        monitoring.joined(&network);
         let inquiries = network
             .serve_tower()
             .await
@@ -154,6 +164,7 @@ impl Running {
             network: session.network.name.clone(),
             channels: totals.channels,
             operators: totals.operators,
+            monitoring: monitoring.url(),
         })?;
         let outlook = Outlook {
             chain: session.chain()?,
@@ -169,17 +180,21 @@ impl Running {
             network,
             inquiries,
             outlook,
+            monitoring,
         })
     }
 
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {
         let tower = self.tower.clone();
         let serving = tower.serve(self.inquiries);
-        let orders = self
-            .socket
-            .serve(self.watching.handle.clone(), session.network.token.clone());
+        let orders = self.socket.serve(Served {
+            watcher: self.watching.handle.clone(),
+            token: session.network.token.clone(),
+            monitoring: self.monitoring.url(),
+        });
+        let beat = super::beat(&self.monitoring);
         let outlook = self.outlook.run(self.tower.clone());
-        tokio::pin!(serving, orders, outlook, stop);
+        tokio::pin!(serving, orders, outlook, beat, stop);
         let result = loop {
             tokio::select! {
                 biased;
@@ -194,9 +209,11 @@ impl Running {
                 }
                 () = &mut orders => {}
                 () = &mut outlook => {}
+                () = &mut beat => {}
             }
         };
         session.output.note("Stopping.");
+        self.monitoring.stopping();
         self.network.shutdown().await;
         if result.is_ok() {
             self.watching.stop().await;

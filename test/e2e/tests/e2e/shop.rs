@@ -59,6 +59,11 @@ impl Shop {
         self.node.as_ref().map_or("", |node| &node.address)
     }
 
+    /// Where the executor is monitored.
+    pub fn monitoring(&self) -> &str {
+        self.node.as_ref().map_or("", |node| &node.monitoring)
+    }
+
     /// `kill -9` of the executor.
     pub async fn kill_executor(&mut self) -> Result<()> {
         match self.node.take() {

@@ -1,0 +1,158 @@
+//! What is owed and not claimed, and until when it has to be.
+
+use std::{
+    cmp::Reverse,
+    time::{Duration, SystemTime},
+};
+
+use alloy::primitives::Address;
+use lloom_ledger::{Ledger, SurveyedChannel};
+use lloom_receipts::{TokenAmount, UnixSeconds};
+
+use super::diagnosis::Checks;
+use crate::{
+    failure::{Failure, Kind, OrFail as _, Result},
+    onchain::OnChain,
+    output::shortened,
+    session::Session,
+};
+
+/// Channels whose state on the chain is looked up, those that owe the most first.
+const LOOKED_UP: usize = 50;
+/// A claim should have been mined by this long before a deadline.
+const DEADLINE_NEAR: Duration = Duration::from_secs(30 * 60);
+
+/// Looks at the channels served here. With a chain, also for close requests that no node has seen.
+pub async fn check(
+    session: &Session,
+    ledger: &Ledger,
+    on_chain: Option<&OnChain>,
+    node_runs: bool,
+    checks: &mut Checks,
+) -> Result {
+    let mut owing = ledger
+        .survey()
+        .await
+        .or_fail(Kind::Store, || "cannot survey the channels".to_owned())?;
+    owing.retain(|channel| channel.token == session.network.token.address && !channel.unclaimed().is_zero());
+    owing.sort_by_key(|channel| (Reverse(channel.unclaimed()), channel.id));
+    let token = &session.network.token;
+    if owing.is_empty() {
+        checks.good("claims", "everything that was earned is claimed");
+        return Ok(());
+    }
+    let total = sum(&owing);
+    let channels = match owing.len() {
+        1 => "1 channel".to_owned(),
+        count => format!("{count} channels"),
+    };
+    let shown = format!("{} in {channels} can be claimed", token.show(total));
+    if node_runs {
+        checks.good("claims", format!("{shown}; the node does so when it is worth the fee"));
+    } else {
+        checks.warn(
+            "claims",
+            format!("{shown}, and nothing runs that would"),
+            "`lloomctl claim`",
+        );
+    }
+    check_deadlines(session, ledger, &owing, on_chain, node_runs, checks).await
+}
+
+async fn check_deadlines(
+    session: &Session,
+    ledger: &Ledger,
+    owing: &[SurveyedChannel],
+    on_chain: Option<&OnChain>,
+    node_runs: bool,
+    checks: &mut Checks,
+) -> Result {
+    let mut leaving = match on_chain {
+        Some(on_chain) => leaving_on_chain(owing, on_chain).await?,
+        None => leaving_by_store(owing, ledger).await?,
+    };
+    let mut now = UnixSeconds::from(SystemTime::now());
+    if let Some(on_chain) = on_chain {
+        now = now.max(on_chain.head_time().await?);
+    }
+    leaving.sort_by_key(|leaving| (leaving.deadline, leaving.payer));
+    for leaving in leaving {
+        let amount = session.network.token.show(leaving.unclaimed);
+        let payer = shortened(&leaving.payer.to_string());
+        let left = leaving.deadline.since(now);
+        let finding = if left.is_zero() {
+            format!("the payer {payer} may take {amount} of yours away at any moment")
+        } else {
+            format!("the payer {payer} may take {amount} of yours away in {}", minutes(left))
+        };
+        if node_runs && left > DEADLINE_NEAR {
+            checks.warn(
+                "deadline",
+                finding,
+                "the node claims it in time; `lloomctl claim` does so now",
+            );
+        } else {
+            let failure = Failure::new(Kind::Refused, finding);
+            checks.bad("deadline", &failure.hint("`lloomctl claim` now"));
+        }
+    }
+    Ok(())
+}
+
+/// A payer that has asked for the rest.
+struct Leaving {
+    deadline: UnixSeconds,
+    payer: Address,
+    unclaimed: TokenAmount,
+}
+
+/// As the chain says it: what the store knows is as old as its last watcher.
+async fn leaving_on_chain(owing: &[SurveyedChannel], on_chain: &OnChain) -> Result<Vec<Leaving>> {
+    let grace = on_chain.grace_period().await?;
+    let mut leaving = Vec::new();
+    for channel in owing.iter().take(LOOKED_UP) {
+        let Some(state) = on_chain.channel(channel.id).await? else {
+            continue;
+        };
+        let unclaimed = channel.billed.min(channel.authorized).saturating_sub(state.settled);
+        if let (false, Some(requested_at)) = (state.finalized || unclaimed.is_zero(), state.close_requested_at) {
+            leaving.push(Leaving {
+                deadline: requested_at.plus(grace),
+                payer: channel.payer,
+                unclaimed,
+            });
+        }
+    }
+    Ok(leaving)
+}
+
+/// As far as the store knows it, while the chain is out of reach.
+async fn leaving_by_store(owing: &[SurveyedChannel], ledger: &Ledger) -> Result<Vec<Leaving>> {
+    let obligations = ledger
+        .obligations()
+        .await
+        .or_fail(Kind::Store, || "cannot list the deadlines".to_owned())?;
+    let leaving = obligations.into_iter().filter_map(|obligation| {
+        let channel = owing.iter().find(|channel| channel.id == obligation.channel)?;
+        Some(Leaving {
+            deadline: obligation.deadline,
+            payer: channel.payer,
+            unclaimed: channel.unclaimed(),
+        })
+    });
+    Ok(leaving.collect())
+}
+
+fn sum(channels: &[SurveyedChannel]) -> TokenAmount {
+    channels.iter().fold(TokenAmount::ZERO, |sum, channel| {
+        sum.saturating_add(channel.unclaimed())
+    })
+}
+
+fn minutes(left: Duration) -> String {
+    match left.as_secs() / 60 {
+        0 => "less than a minute".to_owned(),
+        1 => "1 minute".to_owned(),
+        minutes => format!("{minutes} minutes"),
+    }
+}

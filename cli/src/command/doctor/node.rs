@@ -1,0 +1,215 @@
+//! The node of this home: whether it runs and gets anywhere, or what would keep it from starting.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    time::{Duration, SystemTime},
+};
+
+use lloom_receipts::UnixSeconds;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{diagnosis::Checks, is_tower};
+use crate::{
+    config::Config,
+    control::{Answer, Order, hand_over},
+    failure::{Failure, Kind, Result},
+    session::Session,
+    settlement::StatusAnswer,
+};
+
+/// A watcher that got nowhere for this long is stuck.
+const PROGRESS_TOLERANCE: Duration = Duration::from_secs(120);
+/// How long monitoring may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest answer of `/readyz`, bytes.
+const MAX_ANSWER: u64 = 64 << 10;
+
+/// Asks the node how it stands. `None` when none runs.
+pub async fn ask(session: &Session) -> Result<Option<StatusAnswer>> {
+    match hand_over(&session.home.control_socket(), &Order::Status {}).await? {
+        None => Ok(None),
+        Some(Answer::Status(status)) => Ok(Some(status)),
+        Some(_) => Err(Failure::new(Kind::Failed, "it answered something else")),
+    }
+}
+
+/// Looks at it.
+pub async fn check(config: &Config, asked: Result<Option<StatusAnswer>>, checks: &mut Checks) {
+    if config.executor.is_none() && !is_tower(config) {
+        return;
+    }
+    match asked {
+        Err(failure) => checks.bad("node", &failure),
+        Ok(Some(status)) => {
+            let monitoring = status.monitoring.clone();
+            check_status(status, checks);
+            check_monitoring(monitoring, checks).await;
+        }
+        Ok(None) => {
+            if is_tower(config) {
+                checks.warn("tower", "not running", "`lloomctl watch --tower` starts it");
+            } else {
+                checks.warn("node", "not running", "`lloomctl node run` starts it");
+            }
+            check_ports(config, checks);
+        }
+    }
+}
+
+fn check_status(status: StatusAnswer, checks: &mut Checks) {
+    let now = UnixSeconds::from(SystemTime::now());
+    let idle = status.last_progress.map(|at| now.since(UnixSeconds::new(at)));
+    if let Some(problem) = status.problem {
+        checks.bad(
+            "node",
+            &Failure::new(Kind::Chain, problem)
+                .while_("its watcher is held up")
+                .hint("the lines of `chain` and `gas money` say what to do"),
+        );
+    } else if idle.is_none_or(|idle| idle > PROGRESS_TOLERANCE) {
+        checks.bad(
+            "node",
+            &Failure::new(Kind::Failed, "its watcher gets nowhere").hint("restart `lloomctl node run`"),
+        );
+    } else {
+        checks.good(
+            "node",
+            if status.standing_by {
+                "running; another one leads and claims, and this one stands by for it".to_owned()
+            } else {
+                format!(
+                    "running, {} transactions under way, {} channels closing",
+                    status.pending_transactions, status.obligations
+                )
+            },
+        );
+    }
+}
+
+/// What of `/readyz` is read here.
+#[derive(Deserialize)]
+struct Readiness {
+    ready: bool,
+    checks: Vec<ReadinessCheck>,
+}
+
+#[derive(Deserialize)]
+struct ReadinessCheck {
+    check: String,
+    ok: bool,
+    finding: String,
+    mend: Option<String>,
+}
+
+async fn check_monitoring(monitoring: Option<String>, checks: &mut Checks) {
+    let Some(address) = monitoring.as_deref().and_then(|url| url.strip_prefix("http://")) else {
+        return checks.warn(
+            "monitoring",
+            "switched off: nobody is told when the node gets nowhere",
+            "config.toml's monitoring.enabled = true",
+        );
+    };
+    let answer = match tokio::time::timeout(PATIENCE, read_readiness(address)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            let failure = Failure::new(Kind::Failed, format!("{address} gives no answer of a node: {error}"));
+            return checks.bad("monitoring", &failure.hint("restart `lloomctl node run`"));
+        }
+        Err(_) => {
+            let failure = Failure::new(Kind::Failed, format!("{address} does not answer"));
+            return checks.bad(
+                "monitoring",
+                &failure.hint("the node hangs: restart `lloomctl node run`"),
+            );
+        }
+    };
+    if answer.ready {
+        return checks.good("monitoring", format!("http://{address}, ready"));
+    }
+    for check in answer.checks.into_iter().filter(|check| !check.ok) {
+        let failure = Failure::new(Kind::Failed, format!("not ready: {} – {}", check.check, check.finding));
+        checks.bad(
+            "monitoring",
+            &match check.mend {
+                // This is the doctor.
+                Some(mend) if !mend.contains("lloomctl doctor` says") => failure.hint(mend),
+                _ => failure,
+            },
+        );
+    }
+}
+
+async fn read_readiness(address: &str) -> io::Result<Readiness> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER).read_to_string(&mut answer).await?;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| io::Error::other("it speaks no HTTP"))?;
+    serde_json::from_str(body).map_err(|_| io::Error::other("it answers something else"))
+}
+
+/// What a node would find taken when it starts.
+fn check_ports(config: &Config, checks: &mut Checks) {
+    let mut taken = Vec::new();
+    let mut wanted: Vec<(String, Option<SocketAddr>)> = Vec::new();
+    for listen in &config.listen {
+        wanted.push((format!("listen address {listen}"), tcp_address(listen)));
+    }
+    if let (true, Some(listen)) = (config.monitoring.enabled, &config.monitoring.listen) {
+        let address = listen.to_socket_addrs().ok().and_then(|mut found| found.next());
+        wanted.push((format!("monitoring.listen {listen}"), address));
+    }
+    for (name, address) in &wanted {
+        if let Some(address) = address
+            && let Err(error) = TcpListener::bind(address)
+        {
+            taken.push(format!("{name}: {error}"));
+        }
+    }
+    if taken.is_empty() {
+        return checks.good("ports", "free for a node");
+    }
+    for taken in taken {
+        let failure = Failure::new(Kind::Configuration, format!("config.toml's {taken}"));
+        checks.bad(
+            "ports",
+            &failure.hint("stop what has it (`ss -ltnp` names it), or change config.toml"),
+        );
+    }
+}
+
+/// `/ip4/<address>/tcp/<port>`; other transports are not looked at.
+fn tcp_address(multiaddress: &str) -> Option<SocketAddr> {
+    let mut parts = multiaddress.split('/').skip(1);
+    let (kind, address) = (parts.next()?, parts.next()?);
+    if !matches!(kind, "ip4" | "ip6") || parts.next()? != "tcp" {
+        return None;
+    }
+    Some(SocketAddr::new(address.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_tcp_addresses() {
+        for (text, expected) in [
+            ("/ip4/0.0.0.0/tcp/4401", Some("0.0.0.0:4401")),
+            ("/ip6/::1/tcp/0", Some("[::1]:0")),
+            ("/ip4/127.0.0.1/udp/1/quic-v1", None),
+            ("/dns4/example.org/tcp/1", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(tcp_address(text), expected.map(|text| text.parse().unwrap()), "{text}");
+        }
+    }
+}

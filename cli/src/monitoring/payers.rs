@@ -1,0 +1,186 @@
+//! What each payer owes, and when it last moved. Pure: surveys and times come in as arguments.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use alloy::primitives::Address;
+use lloom_ledger::SurveyedChannel;
+use lloom_receipts::{TokenAmount, UnixSeconds};
+
+/// Remembers each payer's totals from survey to survey. It begins anew with the process.
+#[derive(Debug, Default)]
+pub struct PayerBook {
+    payers: HashMap<(Address, Address), Payer>,
+}
+
+/// One payer in one token. Base units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Payer {
+    /// What could be claimed from it now.
+    pub unclaimed: TokenAmount,
+    /// What it was served that no authorization covers.
+    pub exposure: TokenAmount,
+    /// When something of it was last seen to be taken on: a request, a voucher, a bill.
+    pub accepted_at: Option<UnixSeconds>,
+    /// When the chain was last seen to pay something of it.
+    pub settled_at: Option<UnixSeconds>,
+    /// Since when something of it could be claimed and nothing was.
+    pub unclaimed_since: Option<UnixSeconds>,
+    totals: Totals,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    authorized: TokenAmount,
+    spent: TokenAmount,
+    billed: TokenAmount,
+    settled: TokenAmount,
+}
+
+impl PayerBook {
+    /// Takes a survey.
+    pub fn observe(&mut self, channels: &[SurveyedChannel], now: UnixSeconds) {
+        let mut found: HashMap<(Address, Address), Payer> = HashMap::new();
+        let mut open = HashSet::new();
+        for channel in channels {
+            let key = (channel.payer, channel.token);
+            let payer = found.entry(key).or_default();
+            payer.unclaimed = payer.unclaimed.saturating_add(channel.unclaimed());
+            payer.exposure = payer.exposure.saturating_add(channel.exposure());
+            let totals = &mut payer.totals;
+            totals.authorized = totals.authorized.saturating_add(channel.authorized);
+            totals.spent = totals.spent.saturating_add(channel.spent);
+            totals.billed = totals.billed.saturating_add(channel.billed);
+            totals.settled = totals.settled.saturating_add(channel.settled);
+            if !channel.finalized {
+                open.insert(key);
+            }
+        }
+        found.retain(|key, _| open.contains(key));
+        for (key, payer) in &mut found {
+            let before = self.payers.get(key).copied();
+            let settled = before.is_some_and(|before| payer.totals.settled != before.totals.settled);
+            let work = |totals: Totals| (totals.authorized, totals.spent, totals.billed);
+            let accepted = before.is_some_and(|before| work(payer.totals) != work(before.totals));
+            let before = before.unwrap_or_default();
+            payer.accepted_at = if accepted { Some(now) } else { before.accepted_at };
+            payer.settled_at = if settled { Some(now) } else { before.settled_at };
+            payer.unclaimed_since = match before.unclaimed_since {
+                _ if payer.unclaimed.is_zero() => None,
+                Some(since) if !settled => Some(since),
+                _ => Some(now),
+            };
+        }
+        self.payers = found;
+    }
+
+    /// The `count` payers that owe the most, with their tokens.
+    pub fn largest(&self, count: usize) -> Vec<((Address, Address), Payer)> {
+        let mut owing: Vec<_> = self
+            .payers
+            .iter()
+            .filter(|(_, payer)| !payer.unclaimed.is_zero() || !payer.exposure.is_zero())
+            .map(|(key, payer)| (*key, *payer))
+            .collect();
+        owing.sort_by_key(|(key, payer)| (Reverse(payer.unclaimed.saturating_add(payer.exposure)), *key));
+        owing.truncate(count);
+        owing
+    }
+
+    /// How many payers have something that could be claimed.
+    pub fn owing(&self) -> usize {
+        self.payers.values().filter(|payer| !payer.unclaimed.is_zero()).count()
+    }
+
+    /// How long the payer that waits longest has had something claimable of which nothing was claimed.
+    pub fn longest_wait(&self, now: UnixSeconds) -> Duration {
+        let since = self.payers.values().filter_map(|payer| payer.unclaimed_since).min();
+        since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::B256;
+    use lloom_receipts::ChannelId;
+
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds::new(1_000);
+
+    fn channel(payer: u8, billed: u128, settled: u128) -> SurveyedChannel {
+        SurveyedChannel {
+            id: ChannelId::new(B256::repeat_byte(payer)),
+            payer: Address::repeat_byte(payer),
+            payee: Address::ZERO,
+            token: Address::ZERO,
+            authorized: TokenAmount::new(billed),
+            spent: TokenAmount::new(billed),
+            billed: TokenAmount::new(billed),
+            settled: TokenAmount::new(settled),
+            close_requested_at: None,
+            finalized: false,
+        }
+    }
+
+    fn of(book: &PayerBook, payer: u8) -> Payer {
+        book.payers[&(Address::repeat_byte(payer), Address::ZERO)]
+    }
+
+    fn at(seconds: u64) -> UnixSeconds {
+        NOW.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_payer_that_piles_up_waits_from_its_first_unclaimed_unit_to_a_settlement() {
+        let mut book = PayerBook::default();
+        book.observe(&[channel(1, 10, 0)], at(0));
+        assert_eq!(
+            (of(&book, 1).accepted_at, of(&book, 1).settled_at),
+            (None, None),
+            "nothing moved yet"
+        );
+        book.observe(&[channel(1, 20, 0)], at(60));
+        assert_eq!(
+            (of(&book, 1).accepted_at, of(&book, 1).settled_at),
+            (Some(at(60)), None)
+        );
+        assert_eq!(
+            book.longest_wait(at(100)),
+            Duration::from_secs(100),
+            "more work is no settlement"
+        );
+        book.observe(&[channel(1, 20, 15)], at(110));
+        assert_eq!(of(&book, 1).settled_at, Some(at(110)));
+        assert_eq!(
+            book.longest_wait(at(130)),
+            Duration::from_secs(20),
+            "what is left waits from here on"
+        );
+        book.observe(&[channel(1, 20, 20)], at(140));
+        assert_eq!((book.longest_wait(at(200)), book.owing()), (Duration::ZERO, 0));
+    }
+
+    #[test]
+    fn only_the_largest_are_named_and_those_that_are_over_are_forgotten() {
+        let mut book = PayerBook::default();
+        let mut channels: Vec<_> = (1..=20).map(|payer| channel(payer, u128::from(payer), 0)).collect();
+        channels.push(channel(30, 5, 5));
+        book.observe(&channels, NOW);
+        let largest = book.largest(3);
+        let named: Vec<_> = largest.iter().map(|((payer, _), _)| *payer).collect();
+        assert_eq!(named, [20, 19, 18].map(Address::repeat_byte));
+        assert_eq!(book.owing(), 20);
+        book.observe(
+            &[SurveyedChannel {
+                finalized: true,
+                ..channel(20, 20, 0)
+            }],
+            NOW,
+        );
+        assert!(book.payers.is_empty() && book.largest(3).is_empty());
+    }
+}

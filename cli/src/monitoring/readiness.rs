@@ -1,0 +1,227 @@
+//! Whether anything progresses. Pure: everything it knows comes in as arguments.
+
+use std::{collections::HashMap, time::Duration};
+
+use lloom_receipts::UnixSeconds;
+use lloom_watcher::WatcherStatus;
+use serde::Serialize;
+
+/// A loop that was silent for longer than this is dead.
+const MAX_LOOP_SILENCE: Duration = Duration::from_secs(30);
+
+/// What is known at one moment.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// Now.
+    pub now: UnixSeconds,
+    /// When the process began.
+    pub started_at: UnixSeconds,
+    /// Where the watcher stands; `None` when it is gone.
+    pub watcher: Option<WatcherStatus>,
+    /// What the store answered when it was last asked to write, if that was no success.
+    pub store_failure: Option<String>,
+    /// How the peer-to-peer network stands, where there is to be one.
+    pub network: Option<NetworkEvidence>,
+    /// How long ago the main loop turned; `None` while it has not begun.
+    pub main_loop_silence: Option<Duration>,
+    /// Whether the process was told to stop.
+    pub stopping: bool,
+}
+
+/// How the peer-to-peer network stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkEvidence {
+    /// Not joined yet.
+    Joining,
+    /// Its event loop does not answer.
+    Silent,
+    /// It answers, and listens on this many addresses.
+    Answers {
+        /// How many.
+        listening: usize,
+    },
+}
+
+/// How long is too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Without a completed round.
+    pub round_silence: Duration,
+    /// Between the head and the store's cursor.
+    pub lag: Duration,
+    /// Since the newest block; `None` where a chain may stand still.
+    pub head_age: Option<Duration>,
+}
+
+/// One thing that has to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Its name.
+    pub check: &'static str,
+    /// Whether it goes on.
+    pub ok: bool,
+    /// What is the case.
+    pub finding: String,
+    /// What to do about it, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<&'static str>,
+    /// Since when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<UnixSeconds>,
+}
+
+impl Check {
+    fn good(check: &'static str, finding: impl Into<String>) -> Self {
+        Self {
+            check,
+            ok: true,
+            finding: finding.into(),
+            mend: None,
+            since: None,
+        }
+    }
+
+    fn bad(check: &'static str, finding: impl Into<String>, mend: &'static str) -> Self {
+        Self {
+            check,
+            ok: false,
+            finding: finding.into(),
+            mend: Some(mend),
+            since: None,
+        }
+    }
+}
+
+/// The names of all checks, in their order.
+#[cfg(test)]
+pub const CHECKS: [&str; 6] = ["process", "watcher", "cursor", "chain", "store", "network"];
+
+const DOCTOR: &str = "`lloomctl doctor` says which part of it fails";
+const RESTART: &str = "restart it; nothing that is recorded is lost";
+
+/// Judges everything.
+pub fn judge(evidence: &Evidence, limits: &Limits) -> Vec<Check> {
+    let mut checks = vec![process(evidence), watcher(evidence, limits)];
+    checks.push(cursor(evidence, limits));
+    checks.push(chain(evidence, limits));
+    checks.push(match &evidence.store_failure {
+        None => Check::good("store", "it takes what is written"),
+        Some(failure) => Check::bad(
+            "store",
+            format!("it takes nothing: {failure}"),
+            "look at the disk's space and health with `df` and `dmesg`, then at `lloomctl doctor`",
+        ),
+    });
+    checks.extend(evidence.network.map(network));
+    checks
+}
+
+fn process(evidence: &Evidence) -> Check {
+    if evidence.stopping {
+        return Check::bad(
+            "process",
+            "it was told to stop",
+            "nothing: it ends and bills what still runs",
+        );
+    }
+    match evidence.main_loop_silence {
+        Some(silence) if silence > MAX_LOOP_SILENCE => Check::bad(
+            "process",
+            format!("its main loop stands still for {} s", silence.as_secs()),
+            RESTART,
+        ),
+        _ => Check::good("process", "its main loop turns"),
+    }
+}
+
+fn watcher(evidence: &Evidence, limits: &Limits) -> Check {
+    let Some(status) = &evidence.watcher else {
+        return Check::bad("watcher", "it is gone", RESTART);
+    };
+    let silence = evidence.now.since(status.last_progress.unwrap_or(evidence.started_at));
+    if silence > limits.round_silence {
+        let why = status.problem.as_deref().unwrap_or("it doesn't say why");
+        return Check::bad(
+            "watcher",
+            format!("it completed no round for {} s: {why}", silence.as_secs()),
+            DOCTOR,
+        );
+    }
+    match (&status.last_progress, &status.problem) {
+        (None, Some(problem)) => Check::bad("watcher", format!("it completed no round yet: {problem}"), DOCTOR),
+        (None, None) => Check::bad("watcher", "it completed no round yet", "wait: it has just begun"),
+        (Some(_), Some(problem)) => Check::good("watcher", format!("it works, but: {problem}")),
+        (Some(_), None) => Check::good("watcher", format!("its last round ended {} s ago", silence.as_secs())),
+    }
+}
+
+fn cursor(evidence: &Evidence, limits: &Limits) -> Check {
+    let heights = evidence.watcher.as_ref().map(|status| (status.head, status.cursor));
+    let Some((Some(head), Some(cursor))) = heights else {
+        return Check::bad("cursor", "no block was seen yet", DOCTOR);
+    };
+    let blocks = head.number.get().saturating_sub(cursor.number.get());
+    let lag = head.timestamp.since(cursor.timestamp);
+    if blocks > 0 && lag > limits.lag {
+        return Check::bad(
+            "cursor",
+            format!("the store is {blocks} blocks and {} s behind the head", lag.as_secs()),
+            "wait while it catches up; if the distance grows, take a faster endpoint as config.toml's `rpc_url`",
+        );
+    }
+    Check::good("cursor", format!("the store is {blocks} blocks behind the head"))
+}
+
+fn chain(evidence: &Evidence, limits: &Limits) -> Check {
+    let head = evidence.watcher.as_ref().and_then(|status| status.head);
+    let Some(head) = head else {
+        return Check::bad("chain", "no block was seen yet", DOCTOR);
+    };
+    let age = evidence.now.since(head.timestamp);
+    match limits.head_age {
+        Some(limit) if age > limit => Check::bad(
+            "chain",
+            format!("its newest block, {}, is {} s old", head.number, age.as_secs()),
+            "compare with a block explorer: another endpoint as config.toml's `rpc_url` if only this one stands still",
+        ),
+        _ => Check::good("chain", format!("its newest block is {}", head.number)),
+    }
+}
+
+fn network(evidence: NetworkEvidence) -> Check {
+    match evidence {
+        NetworkEvidence::Joining => Check::bad("network", "it is not joined yet", "wait: the watcher catches up first"),
+        NetworkEvidence::Silent => Check::bad("network", "its event loop does not answer", RESTART),
+        NetworkEvidence::Answers { listening: 0 } => Check::bad(
+            "network",
+            "no address is listened on",
+            "check config.toml's `listen`, and that the machine still has that address",
+        ),
+        NetworkEvidence::Answers { listening } => {
+            let addresses = if listening == 1 { "address" } else { "addresses" };
+            Check::good("network", format!("it listens on {listening} {addresses}"))
+        }
+    }
+}
+
+/// Remembers since when which check fails.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    failing_since: HashMap<&'static str, UnixSeconds>,
+}
+
+impl Memory {
+    /// Notes what fails now, and tells `checks` since when.
+    pub fn note(&mut self, checks: &mut [Check], now: UnixSeconds) {
+        for check in checks {
+            if check.ok {
+                self.failing_since.remove(check.check);
+            } else {
+                check.since = Some(*self.failing_since.entry(check.check).or_insert(now));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

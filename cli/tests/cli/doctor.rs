@@ -1,0 +1,265 @@
+//! What `doctor` says of homes that are really broken.
+
+use std::{fs, net::TcpListener, process::Stdio};
+
+use alloy::primitives::{Address, B256, address};
+use lloom_bindings::Contracts;
+use lloom_ledger::{Block, Ledger, ObligationPolicy, StoreDeployment};
+use lloom_receipts::{BlockNumber, Domain, UnixSeconds};
+use serde_json::{Value, json};
+
+use crate::harness::{Devnet, Ended, Home, Running};
+
+/// Nobody answers here.
+const NOWHERE: &str = "http://127.0.0.1:1";
+/// Somebody whose key is not at hand.
+const COLD: Address = address!("0x00000000000000000000000000000000000c01d0");
+
+/// Runs `doctor`, and replaces what differs from machine to machine.
+fn doctor(home: &Home, replaced: &[(&str, &str)]) -> (Ended, String) {
+    let ended = home.run(&["doctor"]);
+    let mut text = format!("{}{}[exit code {}]\n", ended.stdout, ended.stderr, ended.code);
+    let place = home.path().to_str().unwrap();
+    let escrow = Contracts::of_this_version().escrow.to_string();
+    for (found, name) in [(place, "<home>"), (&escrow, "<escrow>")].iter().chain(replaced) {
+        text = text.replace(found, name);
+    }
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains("  disk ")).collect();
+    (ended, lines.join("\n"))
+}
+
+/// Opens the store, lets `work` be done on it, and closes it again.
+fn with_store(home: &Home, work: impl AsyncFnOnce(&Ledger)) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let contracts = Contracts::of_this_version();
+        let domain = Domain::new(31_337, contracts.escrow, contracts.settlement);
+        let ledger = Ledger::open(&home.store(), &StoreDeployment::from(&domain))
+            .await
+            .unwrap();
+        work(&ledger).await;
+        ledger.close().await;
+    });
+}
+
+async fn write(ledger: &Ledger, number: u8) {
+    let block = Block {
+        number: BlockNumber::new(number.into()),
+        hash: B256::with_last_byte(number + 1),
+        parent: B256::with_last_byte(number),
+        timestamp: UnixSeconds::new(1_700_000_000),
+    };
+    let policy = ObligationPolicy::default();
+    let applied = ledger.apply_blocks(vec![block], Vec::new(), BlockNumber::new(0), policy);
+    applied.await.unwrap();
+}
+
+#[test]
+fn nothing_is_set_up() {
+    let home = Home::empty(NOWHERE);
+    let (ended, text) = doctor(&home, &[]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read() {
+    let home = Home::executor(NOWHERE);
+    home.monitor("listen_on = \"127.0.0.1:0\"\n");
+    let (ended, text) = doctor(&home, &[]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    insta::assert_snapshot!(text);
+    let json = home.run(&["doctor", "--json"]);
+    let answer: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        (&answer["healthy"], &answer["checks"][0]["state"]),
+        (&json!(false), &json!("bad"))
+    );
+}
+
+#[test]
+fn an_executor_that_never_began() {
+    let devnet = Devnet::start();
+    let home = Home::executor(&devnet.url);
+    let config = home.path().join("config.toml");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let text = fs::read_to_string(&config)
+        .unwrap()
+        .replace("[executor]", &format!("[executor]\npayee = \"{COLD}\""))
+        .replace("/tcp/0", &format!("/tcp/{port}"));
+    fs::write(&config, text).unwrap();
+    let own = home.address().parse::<Address>().unwrap().to_string();
+    let (ended, text) = doctor(
+        &home,
+        &[(&own, "<operator>"), (&port, "<port>"), (&COLD.to_string(), "<payee>")],
+    );
+    assert_ne!(ended.code, 0);
+    insta::assert_snapshot!(without_amounts(&text));
+}
+
+/// The least coins for a claim depend on the chain's fees.
+fn without_amounts(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.split_once("which takes ") {
+        Some((before, after)) => {
+            let (_, rest) = after.split_once(" ETH").unwrap();
+            format!("{before}which takes <fee> ETH{rest}")
+        }
+        None => match line.split_once(", at block ") {
+            Some((before, _)) => format!("{before}, at block <block>"),
+            None => line.to_owned(),
+        },
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_chain_that_is_not_there_or_another_one() {
+    let home = Home::executor(NOWHERE);
+    let (ended, text) = doctor(&home, &[]);
+    assert_eq!(ended.code, 5, "{ended:?}");
+    assert!(text.starts_with("BAD  chain "), "{text}");
+    assert!(
+        text.contains("127.0.0.1:1") && text.contains("`lloomctl devnet`"),
+        "{text}"
+    );
+
+    // Two endpoints in the network's file: one of this chain, one of another.
+    let devnet = Devnet::start();
+    let home = Home::client(&devnet.url);
+    fs::create_dir_all(home.path().join("networks")).unwrap();
+    let token = format!("{:?}", lloom_bindings::dev_token_address());
+    let network = |endpoints: &[&str], chain: u64| {
+        let text = format!(
+            "chain_id = {chain}\nrpc_urls = {endpoints:?}\nconfirmations = 0\ndevelopment = true\n[token]\naddress = \"{token}\"\nsymbol = \"LDEV\"\ndecimals = 6\n"
+        );
+        fs::write(home.path().join("networks/two.toml"), text).unwrap();
+        let mut command = home.command(&["doctor", "--network", "two"]);
+        command.env_remove("LLOOM_RPC_URL");
+        crate::harness::end(command)
+    };
+    let one_is_down = network(&[NOWHERE, &devnet.url], 31_337);
+    let told = &one_is_down.stdout;
+    assert!(told.contains("!!   chain"), "the other does its work: {told}");
+    assert!(told.contains("ok   chain"), "{told}");
+    let other_chain = network(&[&devnet.url], 84_532);
+    assert_eq!(other_chain.code, 5, "{other_chain:?}");
+    assert!(
+        other_chain.stdout.contains("serves the chain 31337, not 84532"),
+        "{other_chain:?}"
+    );
+
+    // A second chain with the same id, which has mined something else.
+    let fork = Devnet::start();
+    fork.call("evm_mine", &json!([]));
+    devnet.call("anvil_setBalance", &json!([COLD, "0x1"]));
+    devnet.call("evm_mine", &json!([]));
+    let apart = network(&[&devnet.url, &fork.url], 31_337);
+    assert_eq!(apart.code, 5, "{apart:?}");
+    assert!(
+        apart.stdout.contains("have different blocks") || apart.stdout.contains("began with block"),
+        "{apart:?}"
+    );
+}
+
+#[test]
+fn stores_in_trouble() {
+    let devnet = Devnet::start();
+    let home = Home::executor(&devnet.url);
+    let line = |home: &Home| {
+        let (_, text) = doctor(home, &[(&std::process::id().to_string(), "<pid>")]);
+        text.lines().find(|line| line.contains("  store ")).unwrap().to_owned()
+    };
+    let mut told = vec![line(&home)];
+
+    // Somebody has it open: this process, which takes no orders.
+    with_store(&home, async |_| told.push(line(&home)));
+    let copy = fs::read(home.store()).unwrap();
+    with_store(&home, async |ledger| write(ledger, 1).await);
+    told.push(line(&home));
+    let newest = fs::read(home.store()).unwrap();
+
+    // A backup is put back, and then opened.
+    fs::write(home.store(), copy).unwrap();
+    told.push(line(&home));
+    with_store(&home, async |_| ());
+    let restored = line(&home);
+    assert!(
+        restored.contains("it was restored") && restored.contains("refuses requests"),
+        "{restored}"
+    );
+
+    // The database's user version: bytes 60 to 63, big-endian (SQLite's file format, section 1.3).
+    let mut older = newest.clone();
+    older[60..64].copy_from_slice(&0u32.to_be_bytes());
+    fs::write(home.store(), older).unwrap();
+    let found = line(&home);
+    assert!(
+        found.starts_with("!!   store") && found.contains("still has schema 0") && found.contains("back up"),
+        "{found}"
+    );
+
+    let mut damaged = newest;
+    let length = damaged.len();
+    damaged[4_096..length - 1_024].fill(0xa5);
+    fs::write(home.store(), damaged).unwrap();
+    let (ended, _) = doctor(&home, &[]);
+    assert_ne!(ended.code, 0);
+    let last = line(&home);
+    assert!(last.starts_with("BAD  store") && last.contains("is damaged"), "{last}");
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn a_key_that_others_can_read_or_that_does_not_open() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::client(NOWHERE);
+    let key = home.path().join("keystore/hot.json");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, text) = doctor(&home, &[]);
+    assert!(
+        text.contains("can be read by others (644) → `chmod 600 <home>/keystore/hot.json`"),
+        "{text}"
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut command = home.command(&["doctor"]);
+    command.env("LLOOM_PASSWORD", "wrong").stdin(Stdio::null());
+    let ended = crate::harness::end(command);
+    assert!(ended.stdout.contains("BAD  key"), "{ended:?}");
+    assert!(!ended.stdout.contains("wrong horse"), "{ended:?}");
+}
+
+#[test]
+fn a_node_that_runs_and_one_that_gets_nowhere() {
+    let devnet = Devnet::start();
+    let home = Home::executor(&devnet.url);
+    home.json(&["faucet"]);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    home.monitor(&format!("listen = \"{free}\"\nmax_head_age_secs = 4\n"));
+    let mut process = Running::start(home.command(&["node", "run", "--json"]));
+    assert_eq!(process.json()["ready"], true);
+    let url = format!("http://{free}");
+    let wait_for = |ready: bool| {
+        let began = std::time::Instant::now();
+        while crate::harness::get(&url, "/readyz").is_none_or(|(status, _)| (status == 200) != ready) {
+            assert!(began.elapsed().as_secs() < 60, "never {ready}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    wait_for(true);
+    let (_, text) = doctor(&home, &[]);
+    assert!(text.contains("ok   node"), "{text}");
+    assert!(text.contains(&format!("http://{free}, ready")), "{text}");
+    assert!(text.contains("ok   claims") || !text.contains("claims"), "{text}");
+
+    devnet.call("evm_setIntervalMining", &json!([0]));
+    wait_for(false);
+    let (ended, text) = doctor(&home, &[]);
+    assert_ne!(ended.code, 0, "{text}");
+    let line = text.lines().find(|line| line.contains("monitoring")).unwrap();
+    assert!(
+        line.starts_with("BAD  monitoring") && line.contains("not ready: chain"),
+        "{line}"
+    );
+    assert!(line.contains("block explorer"), "{line}");
+}

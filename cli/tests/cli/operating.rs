@@ -1,0 +1,323 @@
+//! What operators are given besides the program: METRICS.md, alert rules, runbooks and the dashboard belong together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::harness::Home;
+
+/// One row of METRICS.md.
+pub struct Documented {
+    pub name: String,
+    pub kind: String,
+    pub labels: BTreeSet<String>,
+    pub section: String,
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    let path = repository().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What METRICS.md says, by name.
+pub fn documented_metrics() -> BTreeMap<String, Documented> {
+    let mut metrics = BTreeMap::new();
+    let mut section = String::new();
+    for line in read("METRICS.md").lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            section = title.to_owned();
+        }
+        let Some(row) = line.strip_prefix("| `lloom_") else {
+            continue;
+        };
+        let cells: Vec<_> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+        let [name, kind, labels, unit, meaning, normal] = cells[..] else {
+            panic!("a row of METRICS.md has six cells: {line}");
+        };
+        let name = format!("lloom_{}", name.trim_end_matches('`'));
+        assert!(!meaning.is_empty(), "{name} means something");
+        let described = Documented {
+            name: name.clone(),
+            kind: kind.to_owned(),
+            labels: labels
+                .split(',')
+                .map(str::trim)
+                .filter(|label| !label.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            section: section.clone(),
+        };
+        assert_eq!(
+            name.contains("_seconds"),
+            unit.contains("seconds"),
+            "{name}: {unit} ({normal})"
+        );
+        assert!(
+            metrics.insert(name.clone(), described).is_none(),
+            "{name} is there twice"
+        );
+    }
+    metrics
+}
+
+struct Alert {
+    name: String,
+    expression: String,
+    runbook: String,
+}
+
+fn alerts() -> Vec<Alert> {
+    let text = read("monitoring/alerts.yml");
+    let documents = YamlLoader::load_from_str(&text).unwrap();
+    let [document] = &documents[..] else {
+        panic!("one document");
+    };
+    let groups = document["groups"].as_vec().unwrap();
+    let rules = groups.iter().flat_map(|group| {
+        assert!(group["name"].as_str().is_some());
+        group["rules"].as_vec().unwrap()
+    });
+    rules
+        .map(|rule| {
+            let text = |value: &Yaml| value.as_str().unwrap_or_else(|| panic!("{rule:?}")).to_owned();
+            let waits = text(&rule["for"]);
+            let number = waits.trim_end_matches(['s', 'm', 'h', 'd']);
+            assert!(
+                number.len() + 1 == waits.len() && number.parse::<u32>().is_ok(),
+                "{waits}"
+            );
+            assert!(["warning", "critical"].contains(&rule["labels"]["severity"].as_str().unwrap()));
+            assert!(!text(&rule["annotations"]["summary"]).is_empty());
+            Alert {
+                name: text(&rule["alert"]),
+                expression: text(&rule["expr"]),
+                runbook: text(&rule["annotations"]["runbook"]),
+            }
+        })
+        .collect()
+}
+
+fn dashboard_expressions() -> Vec<String> {
+    let dashboard: Value = serde_json::from_str(&read("monitoring/dashboard.json")).unwrap();
+    let mut expressions = Vec::new();
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "ids are unique: {panel}");
+        assert!(
+            panel["title"].as_str().is_some_and(|title| !title.is_empty()),
+            "{panel}"
+        );
+        let place = &panel["gridPos"];
+        let right = place["x"].as_u64().unwrap() + place["w"].as_u64().unwrap();
+        assert!(right <= 24, "a panel leaves the grid: {panel}");
+        let targets = panel["targets"].as_array().cloned().unwrap_or_default();
+        assert_eq!(targets.is_empty(), panel["type"] == "row", "{panel}");
+        for target in targets {
+            expressions.push(target["expr"].as_str().unwrap().to_owned());
+        }
+    }
+    expressions
+}
+
+/// The functions and words of PromQL that are used here.
+const WORDS: [&str; 16] = [
+    "and",
+    "by",
+    "delta",
+    "histogram_quantile",
+    "increase",
+    "min",
+    "on",
+    "rate",
+    "sum",
+    "time",
+    "up",
+    "le",
+    "unless",
+    "or",
+    "max",
+    "ignoring",
+];
+
+/// The metrics that `expression` reads, with the labels it selects or groups by.
+///
+/// # Panics
+/// When its brackets don't match, or it holds a word that is neither PromQL's nor a label of Prometheus's own.
+fn read_expression(expression: &str, documented: &BTreeMap<String, Documented>) -> BTreeSet<String> {
+    let mut open = Vec::new();
+    let mut quoted = false;
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut outside = String::new();
+    for character in expression.chars() {
+        if character == '"' {
+            quoted = !quoted;
+        }
+        if quoted || character == '"' {
+            continue;
+        }
+        outside.push(character);
+        match character {
+            '(' => open.push(')'),
+            '{' => open.push('}'),
+            '[' => open.push(']'),
+            ')' | '}' | ']' => assert_eq!(open.pop(), Some(character), "brackets of {expression}"),
+            _ => {}
+        }
+    }
+    assert!(open.is_empty() && !quoted, "brackets of {expression}");
+    for character in outside.chars().chain([' ']) {
+        if character.is_ascii_alphanumeric() || character == '_' {
+            word.push(character);
+        } else if !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+        }
+    }
+    let mut metrics = BTreeSet::new();
+    let mut labels = BTreeSet::from(["job".to_owned(), "instance".to_owned(), "le".to_owned()]);
+    for word in words.iter().filter(|word| word.starts_with("lloom_")) {
+        let base = ["_bucket", "_sum", "_count"]
+            .into_iter()
+            .filter_map(|suffix| word.strip_suffix(suffix))
+            .find(|base| documented.get(*base).is_some_and(|metric| metric.kind == "histogram"));
+        let name = base.unwrap_or(word);
+        let Some(found) = documented.get(name) else {
+            panic!("{word}, which {expression} reads, is not in METRICS.md");
+        };
+        assert_eq!(base.is_some(), found.kind == "histogram", "{word} in {expression}");
+        labels.extend(found.labels.iter().cloned());
+        metrics.insert(name.to_owned());
+    }
+    for word in words {
+        let is_number = word.starts_with(|first: char| first.is_ascii_digit());
+        let known = is_number || word.starts_with("lloom_") || WORDS.contains(&word.as_str()) || labels.contains(&word);
+        assert!(known, "'{word}' in {expression}");
+    }
+    metrics
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
+    let alerts = alerts();
+    let names: BTreeSet<_> = alerts.iter().map(|alert| alert.name.clone()).collect();
+    assert_eq!(names.len(), alerts.len(), "names are unique");
+    for alert in &alerts {
+        assert_eq!(alert.runbook, format!("monitoring/runbooks/{}.md", alert.name));
+    }
+    let runbooks: BTreeSet<_> = fs::read_dir(repository().join("monitoring/runbooks"))
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    assert_eq!(names, runbooks);
+    for name in names {
+        let text = read(&format!("monitoring/runbooks/{name}.md"));
+        assert!(text.starts_with(&format!("# {name}\n")), "{name}");
+        for part in ["**How bad.**", "**Look:**", "**Do.**", "**Over when:**"] {
+            assert!(text.contains(part), "{name} says {part}");
+        }
+        // Another runbook that is pointed to is there.
+        for word in text.split(|character: char| !character.is_ascii_alphanumeric()) {
+            if word.len() > 5 && word.starts_with("Lloom") {
+                assert!(runbooks.contains(word), "{name} points to {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_read_only_metrics_that_exist() {
+    let documented = documented_metrics();
+    for alert in alerts() {
+        let read = read_expression(&alert.expression, &documented);
+        assert!(
+            !read.is_empty() || alert.expression.starts_with("up{"),
+            "{}",
+            alert.expression
+        );
+    }
+    let mut shown = BTreeSet::new();
+    for expression in dashboard_expressions() {
+        // Grafana puts the nodes chosen in place of its variable.
+        shown.extend(read_expression(&expression.replace("$instance", "x"), &documented));
+    }
+    let hidden: Vec<_> = documented.keys().filter(|name| !shown.contains(*name)).collect();
+    assert!(hidden.is_empty(), "the dashboard shows nothing of {hidden:?}");
+}
+
+#[test]
+fn runbooks_name_commands_that_exist() {
+    let home = Home::new();
+    let mut checked = BTreeSet::new();
+    let mut files = vec!["METRICS.md".to_owned()];
+    files.extend(alerts().into_iter().map(|alert| alert.runbook));
+    for file in files {
+        let text = read(&file);
+        let quoted = text.split('`').filter(|quoted| quoted.starts_with("lloomctl "));
+        let lines = text.lines().filter(|line| line.starts_with("lloomctl "));
+        for command in quoted.chain(lines) {
+            let words: Vec<_> = command
+                .split_whitespace()
+                .skip(1)
+                .filter(|word| *word != "--help")
+                .collect();
+            if !checked.insert(words.join(" ")) {
+                continue;
+            }
+            // With `--help` at the end every word before it has to be understood, and nothing is done.
+            let arguments: Vec<_> = words.iter().copied().map(example).chain(["--help"]).collect();
+            let ended = home.run(&arguments);
+            assert_eq!(ended.code, 0, "{file} names `{command}`: {ended:?}");
+            let named = words.iter().take_while(|word| !word.starts_with('-')).copied();
+            let usage = std::iter::once("lloomctl").chain(named).collect::<Vec<_>>().join(" ");
+            assert!(
+                ended.stdout.contains(&format!("Usage: {usage}")),
+                "{file}: {usage} in {ended:?}"
+            );
+            for option in words.iter().filter(|word| word.starts_with("--")) {
+                assert!(ended.stdout.contains(*option), "{file}: {option} of `{command}`");
+            }
+        }
+    }
+    assert!(checked.len() > 5, "{checked:?}");
+}
+
+/// A value in place of one that a reader has to fill in.
+fn example(word: &str) -> &str {
+    if word.starts_with('<') {
+        "http://127.0.0.1:1"
+    } else {
+        word
+    }
+}
+
+#[test]
+fn an_expression_with_a_mistake_is_found() {
+    let documented = documented_metrics();
+    for wrong in [
+        "lloom_no_such_metric > 0",
+        "sum by (job (lloom_ready)",
+        "lloom_store_commit_duration_seconds > 1",
+        "rat(lloom_accepted_total[5m])",
+        "lloom_accepted_total{dokument=\"voucher\"}",
+    ] {
+        let found = std::panic::catch_unwind(|| read_expression(wrong, &documented));
+        assert!(found.is_err(), "{wrong}");
+    }
+}
