@@ -32,14 +32,15 @@ use self::{
     pulse::Pulse,
     readiness::Limits,
     server::Served,
-    survey::Newest,
+    survey::{Defended, Newest},
     vigil::{Verdict, Vigil},
 };
 use crate::{
     config::{DEFAULT_MONITORING, MonitoringSettings},
+    delegating::configured_towers,
     failure::{Failure, Kind, OrFail as _, Result},
     session::Session,
-    watching::Watching,
+    watching::{Watching, payee},
 };
 
 /// How old a chain's newest block may be when nobody chose.
@@ -155,7 +156,15 @@ impl Monitoring {
             vigil: own,
         };
         tasks.spawn(vigil.run());
-        tasks.spawn(survey::run(ledger.clone(), watching.chain.clone(), operator, survey));
+        let defended = match configured_towers(session)?.is_empty() {
+            true => None,
+            false => Some(Defended {
+                payee: payee(session)?,
+                token: session.network.token.address,
+            }),
+        };
+        let chain = watching.chain.clone();
+        tasks.spawn(survey::run(ledger.clone(), chain, operator, defended, survey));
         tasks.spawn(async move {
             if let Err(error) = server::serve(listener, served).await {
                 tracing::error!(%error, "monitoring is not answered any more");

@@ -421,14 +421,7 @@ fn write_configuration(
             Publish::Receipts => "receipts",
             Publish::ReceiptsOnClose => "receipts-on-close",
         };
-        writeln!(
-            text,
-            "\n[monitoring]              # /metrics, /healthz, /readyz: METRICS.md"
-        )?;
-        writeln!(
-            text,
-            "# listen = \"127.0.0.1:9464\" # whoever reaches it reads balances"
-        )?;
+        write_monitoring(text)?;
         writeln!(text, "\n[watcher]")?;
         writeln!(
             text,
@@ -462,6 +455,7 @@ fn write_configuration(
             "urgent_value = \"1\"         # what is handed over at once when it has grown by this"
         )?;
     } else if arguments.role == Role::Tower {
+        write_monitoring(text)?;
         write_tower(text, session)?;
     } else {
         writeln!(text, "\n[client]")?;
@@ -474,6 +468,17 @@ fn write_configuration(
         writeln!(text, "budget_per_executor_per_day = \"5\"")?;
     }
     Ok(())
+}
+
+fn write_monitoring(text: &mut String) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\n[monitoring]              # /metrics, /healthz, /readyz: METRICS.md"
+    )?;
+    writeln!(
+        text,
+        "# listen = \"127.0.0.1:9464\" # whoever reaches it reads balances"
+    )
 }
 
 fn write_tower(text: &mut String, session: &Session) -> std::fmt::Result {

@@ -5,10 +5,10 @@ use std::{fmt, path::PathBuf, time::SystemTime};
 use alloy::primitives::{Address, U256};
 use lloom_node::NetworkHandle;
 use lloom_receipts::{TokenAmount, UnixSeconds};
-use lloom_watcher::WatcherStatus;
+use lloom_watcher::{EndpointHealth, Standing, WatcherStatus};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeGaugeValue, GaugeValueEncoder},
+    encoding::{DescriptorEncoder, EncodeGaugeValue, GaugeValueEncoder, NoLabelSet},
     metrics::MetricType,
     registry::Unit,
 };
@@ -20,6 +20,13 @@ use super::{
     vigil::Verdict,
 };
 use crate::money::Token;
+
+const STANDINGS: [(Standing, &str); 4] = [
+    (Standing::Healthy, "healthy"),
+    (Standing::Unproven, "unproven"),
+    (Standing::Stale, "stale"),
+    (Standing::Resting, "resting"),
+];
 
 /// Everything that is read on a scrape.
 pub struct Facts {
@@ -126,6 +133,18 @@ impl Gauges<'_> {
         self.write(name, help, None, value.map(|value| (Labels::new(), value.into())))
     }
 
+    /// A counter with labels.
+    fn count(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Labels, u64)>) -> fmt::Result {
+        let help = format!("{help}.");
+        let mut encoder = self.0.encode_descriptor(name, &help, None, MetricType::Counter)?;
+        for (labels, count) in samples {
+            encoder
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
     fn seconds(&mut self, name: &str, help: &str, value: Option<impl Into<Number>>) -> fmt::Result {
         let sample = value.map(|value| (Labels::new(), value.into()));
         self.write(name, help, Some(Unit::Seconds), sample)
@@ -192,6 +211,11 @@ impl Facts {
             Some(status.problem.is_some()),
         )?;
         gauges.one(
+            "watcher_standing_by",
+            "Whether another watcher on the same store leads, and this one waits to take over: 1 where it does",
+            Some(status.standing_by),
+        )?;
+        gauges.one(
             "transactions_pending",
             "Sent transactions whose fate is unknown",
             Some(status.pending_transactions),
@@ -208,6 +232,43 @@ impl Facts {
             "deadline_remaining",
             "Time to the nearest deadline; negative once it passed, without a sample where there is none",
             deadline.map(Number),
+        )?;
+        let counts = status.deferrals;
+        let reasons = [
+            ("not_worthwhile", counts.not_worthwhile),
+            ("awaits_receipt", counts.awaits_receipt),
+            ("quarantined", counts.quarantined),
+            ("fees_too_high", counts.fees_too_high),
+            ("gas_money", counts.gas_money),
+        ];
+        gauges.count(
+            "deferrals",
+            "Looks at a channel with something to claim that left it for later, by the reason",
+            reasons.map(|(reason, count)| (vec![("reason", reason.to_owned())], count)),
+        )?;
+        Self::write_endpoints(gauges, &status.endpoints)
+    }
+
+    fn write_endpoints(gauges: &mut Gauges<'_>, endpoints: &[EndpointHealth]) -> fmt::Result {
+        let name = |endpoint: &EndpointHealth| ("endpoint", endpoint.name.clone());
+        gauges.write(
+            "rpc_endpoint_standing",
+            "How an endpoint stands: 1 for the one standing that it has",
+            None,
+            endpoints.iter().flat_map(|endpoint| {
+                STANDINGS.into_iter().map(move |(standing, word)| {
+                    let labels = vec![name(endpoint), ("standing", word.to_owned())];
+                    (labels, (endpoint.standing == standing).into())
+                })
+            }),
+        )?;
+        gauges.write(
+            "rpc_endpoint_behind_blocks",
+            "How many blocks an endpoint is behind the best of all",
+            None,
+            endpoints
+                .iter()
+                .map(|endpoint| (vec![name(endpoint)], endpoint.behind.into())),
         )
     }
 
@@ -238,6 +299,14 @@ impl Facts {
             "Value served, or reserved to be served, that no authorization covers, in base units",
             None,
             sums(|sums| sums.exposure),
+        )?;
+        gauges.write(
+            "uncovered_value",
+            "Value that could be claimed and that no tower has promised to claim, in base units",
+            None,
+            survey
+                .uncovered
+                .map(|value| (self.token_labels(self.token.address), value.into())),
         )?;
         gauges.write(
             "billed_value",

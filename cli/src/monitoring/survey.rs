@@ -40,6 +40,9 @@ pub struct Survey {
     pub owing_payers: usize,
     /// How long the payer that waits longest has had something claimable of which nothing was claimed.
     pub longest_wait: Duration,
+    /// What could be claimed and no tower has promised to claim, base units of this network's token; `None` where none is
+    /// configured.
+    pub uncovered: Option<TokenAmount>,
     /// What the key has, and what one gas costs, wei.
     pub gas: Option<Gas>,
 }
@@ -68,6 +71,15 @@ pub struct Gas {
     pub price: u128,
 }
 
+/// What towers are to defend.
+#[derive(Clone, Copy, Debug)]
+pub struct Defended {
+    /// Who is paid.
+    pub payee: Address,
+    /// In which token.
+    pub token: Address,
+}
+
 /// The newest survey, for whoever wants to see it.
 #[derive(Clone, Debug, Default)]
 pub struct Newest(Arc<RwLock<Survey>>);
@@ -84,7 +96,7 @@ impl Newest {
 }
 
 /// Surveys until it is dropped.
-pub async fn run(ledger: Ledger, chain: RpcChain, operator: Address, newest: Newest) {
+pub async fn run(ledger: Ledger, chain: RpcChain, operator: Address, defended: Option<Defended>, newest: Newest) {
     let mut book = PayerBook::default();
     let mut gas = None;
     let mut gas_at: Option<Instant> = None;
@@ -93,7 +105,7 @@ pub async fn run(ledger: Ledger, chain: RpcChain, operator: Address, newest: New
             gas = look_at_gas(&chain, operator).await.or(gas);
             gas_at = Some(Instant::now());
         }
-        let took = match survey(&ledger, &mut book).await {
+        let took = match survey(&ledger, &mut book, defended).await {
             Ok(survey) => {
                 let took = survey.took;
                 newest.set(Survey { gas, ..survey });
@@ -117,7 +129,7 @@ fn pause_after(took: Duration) -> Duration {
     SURVEY_EVERY.max(took.saturating_mul(PAUSE_PER_WORK))
 }
 
-async fn survey(ledger: &Ledger, book: &mut PayerBook) -> Result<Survey, LedgerError> {
+async fn survey(ledger: &Ledger, book: &mut PayerBook, defended: Option<Defended>) -> Result<Survey, LedgerError> {
     let began = Instant::now();
     let channels = ledger.survey().await?;
     let now = UnixSeconds::from(SystemTime::now());
@@ -127,6 +139,9 @@ async fn survey(ledger: &Ledger, book: &mut PayerBook) -> Result<Survey, LedgerE
     survey.payers = book.largest(NAMED_PAYERS);
     survey.owing_payers = book.owing();
     survey.longest_wait = book.longest_wait(now);
+    if let Some(Defended { payee, token }) = defended {
+        survey.uncovered = Some(ledger.value_at_risk(payee, token, now).await?.uncovered());
+    }
     survey.took = began.elapsed();
     Ok(survey)
 }

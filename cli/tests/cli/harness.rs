@@ -81,6 +81,11 @@ impl Home {
         Self::of("executor", rpc_url, &offer)
     }
 
+    /// A tower's.
+    pub fn tower(rpc_url: &str) -> Self {
+        Self::of("tower", rpc_url, &["--listen", "/ip4/127.0.0.1/tcp/0"])
+    }
+
     fn of(role: &str, rpc_url: &str, arguments: &[&str]) -> Self {
         let mut home = Self::new();
         home.rpc_url = Some(rpc_url.to_owned());

@@ -320,6 +320,46 @@ fn a_disk_that_takes_nothing_turns_readiness_red_until_it_does() {
 }
 
 #[test]
+fn a_tower_is_monitored_as_a_node_is() {
+    let devnet = Devnet::start();
+    let home = Home::tower(&devnet.url);
+    home.monitor(QUICK);
+    let (process, url) = started(Running::start(home.command(&["watch", "--tower", "--json"])));
+    wait_until_ready(&url);
+    assert_documented(&scrape(&url), &documented_metrics());
+    let (_, text) = get(&url, "/metrics").unwrap();
+    assert!(text.contains("\nlloom_check{check=\"network\"} 1"), "{text}");
+    assert!(text.contains("standing=\"healthy\"} 1"), "{text}");
+    let told = home.run(&["doctor"]).stdout;
+    assert!(told.contains(&format!("{url}, ready")), "{told}");
+    assert_eq!(process.terminate(), 0);
+}
+
+#[test]
+fn what_no_tower_covers_is_shown_where_towers_are_named() {
+    let devnet = Devnet::start();
+    let home = Home::executor(&devnet.url);
+    home.monitor(QUICK);
+    let uncovered = |home: &Home| {
+        let (process, url) = started(Running::start(home.command(&["watch", "--json"])));
+        wait_until_ready(&url);
+        let text = eventually("a survey", || {
+            let text = get(&url, "/metrics")?.1;
+            text.contains("\nlloom_survey_timestamp_seconds ").then_some(text)
+        });
+        assert_eq!(process.terminate(), 0);
+        text.contains("\nlloom_uncovered_value{")
+    };
+    assert!(!uncovered(&home));
+    let config = home.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(text.contains("\npeers = []\n"), "{text}");
+    let named = text.replace("\npeers = []\n", &format!("\npeers = [\"{}\"]\n", crate::towers::PEER));
+    std::fs::write(&config, named).unwrap();
+    assert!(uncovered(&home));
+}
+
+#[test]
 fn monitoring_answers_where_it_was_told_to_or_not_at_all() {
     let devnet = Devnet::start();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,7 @@
 
 use crate::harness::{Ended, Home};
 
-const PEER: &str = "/ip4/127.0.0.1/tcp/1/p2p/16Uiu2HAkvfe4Ks31H8UxBWdzFkr2nuYENMxF73HTY6XPxeadcv7D";
+pub const PEER: &str = "/ip4/127.0.0.1/tcp/1/p2p/16Uiu2HAkvfe4Ks31H8UxBWdzFkr2nuYENMxF73HTY6XPxeadcv7D";
 const ED25519: &str = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWH3uVF6wv47WnArKHk5ZDVmGb6CVbEDqVyemfPnCaQnQM";
 
 /// An executor's home that names these towers.

@@ -10,6 +10,7 @@ use super::Watcher;
 use crate::{
     chain::{Chain, ChainError},
     handle::{Command, HandleError},
+    planner::Plan,
 };
 
 /// A head that was seen, and when.
@@ -26,7 +27,14 @@ impl<C: Chain> Watcher<C> {
         self.status.send_modify(|status| {
             status.standing_by = true;
             status.problem = None;
+            // What it led with is the leader's now.
+            status.pending_transactions = 0;
+            status.obligations = 0;
+            status.next_deadline = None;
+            status.deferred = 0;
+            status.quarantined.clear();
         });
+        self.sender.metrics().planned(&Plan::default());
         let leading = {
             let ledger = self.ledger.clone();
             async move { ledger.lead().await }
@@ -59,7 +67,10 @@ impl<C: Chain> Watcher<C> {
             .into_iter()
             .for_each(|command| command.fail(HandleError::StandsBy));
 
-        let head = match self.chain.head().await {
+        let seen = self.chain.head().await;
+        let endpoints = self.chain.endpoints();
+        self.status.send_modify(|status| status.endpoints = endpoints);
+        let head = match seen {
             Ok(head) => head,
             Err(error) => {
                 self.note(&error);
