@@ -153,6 +153,16 @@ pub(crate) struct Order {
     pub(crate) deadline: Option<UnixSeconds>,
 }
 
+/// What became of the transactions of one nonce.
+enum Judged {
+    /// All that is final of them now.
+    Finished(Vec<FinishedTransaction>),
+    /// One is in a block that may still be replaced.
+    Unfinal,
+    /// None is in a block.
+    Pending(Vec<TransactionRecord>),
+}
+
 impl<C: Chain> Sender<C> {
     pub(crate) fn new(chain: C, ledger: Ledger, key: Keypair, chain_id: u64, fees: FeePolicy) -> Self {
         Self {
@@ -239,7 +249,6 @@ impl<C: Chain> Sender<C> {
         let Some(first) = groups.keys().next().copied() else {
             return Ok(Vec::new());
         };
-        let chain = &self.shared.chain;
         let next_at_head = self.next_nonce_at(heights.head).await?;
         let next_confirmed = self.next_nonce_at(heights.confirmed).await?;
         // Whatever waits for a later nonce waits for this one too.
@@ -260,24 +269,10 @@ impl<C: Chain> Sender<C> {
         }
         let mut finished = Vec::new();
         for (nonce, group) in groups {
-            let mut mined = None;
-            for record in &group {
-                // Asked after the nonces: a transaction that used one has its receipt by now.
-                if let Some(receipt) = chain.transaction_receipt(record.hash).await? {
-                    mined = Some((record.clone(), receipt));
-                }
-            }
-            match mined {
-                Some((record, receipt)) if self.is_final(&receipt, heights).await? => {
-                    finished.extend(self.finish_mined(record, receipt, group).await?);
-                }
-                // In a block that may still be replaced.
-                Some(_) => self.shared.suspects.clear(&group),
-                None if next_confirmed.is_some_and(|next| next > nonce) => {
-                    finished.extend(self.finish_dropped(group, heights.confirmed).await?)
-                }
-                None => {
-                    self.shared.suspects.clear(&group);
+            match self.judge(group, nonce, next_confirmed, heights).await? {
+                Judged::Finished(group) => finished.extend(group),
+                Judged::Unfinal => {}
+                Judged::Pending(group) => {
                     let pressing = Outlook {
                         deadline: pressing.get(&nonce).copied().flatten(),
                         is_moot: group.iter().any(|record| outlook(record).is_moot),
@@ -306,22 +301,10 @@ impl<C: Chain> Sender<C> {
         let mut finished = Vec::new();
         for ((account, nonce), group) in groups {
             let next_confirmed = self.next_nonce_of(account, heights.confirmed).await?;
-            let mut mined = None;
-            for record in &group {
-                if let Some(receipt) = self.shared.chain.transaction_receipt(record.hash).await? {
-                    mined = Some((record.clone(), receipt));
-                }
-            }
-            match mined {
-                Some((record, receipt)) if self.is_final(&receipt, heights).await? => {
-                    finished.extend(self.finish_mined(record, receipt, group).await?);
-                }
-                Some(_) => self.shared.suspects.clear(&group),
-                None if next_confirmed.is_some_and(|next| next > nonce) => {
-                    finished.extend(self.finish_dropped(group, heights.confirmed).await?);
-                }
-                None => {
-                    self.shared.suspects.clear(&group);
+            match self.judge(group, nonce, next_confirmed, heights).await? {
+                Judged::Finished(group) => finished.extend(group),
+                Judged::Unfinal => {}
+                Judged::Pending(group) => {
                     let due = |record: &&TransactionRecord| {
                         record
                             .broadcast_at
@@ -334,6 +317,40 @@ impl<C: Chain> Sender<C> {
             }
         }
         Ok(finished)
+    }
+
+    /// Looks what became of the transactions of `group`, which share a nonce. Whoever asks has read the account's next nonce
+    /// before, so that a transaction that used this one has its receipt by now.
+    async fn judge(
+        &self,
+        group: Vec<TransactionRecord>,
+        nonce: u64,
+        next_confirmed: Option<u64>,
+        heights: Heights,
+    ) -> Result<Judged, SendError> {
+        let mut mined = None;
+        for record in &group {
+            if let Some(receipt) = self.shared.chain.transaction_receipt(record.hash).await? {
+                mined = Some((record.clone(), receipt));
+            }
+        }
+        match mined {
+            Some((record, receipt)) if self.is_final(&receipt, heights).await? => {
+                self.finish_mined(record, receipt, group).await.map(Judged::Finished)
+            }
+            Some(_) => {
+                self.shared.suspects.clear(&group);
+                Ok(Judged::Unfinal)
+            }
+            None if next_confirmed.is_some_and(|next| next > nonce) => self
+                .finish_dropped(group, heights.confirmed)
+                .await
+                .map(Judged::Finished),
+            None => {
+                self.shared.suspects.clear(&group);
+                Ok(Judged::Pending(group))
+            }
+        }
     }
 
     /// The next nonce: the only place that decides it. The chain counts strangers' use of the key, the ledger counts
