@@ -4,6 +4,8 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -263,6 +265,22 @@ impl Devnet {
     /// Asks it anything.
     pub fn call(&self, method: &str, parameters: &Value) -> Value {
         call(&self.url, method, parameters)
+    }
+}
+
+/// How long anything may take. Nothing waits for it to pass.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Looks again and again until there is what is looked for.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < LIMIT, "never: {what}");
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

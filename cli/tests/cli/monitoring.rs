@@ -9,34 +9,19 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Devnet, Home, PASSWORD, Running, get},
+    harness::{Devnet, Home, PASSWORD, Running, eventually, get},
     operating::{Documented, documented_metrics},
 };
 
-/// How long anything may take. Nothing waits for it to pass.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// A free port for monitoring, and limits that a test can wait for.
 const QUICK: &str = "listen = \"127.0.0.1:0\"\nmax_round_silence_secs = 2\n";
-
-#[track_caller]
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < LIMIT, "never: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 fn readiness(url: &str) -> Option<(bool, Value)> {
     let (status, body) = get(url, "/readyz")?;
