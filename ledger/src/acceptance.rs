@@ -4,7 +4,7 @@ use lloom_receipts::{BillError, ChannelId, RequestHash, Signed, TokenAmount, Ver
 
 use crate::{
     ChannelRecord, ExposurePolicy, Ledger, LedgerError, Outcome, Progress, ServeError,
-    account::{Side, Standing, find_standing, minus, plus},
+    account::{Side, Standing, account_of, find_standing, minus, plus},
     column::{Put as _, Read as _, sql},
     document::{StoredRequest, find_request, insert_voucher},
     session::Session,
@@ -233,10 +233,16 @@ pub(crate) async fn admit(
     standing: &mut Standing,
     voucher: &Signed<Voucher, Verified>,
 ) -> Result<Admission, ServeError> {
-    let statement = sql("SELECT
-             (SELECT unusable IS NULL FROM vouchers WHERE channel = $1 AND amount = $2) AS known,
-             (SELECT amount FROM vouchers WHERE channel = $1 AND unusable IS NULL AND amount <= $3
-              ORDER BY amount DESC LIMIT 1) AS best")
+    let statement = sql(concat!(
+        "SELECT
+             (SELECT unusable IS NULL FROM vouchers WHERE account = ",
+        account_of!("$1"),
+        " AND amount = $2) AS known,
+             (SELECT amount FROM vouchers WHERE account = ",
+        account_of!("$1"),
+        " AND unusable IS NULL AND amount <= $3
+              ORDER BY amount DESC LIMIT 1) AS best"
+    ))
     .put(standing.channel.id)
     .put(voucher.document().amount)
     .put(standing.deposit());

@@ -52,6 +52,15 @@ pub(crate) struct Standing {
     pub(crate) voucher: TokenAmount,
 }
 
+/// The number of a channel's account, which the rows of the channel bear: `account_of!("$1")`. A scalar, so that each store
+/// reads such rows in the order of their index.
+macro_rules! account_of {
+    ($channel:literal) => {
+        concat!("(SELECT id FROM accounts WHERE channel = ", $channel, ")")
+    };
+}
+pub(crate) use account_of;
+
 /// The columns [`read_standing`] needs, of the tables `channels` and `accounts` under the names `c` and `a`.
 macro_rules! standing_columns {
     () => {
@@ -59,7 +68,7 @@ macro_rules! standing_columns {
             channel_columns!(),
             ", c.planned_deposit, a.side, a.authorized, a.spent, a.billed, a.head_sequence, a.head_input,
              a.head_output, a.head_amount, a.head_hash, a.confirmed_sequence,
-             (SELECT amount FROM vouchers WHERE channel = c.id ORDER BY amount DESC LIMIT 1) AS voucher"
+             (SELECT amount FROM vouchers WHERE account = a.id ORDER BY amount DESC LIMIT 1) AS voucher"
         )
     };
 }
@@ -203,13 +212,19 @@ pub(crate) async fn best_authorized(
 ) -> Result<TokenAmount, LedgerError> {
     let row = session
         .row(
-            sql("SELECT
+            sql(concat!(
+                "SELECT
                      (SELECT amount FROM vouchers
-                      WHERE channel = $1 AND unusable IS NULL AND amount <= $2
+                      WHERE account = ",
+                account_of!("$1"),
+                " AND unusable IS NULL AND amount <= $2
                       ORDER BY amount DESC LIMIT 1) AS voucher,
                      (SELECT cumulative_amount FROM receipts
-                      WHERE channel = $1 AND unusable IS NULL AND cumulative_amount <= $2
-                      ORDER BY sequence DESC LIMIT 1) AS receipt")
+                      WHERE account = ",
+                account_of!("$1"),
+                " AND unusable IS NULL AND cumulative_amount <= $2
+                      ORDER BY sequence DESC LIMIT 1) AS receipt"
+            ))
             .put(channel)
             .put(deposit),
         )

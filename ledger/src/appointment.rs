@@ -41,11 +41,11 @@ impl Ledger {
             "SELECT ",
             channel_columns!(),
             ", a.billed, v.amount AS ceiling, v.signature
-             FROM channels c JOIN accounts a ON a.channel = c.id JOIN vouchers v ON v.channel = c.id
+             FROM channels c JOIN accounts a ON a.channel = c.id JOIN vouchers v ON v.account = a.id
                  LEFT JOIN appointments p ON p.channel = c.id AND p.tower = $1
              WHERE c.payee = $2 AND a.side = 'serving' AND NOT c.latest_finalized
                AND v.amount = (SELECT w.amount FROM vouchers w
-                               WHERE w.channel = c.id AND w.unusable IS NULL AND w.amount <= c.confirmed_deposit
+                               WHERE w.account = a.id AND w.unusable IS NULL AND w.amount <= c.confirmed_deposit
                                ORDER BY w.amount DESC LIMIT 1)
                AND c.latest_settled < a.billed AND c.latest_settled < v.amount
                AND (p.claim IS NULL OR p.lost_at IS NOT NULL OR p.expires_at < $3

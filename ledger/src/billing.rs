@@ -6,11 +6,11 @@ use lloom_receipts::{ChannelId, Receipt, ReceiptHead, TokenAmount, UsageBill, Ve
 use crate::{
     Account, CommittedBill, InterruptedRequest, Ledger, LedgerError, Outcome, ServeError,
     acceptance::{check_unbilled, find_served, settled_volume},
-    account::{Side, find_standing, minus, plus},
+    account::{Side, account_of, find_standing, minus, plus},
     column::{Put as _, sql},
     document::{
-        bill_columns, find_request, insert_bill, newest_receipt, read_bill, read_receipt, read_request,
-        receipt_columns, request_columns,
+        bill_columns, bill_fields, find_request, insert_bill, newest_receipt, read_bill, read_receipt, read_request,
+        receipt_columns, receipt_fields, request_columns,
     },
     session::Session,
     writer::Operation,
@@ -55,9 +55,8 @@ impl Ledger {
         let statement = sql(concat!(
             "SELECT ",
             bill_columns!(),
-            " FROM bills b JOIN accounts a ON a.channel = b.channel
-              WHERE b.channel = $1 AND a.side = 'serving'
-                AND NOT EXISTS (SELECT 1 FROM receipts p WHERE p.channel = b.channel AND p.request = b.request)
+            " FROM bills b JOIN accounts a ON a.id = b.account
+              WHERE a.channel = $1 AND a.side = 'serving' AND NOT EXISTS (SELECT 1 FROM receipts WHERE bill = b.id)
               ORDER BY b.completed_at, b.request"
         ))
         .put(channel);
@@ -86,7 +85,7 @@ impl Ledger {
             "SELECT ",
             request_columns!(),
             " FROM requests r JOIN accounts a ON a.channel = r.channel
-              LEFT JOIN bills b ON b.channel = r.channel AND b.request = r.hash
+              LEFT JOIN bills b ON b.request = r.hash
               WHERE a.side = 'serving' AND b.request IS NULL AND r.dropped IS NULL
               ORDER BY r.begun_at, r.hash"
         ));
@@ -128,8 +127,9 @@ impl Ledger {
         let statement = sql(concat!(
             "SELECT ",
             receipt_columns!(),
-            " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-              WHERE p.channel = $1 AND p.sequence >= $2 ORDER BY p.sequence LIMIT $3"
+            " FROM receipts p JOIN bills b ON b.id = p.bill WHERE p.account = ",
+            account_of!("$1"),
+            " AND p.sequence >= $2 ORDER BY p.sequence LIMIT $3"
         ))
         .put(channel)
         .put(from_sequence)
@@ -209,8 +209,9 @@ pub(crate) async fn find_receipt_within(
     let statement = sql(concat!(
         "SELECT ",
         receipt_columns!(),
-        " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-          WHERE p.channel = $1 AND p.unusable IS NULL AND p.cumulative_amount <= $2
+        " FROM receipts p JOIN bills b ON b.id = p.bill WHERE p.account = ",
+        account_of!("$1"),
+        " AND p.unusable IS NULL AND p.cumulative_amount <= $2
           ORDER BY p.sequence DESC LIMIT 1"
     ))
     .put(channel)

@@ -5,7 +5,7 @@ use lloom_receipts::{ChannelId, Signed, TokenAmount, Verified, Voucher};
 
 use crate::{
     AuthorizationRef, ChannelEarnings, Claimable, Earnings, Ledger, LedgerError, Outcome, SettleError,
-    account::{Side, Standing, read_standing, refresh_authorized, standing_columns},
+    account::{Side, Standing, account_of, read_standing, refresh_authorized, standing_columns},
     billing::find_receipt_within,
     channel::channel_columns,
     column::{Put as _, Read as _, Row, sql},
@@ -119,8 +119,11 @@ async fn find_voucher_within(
     channel: ChannelId,
     deposit: TokenAmount,
 ) -> Result<Option<Signed<Voucher, Verified>>, LedgerError> {
-    let statement = sql("SELECT amount, signature FROM vouchers
-         WHERE channel = $1 AND unusable IS NULL AND amount <= $2 ORDER BY amount DESC LIMIT 1")
+    let statement = sql(concat!(
+        "SELECT amount, signature FROM vouchers WHERE account = ",
+        account_of!("$1"),
+        " AND unusable IS NULL AND amount <= $2 ORDER BY amount DESC LIMIT 1"
+    ))
     .put(channel)
     .put(deposit);
     let Some(row) = session.row(statement).await? else {
@@ -147,26 +150,30 @@ impl Operation for SetUnusable {
     async fn run(&self, session: &mut Session) -> Result<Outcome, SettleError> {
         let (find, update) = match self.authorization {
             AuthorizationRef::Voucher { amount } => (
-                sql(
-                    "SELECT v.unusable FROM vouchers v JOIN accounts a ON a.channel = v.channel
-                     WHERE v.channel = $1 AND v.amount = $2 AND a.side = $3",
-                )
+                sql("SELECT v.unusable FROM vouchers v JOIN accounts a ON a.id = v.account
+                     WHERE a.channel = $1 AND v.amount = $2 AND a.side = $3")
                 .put(self.channel)
                 .put(amount),
-                sql("UPDATE vouchers SET unusable = $3 WHERE channel = $1 AND amount = $2")
-                    .put(self.channel)
-                    .put(amount),
+                sql(concat!(
+                    "UPDATE vouchers SET unusable = $3 WHERE account = ",
+                    account_of!("$1"),
+                    " AND amount = $2"
+                ))
+                .put(self.channel)
+                .put(amount),
             ),
             AuthorizationRef::Receipt { sequence } => (
-                sql(
-                    "SELECT p.unusable FROM receipts p JOIN accounts a ON a.channel = p.channel
-                     WHERE p.channel = $1 AND p.sequence = $2 AND a.side = $3",
-                )
+                sql("SELECT p.unusable FROM receipts p JOIN accounts a ON a.id = p.account
+                     WHERE a.channel = $1 AND p.sequence = $2 AND a.side = $3")
                 .put(self.channel)
                 .put(sequence),
-                sql("UPDATE receipts SET unusable = $3 WHERE channel = $1 AND sequence = $2")
-                    .put(self.channel)
-                    .put(sequence),
+                sql(concat!(
+                    "UPDATE receipts SET unusable = $3 WHERE account = ",
+                    account_of!("$1"),
+                    " AND sequence = $2"
+                ))
+                .put(self.channel)
+                .put(sequence),
             ),
         };
         let row = session

@@ -7,6 +7,7 @@ use lloom_receipts::{
 
 use crate::{
     LedgerError, Progress,
+    account::account_of,
     column::{Put as _, Read as _, Row, sql},
     packed::{Packed, packed_rows},
     session::Session,
@@ -86,7 +87,7 @@ pub(crate) async fn find_request(
     let statement = sql(concat!(
         "SELECT ",
         request_columns!(),
-        " FROM requests r LEFT JOIN bills b ON b.channel = r.channel AND b.request = r.hash WHERE r.hash = $1"
+        " FROM requests r LEFT JOIN bills b ON b.request = r.hash WHERE r.hash = $1"
     ))
     .put(hash);
     session.row(statement).await?.as_ref().map(read_request).transpose()
@@ -124,18 +125,30 @@ macro_rules! insert_vouchers {
     () => {
         concat!(
             packed_rows!("$2", "113"),
-            "INSERT INTO vouchers (channel, amount, signature)
-             SELECT substr($2, at, 32), substr($2, at + 32, 16), substr($2, at + 48, 65) FROM packed; "
+            "INSERT INTO vouchers (account, amount, signature) SELECT ",
+            account_of!("substr($2, at, 32)"),
+            ", substr($2, at + 32, 16), substr($2, at + 48, 65) FROM packed; "
         )
     };
 }
 pub(crate) use insert_vouchers;
 
+/// The columns [`read_bill`] needs but for the channel, of the table `bills` under the name `b`.
+macro_rules! bill_fields {
+    () => {
+        "b.request, b.response_hash, b.input AS bill_input, b.output AS bill_output, b.amount AS bill_amount,
+         b.completed_at"
+    };
+}
+pub(crate) use bill_fields;
+
 /// The columns [`read_bill`] needs, of the table `bills` under the name `b`.
 macro_rules! bill_columns {
     () => {
-        "b.channel, b.request, b.response_hash, b.input AS bill_input, b.output AS bill_output,
-         b.amount AS bill_amount, b.completed_at"
+        concat!(
+            "(SELECT channel FROM accounts WHERE id = b.account) AS channel, ",
+            bill_fields!()
+        )
     };
 }
 pub(crate) use bill_columns;
@@ -158,10 +171,12 @@ pub(crate) fn read_bill(row: &Row) -> Result<UsageBill, LedgerError> {
 pub(crate) async fn insert_bill(session: &mut Session, bill: &UsageBill) -> Result<(), LedgerError> {
     session
         .write(
-            sql(
-                "INSERT INTO bills (channel, request, hash, response_hash, input, output, amount, completed_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
+            sql(concat!(
+                "INSERT INTO bills (account, request, hash, response_hash, input, output, amount, completed_at)
+                 VALUES (",
+                account_of!("$1"),
+                ", $2, $3, $4, $5, $6, $7, $8)"
+            ))
             .put(bill.channel)
             .put(bill.request)
             .put(bill.hash())
@@ -175,14 +190,19 @@ pub(crate) async fn insert_bill(session: &mut Session, bill: &UsageBill) -> Resu
     Ok(())
 }
 
+/// The columns of the table `receipts` that [`read_receipt`] needs beside those of its bill, under the name `p`.
+macro_rules! receipt_fields {
+    () => {
+        "p.sequence, p.previous, p.cumulative_input, p.cumulative_output, p.cumulative_amount, p.payer_signature,
+         p.bill_signature"
+    };
+}
+pub(crate) use receipt_fields;
+
 /// The columns [`read_receipt`] needs, of the tables `receipts` and `bills` under the names `p` and `b`.
 macro_rules! receipt_columns {
     () => {
-        concat!(
-            "p.sequence, p.previous, p.cumulative_input, p.cumulative_output, p.cumulative_amount, p.payer_signature,
-             p.bill_signature, ",
-            bill_columns!()
-        )
+        concat!(receipt_fields!(), ", ", bill_columns!())
     };
 }
 pub(crate) use receipt_columns;
@@ -212,8 +232,9 @@ pub(crate) async fn newest_receipt(
     let statement = sql(concat!(
         "SELECT ",
         receipt_columns!(),
-        " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-          WHERE p.channel = $1 ORDER BY p.sequence DESC LIMIT 1"
+        " FROM receipts p JOIN bills b ON b.id = p.bill WHERE p.account = ",
+        account_of!("$1"),
+        " ORDER BY p.sequence DESC LIMIT 1"
     ))
     .put(channel);
     session.row(statement).await?.as_ref().map(read_receipt).transpose()
@@ -230,18 +251,24 @@ pub(crate) async fn append_receipt(
 ) -> Result<(), LedgerError> {
     macro_rules! append_sql {
         () => {
-            "INSERT INTO receipts (channel, sequence, hash, cumulative_input, cumulative_output, cumulative_amount,
-                 previous, request, payer_signature, bill_signature)
-             VALUES ($1, $2, $3, $4, $5, $6, $8, $9, $10, $11);
+            concat!(
+                "INSERT INTO receipts (bill, account, sequence, hash, cumulative_input, cumulative_output,
+                     cumulative_amount, previous, payer_signature, bill_signature)
+                 VALUES ((SELECT id FROM bills WHERE request = $9), ",
+                account_of!("$1"),
+                ", $2, $3, $4, $5, $6, $8, $10, $11);
              UPDATE accounts SET head_sequence = $2, head_hash = $3, head_input = $4, head_output = $5,
                  head_amount = $6, authorized = $7 WHERE channel = $1"
+            )
         };
     }
     let statement = match voucher {
         None => sql(append_sql!()),
         Some(_) => sql(concat!(
             append_sql!(),
-            "; INSERT INTO vouchers (channel, amount, signature) VALUES ($1, $12, $13)"
+            "; INSERT INTO vouchers (account, amount, signature) VALUES (",
+            account_of!("$1"),
+            ", $12, $13)"
         )),
     };
     let document = receipt.receipt();
@@ -273,10 +300,14 @@ pub(crate) async fn insert_voucher(
 ) -> Result<(), LedgerError> {
     session
         .write(
-            sql("INSERT INTO vouchers (channel, amount, signature) VALUES ($1, $2, $3)")
-                .put(voucher.document().channel)
-                .put(voucher.document().amount)
-                .put(*voucher.signature()),
+            sql(concat!(
+                "INSERT INTO vouchers (account, amount, signature) VALUES (",
+                account_of!("$1"),
+                ", $2, $3)"
+            ))
+            .put(voucher.document().channel)
+            .put(voucher.document().amount)
+            .put(*voucher.signature()),
         )
         .await?;
     Ok(())

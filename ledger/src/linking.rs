@@ -4,12 +4,12 @@ use lloom_receipts::{ChannelId, Receipt, ReceiptHash, ReceiptHead, Signed, Token
 
 use crate::{
     BuyError, Ledger, LedgerError, Outcome,
-    account::{Side, Standing, minus, plus},
+    account::{Side, Standing, account_of, minus, plus},
     budget::{release, spend},
     column::{Put as _, Read as _, sql},
     document::{
-        StoredRequest, append_receipt, bill_columns, find_request, insert_bill, insert_voucher, newest_receipt,
-        read_receipt, receipt_columns,
+        StoredRequest, append_receipt, bill_columns, bill_fields, find_request, insert_bill, insert_voucher,
+        newest_receipt, read_receipt, receipt_columns, receipt_fields,
     },
     purchase::{find_buying, maximum_of, sign},
     session::Session,
@@ -45,9 +45,8 @@ impl Ledger {
         let statement = sql(concat!(
             "SELECT ",
             receipt_columns!(),
-            " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-              JOIN accounts a ON a.channel = p.channel
-              WHERE p.channel = $1 AND a.side = 'buying' AND p.sequence > a.confirmed_sequence ORDER BY p.sequence"
+            " FROM receipts p JOIN bills b ON b.id = p.bill JOIN accounts a ON a.id = p.account
+              WHERE a.channel = $1 AND a.side = 'buying' AND p.sequence > a.confirmed_sequence ORDER BY p.sequence"
         ))
         .put(channel);
         let rows = self
@@ -224,8 +223,12 @@ async fn receipt_hash_at(
     channel: ChannelId,
     sequence: u64,
 ) -> Result<Option<ReceiptHash>, LedgerError> {
-    let statement = sql("SELECT hash FROM receipts WHERE channel = $1 AND sequence = $2")
-        .put(channel)
-        .put(sequence);
+    let statement = sql(concat!(
+        "SELECT hash FROM receipts WHERE account = ",
+        account_of!("$1"),
+        " AND sequence = $2"
+    ))
+    .put(channel)
+    .put(sequence);
     session.row(statement).await?.map(|row| row.read("hash")).transpose()
 }

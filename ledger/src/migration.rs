@@ -33,7 +33,11 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: &[Migration] = &[migration!("0001_initial"), migration!("0002_tower")];
+const MIGRATIONS: &[Migration] = &[
+    migration!("0001_initial"),
+    migration!("0002_tower"),
+    migration!("0003_append"),
+];
 
 /// The schema this program works on (`PRAGMA user_version`, `store_schema.version`).
 pub(crate) const SUPPORTED: u32 = MIGRATIONS.len() as u32;
@@ -95,19 +99,41 @@ pub(crate) async fn run_sqlite(connection: &mut SqliteConnection, to: u32) -> Re
     let version: i64 = sqlx::query_scalar("PRAGMA user_version")
         .fetch_one(&mut *connection)
         .await?;
-    for (script, version) in steps(u32::try_from(version).unwrap_or(u32::MAX), to) {
-        let text = format!(
-            "BEGIN IMMEDIATE; {}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}; COMMIT;",
-            script.sqlite
-        );
-        // The text is this program's own, put together from constants.
-        let text = AssertSqlSafe(text);
-        if let Err(error) = connection.execute(sqlx::raw_sql(text)).await {
+    let steps = steps(u32::try_from(version).unwrap_or(u32::MAX), to);
+    if steps.is_empty() {
+        return Ok(());
+    }
+    // A table that others refer to can be put in another's place only while nobody looks; what they refer to is checked
+    // before the step is committed. The switch does nothing inside a transaction.
+    connection.execute("PRAGMA foreign_keys = OFF").await?;
+    let mut done = Ok(());
+    for (script, version) in steps {
+        done = step_sqlite(connection, script, version).await;
+        if done.is_err() {
             let _ = connection.execute(sqlx::raw_sql("ROLLBACK")).await;
-            return Err(error);
+            break;
         }
     }
-    Ok(())
+    connection.execute("PRAGMA foreign_keys = ON").await?;
+    done
+}
+
+async fn step_sqlite(connection: &mut SqliteConnection, script: &Script, version: u32) -> Result<(), sqlx::Error> {
+    let text = format!(
+        "BEGIN IMMEDIATE; {}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};",
+        script.sqlite
+    );
+    // The text is this program's own, put together from constants.
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
+    let dangling = "SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1";
+    if let Some(table) = sqlx::query_scalar::<_, String>(dangling)
+        .fetch_optional(&mut *connection)
+        .await?
+    {
+        let what = format!("in schema {version}, rows of the table '{table}' would refer to rows that are missing");
+        return Err(sqlx::Error::Protocol(what));
+    }
+    connection.execute("COMMIT").await.map(drop)
 }
 
 /// Waits until no other process changes the schema. In a transaction, until it ends.

@@ -8,7 +8,7 @@ use lloom_receipts::{
 
 use crate::{
     LedgerError,
-    account::{Side, Standing},
+    account::{Side, Standing, account_of},
     column::Put as _,
     dialect::{by_dialect, count_at},
     document::{insert_vouchers, pack_voucher},

@@ -61,7 +61,7 @@ impl Ledger {
             "SELECT ",
             request_columns!(),
             " FROM requests r JOIN accounts a ON a.channel = r.channel
-              LEFT JOIN bills b ON b.channel = r.channel AND b.request = r.hash
+              LEFT JOIN bills b ON b.request = r.hash
               WHERE r.channel = $1 AND a.side = 'buying' AND b.request IS NULL AND r.dropped IS NULL
               ORDER BY r.begun_at, r.hash"
         ))

@@ -12,7 +12,7 @@ use lloom_receipts::{
 use crate::{
     Ledger, LedgerError, Outcome, ServeError,
     acceptance::{Admission, HeldVouchers, judge},
-    account::{Side, read_head},
+    account::{Side, account_of, read_head},
     column::{Put as _, Read as _, Row, sql},
     document::{insert_vouchers, newest_receipt, pack_voucher},
     group::{Answers, Grouped},
@@ -210,14 +210,14 @@ async fn find<'a>(
          SELECT
              c.id IS NOT NULL AS channel_known, c.confirmed_deposit AS deposit,
              a.side, a.authorized, a.head_sequence, a.head_input, a.head_output, a.head_amount, a.head_hash,
-             (SELECT hash FROM receipts WHERE channel = q.channel AND sequence = q.sequence) AS same_sequence,
-             (SELECT hash FROM bills WHERE channel = q.channel AND request = q.request) AS bill,
-             EXISTS (SELECT 1 FROM receipts WHERE channel = q.channel AND request = q.request) AS linked,
-             (SELECT unusable IS NULL FROM vouchers WHERE channel = q.channel AND amount = q.voucher) AS known_voucher,
+             (SELECT hash FROM receipts WHERE account = a.id AND sequence = q.sequence) AS same_sequence,
+             b.hash AS bill, EXISTS (SELECT 1 FROM receipts WHERE bill = b.id) AS linked,
+             (SELECT unusable IS NULL FROM vouchers WHERE account = a.id AND amount = q.voucher) AS known_voucher,
              (SELECT amount FROM vouchers
-              WHERE channel = q.channel AND unusable IS NULL AND amount <= c.confirmed_deposit
+              WHERE account = a.id AND unusable IS NULL AND amount <= c.confirmed_deposit
               ORDER BY amount DESC LIMIT 1) AS best_voucher
          FROM asked q LEFT JOIN channels c ON c.id = q.channel LEFT JOIN accounts a ON a.channel = q.channel
+             LEFT JOIN bills b ON b.request = q.request AND b.account = a.id
          ORDER BY q.at"
     ))
     .put(asked.into_bytes());
@@ -308,11 +308,13 @@ impl News<'_> {
         }
         let statement = sql(concat!(
             packed_rows!("$3", "298"),
-            "INSERT INTO receipts (channel, sequence, hash, previous, cumulative_input, cumulative_output,
-                                   cumulative_amount, request, payer_signature, bill_signature)
-             SELECT substr($3, at, 32), substr($3, at + 32, 8), substr($3, at + 40, 32), substr($3, at + 72, 32),
-                    substr($3, at + 104, 8), substr($3, at + 112, 8), substr($3, at + 120, 16),
-                    substr($3, at + 136, 32), substr($3, at + 168, 65), substr($3, at + 233, 65) FROM packed; ",
+            "INSERT INTO receipts (bill, account, sequence, hash, previous, cumulative_input, cumulative_output,
+                                   cumulative_amount, payer_signature, bill_signature)
+             SELECT (SELECT id FROM bills WHERE request = substr($3, at + 136, 32)), ",
+            account_of!("substr($3, at, 32)"),
+            ", substr($3, at + 32, 8), substr($3, at + 40, 32), substr($3, at + 72, 32), substr($3, at + 104, 8),
+                    substr($3, at + 112, 8), substr($3, at + 120, 16), substr($3, at + 168, 65),
+                    substr($3, at + 233, 65) FROM packed; ",
             insert_vouchers!(),
             packed_rows!("$1", "120"),
             "UPDATE accounts SET authorized = substr($1, at + 32, 16), head_sequence = substr($1, at + 48, 8),

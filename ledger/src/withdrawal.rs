@@ -4,10 +4,10 @@ use lloom_receipts::{ChannelId, ReceiptHead, RequestHash, TokenAmount, UnixSecon
 
 use crate::{
     BuyError, Ledger, LedgerError, Outcome, WithdrawnReceipt,
-    account::{Side, minus, plus},
+    account::{Side, account_of, minus, plus},
     budget::{release, spend},
     column::{Put as _, Read as _, sql},
-    document::{StoredRequest, bill_columns, find_request, read_receipt, receipt_columns},
+    document::{StoredRequest, bill_columns, bill_fields, find_request, read_receipt, receipt_columns, receipt_fields},
     purchase::{find_buying, maximum_of},
     session::Session,
     writer::Operation,
@@ -38,8 +38,10 @@ impl Ledger {
     /// When the store fails.
     pub async fn withdrawn_receipts(&self, channel: ChannelId) -> Result<Vec<WithdrawnReceipt>, LedgerError> {
         let statement = sql(concat!(
-            "SELECT ",
-            receipt_columns!(),
+            "SELECT w.channel, ",
+            receipt_fields!(),
+            ", ",
+            bill_fields!(),
             ", w.withdrawn_at, w.reason
               FROM withdrawn_receipts w JOIN withdrawn_receipts p ON p.id = w.id JOIN withdrawn_receipts b ON b.id = w.id
               WHERE w.channel = $1 ORDER BY w.id"
@@ -74,9 +76,13 @@ impl Operation for WithdrawReceipts {
         let confirmed = standing.confirmed_sequence;
         let rows = session
             .rows(
-                sql("SELECT request FROM receipts WHERE channel = $1 AND sequence > $2 ORDER BY sequence")
-                    .put(self.channel)
-                    .put(confirmed),
+                sql(concat!(
+                    "SELECT b.request FROM receipts p JOIN bills b ON b.id = p.bill WHERE p.account = ",
+                    account_of!("$1"),
+                    " AND p.sequence > $2 ORDER BY p.sequence"
+                ))
+                .put(self.channel)
+                .put(confirmed),
             )
             .await?;
         if rows.is_empty() {
@@ -100,17 +106,21 @@ impl Operation for WithdrawReceipts {
         standing.store(session, Side::Buying).await?;
         session
             .write(
-                sql(
+                sql(concat!(
                     "INSERT INTO withdrawn_receipts (channel, sequence, hash, previous, cumulative_input,
                          cumulative_output, cumulative_amount, request, payer_signature, bill_signature, bill_hash,
                          response_hash, input, output, amount, completed_at, withdrawn_at, reason)
-                     SELECT p.channel, p.sequence, p.hash, p.previous, p.cumulative_input, p.cumulative_output,
-                            p.cumulative_amount, p.request, p.payer_signature, p.bill_signature, b.hash,
+                     SELECT $1, p.sequence, p.hash, p.previous, p.cumulative_input, p.cumulative_output,
+                            p.cumulative_amount, b.request, p.payer_signature, p.bill_signature, b.hash,
                             b.response_hash, b.input, b.output, b.amount, b.completed_at, $3, $4
-                     FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-                     WHERE p.channel = $1 AND p.sequence > $2 ORDER BY p.sequence;
-                     DELETE FROM receipts WHERE channel = $1 AND sequence > $2",
-                )
+                     FROM receipts p JOIN bills b ON b.id = p.bill
+                     WHERE p.account = ",
+                    account_of!("$1"),
+                    " AND p.sequence > $2 ORDER BY p.sequence;
+                     DELETE FROM receipts WHERE account = ",
+                    account_of!("$1"),
+                    " AND sequence > $2"
+                ))
                 .put(self.channel)
                 .put(confirmed)
                 .put(self.now)
@@ -140,8 +150,9 @@ async fn head_at(session: &mut Session, channel: ChannelId, sequence: u64) -> Re
     let statement = sql(concat!(
         "SELECT ",
         receipt_columns!(),
-        " FROM receipts p JOIN bills b ON b.channel = p.channel AND b.request = p.request
-          WHERE p.channel = $1 AND p.sequence = $2"
+        " FROM receipts p JOIN bills b ON b.id = p.bill WHERE p.account = ",
+        account_of!("$1"),
+        " AND p.sequence = $2"
     ))
     .put(channel)
     .put(sequence);

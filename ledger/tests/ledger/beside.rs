@@ -115,6 +115,18 @@ pub async fn together<F: Future>(home: &Home, calls: impl IntoIterator<Item = F>
     (answers, commits)
 }
 
+/// What a column tells: a number that the store gave a row is only a name, and stands for the row.
+fn telling(table: &str, column: &str) -> Option<String> {
+    match (table, column) {
+        ("accounts" | "bills" | "vouchers", "id") => None,
+        ("bills" | "vouchers" | "receipts", "account") => {
+            Some(format!("(SELECT channel FROM accounts WHERE id = {table}.account)"))
+        }
+        ("receipts", "bill") => Some("(SELECT request FROM bills WHERE id = receipts.bill)".to_owned()),
+        _ => Some(column.to_owned()),
+    }
+}
+
 /// Every row of every table but those that count openings. An older schema lacks some of them.
 pub async fn contents(home: &Home) -> Vec<String> {
     let mut beside = beside(home).await;
@@ -127,19 +139,25 @@ pub async fn contents(home: &Home) -> Vec<String> {
         if beside.numbers(&present).await == [0] {
             continue;
         }
-        let query = match &mut beside {
-            Beside::Sqlite(_) => {
-                let columns = beside
-                    .texts(&format!("SELECT name FROM pragma_table_info('{table}')"))
-                    .await;
-                let row: Vec<String> = columns.iter().map(|column| format!("quote({column})")).collect();
+        let (columns, quote) = match &beside {
+            Beside::Sqlite(_) => (format!("SELECT name FROM pragma_table_info('{table}')"), "quote"),
+            Beside::Postgres(_) => (
                 format!(
-                    "SELECT '{table} ' || {} FROM {table} ORDER BY 1",
-                    row.join(" || ' ' || ")
-                )
-            }
-            Beside::Postgres(_) => format!("SELECT '{table} ' || t::text FROM {table} t ORDER BY 1"),
+                    "SELECT attname::text FROM pg_attribute
+                     WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
+                ),
+                "quote_nullable",
+            ),
         };
+        let mut row = Vec::new();
+        for column in beside.texts(&columns).await {
+            row.extend(telling(table, &column).map(|value| format!("'{column} ' || {quote}({value})")));
+        }
+        row.sort();
+        let query = format!(
+            "SELECT '{table} ' || {} FROM {table} ORDER BY 1",
+            row.join(" || ' ' || ")
+        );
         contents.extend(beside.texts(&query).await);
     }
     contents
