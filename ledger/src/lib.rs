@@ -125,6 +125,7 @@ mod error;
 mod follow;
 mod group;
 mod held;
+#[cfg(feature = "simulation")]
 mod inline;
 mod leading;
 mod linking;
