@@ -11,6 +11,7 @@ use std::{
 
 use rusqlite::{
     OpenFlags, ToSql,
+    config::DbConfig,
     types::{ToSqlOutput, ValueRef},
 };
 use sqlx::Connection as _;
@@ -75,6 +76,9 @@ impl InlineConnection {
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = rusqlite::Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        // Such a connection is closed when its process dies, which leaves the files as they are.
+        let leaves = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        leaves.map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         Ok(Self(connection))
     }

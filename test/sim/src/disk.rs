@@ -82,13 +82,12 @@ impl SimDisk {
         self.directory.join(STORE)
     }
 
-    /// Writes what `end` leaves of the store to `directory`.
+    /// Moves what `end` leaves of the store to `directory`. Nobody has it open any more.
     ///
     /// # Errors
     /// The file system's.
     pub fn leave(&self, end: End, directory: &Path, choices: &mut Choices) -> io::Result<()> {
-        fs::create_dir_all(directory)?;
-        copy(&self.directory, directory, &[STORE, LOG, LOCK])?;
+        fs::rename(&self.directory, directory)?;
         let mut log = self.log();
         if self.life.take_broadcast() {
             log.recorded = None;

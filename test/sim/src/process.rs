@@ -1,5 +1,4 @@
 use std::{
-    fs,
     future::Future,
     io,
     path::PathBuf,
@@ -191,15 +190,10 @@ impl Process {
         self.world.lock().lose_fetched(self.id);
         self.world.lock().dealings.lose_streams(self.id);
         self.lives += 1;
-        let left = self.directory();
-        alive.body.disk.leave(end, &left, &mut self.choices)?;
-        let old = alive.body.disk.store();
+        let disk = alive.body.disk.clone();
+        // Its connections close, and leave the files as they are.
         drop(alive);
-        if let Some(directory) = old.parent() {
-            // SQLite's threads may still be closing it: what they do to it matters to nobody.
-            let _ = fs::remove_dir_all(directory);
-        }
-        Ok(())
+        disk.leave(end, &self.directory(), &mut self.choices)
     }
 
     /// Copies the store as it is.

@@ -468,24 +468,28 @@ impl Simulation {
         let world = self.world.lock();
         let mut states = self.states.borrow_mut();
         let head = world.chain.head().header.hash;
-        if states.0 != head {
-            *states = (head, BTreeMap::new());
+        if states.0 != head || !states.1.contains_key(&channel) {
+            *states = (head, self.read_states(&world.chain));
         }
-        let read = || self.read_state(&world.chain, channel);
-        *states.1.entry(channel).or_insert_with(read)
+        states.1.get(&channel).copied().flatten()
     }
 
-    fn read_state(&self, chain: &Blockchain, channel: ChannelId) -> Option<ChannelState> {
-        let view = ChannelEscrow::getChannelCall {
-            channelId: channel.hash(),
+    /// What the chain says of every channel.
+    fn read_states(&self, chain: &Blockchain) -> BTreeMap<ChannelId, Option<ChannelState>> {
+        let ids: Vec<ChannelId> = self.channels.iter().map(|channel| channel.id).collect();
+        let view = ChannelEscrow::getChannelsBatchCall {
+            channelIds: ids.iter().map(|id| id.hash()).collect(),
         };
-        let read: IChannelEscrow::Channel = chain.read(self.genesis.contracts.escrow, &view);
-        (!read.payer.is_zero()).then_some(ChannelState {
-            deposit: TokenAmount::new(read.deposit),
-            settled: TokenAmount::new(read.settled),
-            close_requested_at: (read.closeRequestedAt > 0).then(|| UnixSeconds::new(read.closeRequestedAt)),
-            finalized: read.finalized,
-        })
+        let read: Vec<IChannelEscrow::Channel> = chain.read(self.genesis.contracts.escrow, &view);
+        let states = read.into_iter().map(|read| {
+            (!read.payer.is_zero()).then_some(ChannelState {
+                deposit: TokenAmount::new(read.deposit),
+                settled: TokenAmount::new(read.settled),
+                close_requested_at: (read.closeRequestedAt > 0).then(|| UnixSeconds::new(read.closeRequestedAt)),
+                finalized: read.finalized,
+            })
+        });
+        ids.into_iter().zip(states).collect()
     }
 
     /// Whether a deadline is so near that everybody is left in peace.
