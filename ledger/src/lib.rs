@@ -97,10 +97,11 @@
 //!
 //! # Backups
 //!
-//! A copy of the file can be put back, at a price: bills and receipts made after the copy are lost to this side. The
-//! lock file `lloom.db.lock` counts the store's commits and must **not** be part of the backup: by it the store notices
-//! that it is an older copy. For a database, each home's witness file (`lloom.witness`) does the same for the home's own
-//! commits. It then never bills a request it had accepted before, and for
+//! [`Ledger::back_up`] copies a store in use, and [`Ledger::restore`] puts the copy back, at a price: bills and receipts
+//! made after the copy are lost to this side until the other sides hand them back. A store notices by itself that it is a
+//! copy, whoever put it there: a backup says so of itself; the lock file `lloom.db.lock` counts the store's commits, and
+//! knows when it was itself copied with the whole directory. For a database, each home's witness file (`lloom.witness`)
+//! counts the home's own commits. The store then never bills a request it had accepted before, and for
 //! [`MAX_DEADLINE_AHEAD`](lloom_receipts::MAX_DEADLINE_AHEAD) refuses requests that may have been served before
 //! ([`ServeError::RestoredTooRecently`]), so that no request ever gets a second, different bill: that would be a fault
 //! anybody can prove.
@@ -109,6 +110,7 @@ mod acceptance;
 mod account;
 mod appointment;
 mod asking;
+mod backup;
 mod billing;
 mod budget;
 mod buying;
@@ -132,6 +134,7 @@ mod lock;
 mod metrics;
 mod migration;
 mod moving;
+mod new_file;
 mod new_requests;
 mod obligation;
 mod open;
@@ -142,6 +145,8 @@ mod purchase;
 mod quality;
 mod receiving;
 mod reorg;
+mod restore;
+mod restored;
 mod row;
 mod server;
 mod serving;
@@ -157,6 +162,7 @@ mod url;
 mod withdrawal;
 mod writer;
 
+pub use backup::{BackupError, MadeBackup};
 pub use buying::{
     Budget, BudgetLimit, BuyError, NewChannel, Observation, ObservedOutcome, OwnRequest, OwnRequestRecord,
     QUALITY_WINDOW, Quality, WithdrawnReceipt,
@@ -172,6 +178,7 @@ pub use metrics::LedgerMetrics;
 pub use moving::{MoveError, MovedStore};
 pub use open::{Ledger, StoreDeployment};
 pub use open_error::OpenError;
+pub use restore::{RestoreError, RestoredStore};
 pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, InterruptedRequest, Progress, ServeError};
 pub use settling::{
     AuthorizationRef, ChannelEarnings, ClaimBy, Claimable, Earnings, Finish, NewTransaction, Obligation, ObligationId,

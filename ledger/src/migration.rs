@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!("0001_initial"),
     migration!("0002_tower"),
     migration!("0003_append"),
+    migration!("0004_care"),
 ];
 
 /// The schema this program works on (`PRAGMA user_version`, `store_schema.version`).

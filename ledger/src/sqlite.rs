@@ -68,6 +68,17 @@ pub(crate) async fn open_writer(
     Ok(connection)
 }
 
+/// A connection to a store that this process alone may touch: it brings the log into the file when it is closed.
+pub(crate) async fn open_alone(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+        .connect()
+        .await
+}
+
 /// Connections that answer on the thread that asks, for a store with a disk of its own.
 pub(crate) fn inline_readers(path: &Path) -> InlineReaders {
     InlineReaders::new(reader_options(path))
@@ -83,7 +94,7 @@ pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
         .map_err(|source| failed(path, source))
 }
 
-fn reader_options(path: &Path) -> SqliteConnectOptions {
+pub(crate) fn reader_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)

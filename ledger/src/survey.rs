@@ -90,18 +90,6 @@ impl Ledger {
             None => Ok(None),
         }
     }
-
-    /// When this store was noticed to be an older copy that was put back, if it ever was.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn restored_at(&self) -> Result<Option<UnixSeconds>, LedgerError> {
-        let mut session = self.reader("read when it was restored").await?;
-        match session.row(sql("SELECT restored_at FROM store")).await? {
-            Some(row) => row.read_optional("restored_at"),
-            None => Ok(None),
-        }
-    }
 }
 
 fn read_surveyed(row: &Row) -> Result<SurveyedChannel, LedgerError> {

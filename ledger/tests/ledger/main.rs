@@ -26,6 +26,7 @@ macro_rules! on_both_stores {
     };
 }
 
+mod backing_up;
 mod beside;
 mod buying;
 mod chain;

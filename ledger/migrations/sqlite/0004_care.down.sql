@@ -1,0 +1,2 @@
+ALTER TABLE accounts DROP COLUMN archive;
+ALTER TABLE store DROP COLUMN copied_at;
