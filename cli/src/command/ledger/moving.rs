@@ -1,8 +1,6 @@
-//! The commands of `ledger`.
-
 use std::io::{self, Write};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use lloom_ledger::{Ledger, MoveError};
 use serde::Serialize;
 
@@ -13,12 +11,6 @@ use crate::{
     progress::Progress,
     session::{Session, parse_store_url, store_failure},
 };
-
-/// Commands of `ledger`.
-#[derive(Debug, Subcommand)]
-pub enum LedgerCommand {
-    Move(MoveArgs),
-}
 
 /// Move the store into a database of PostgreSQL, or out of one
 ///
@@ -50,12 +42,11 @@ impl Report for Moved {
     }
 }
 
-/// Runs one.
+/// Moves it.
 ///
 /// # Errors
 /// When the store can't be moved; it is where it was then.
-pub async fn run(session: &Session, command: LedgerCommand) -> Result {
-    let LedgerCommand::Move(MoveArgs { to }) = command;
+pub async fn run(session: &Session, MoveArgs { to }: MoveArgs) -> Result {
     let from = session.store_url()?;
     let to = parse_store_url(&to, &session.home).map_err(|failure| failure.while_("--to names no store"))?;
     if let Some(path) = to.path()
@@ -73,7 +64,7 @@ pub async fn run(session: &Session, command: LedgerCommand) -> Result {
     })
 }
 
-fn move_failure(error: MoveError) -> Failure {
+pub(super) fn move_failure(error: MoveError) -> Failure {
     match error {
         MoveError::Open(error) => store_failure(error),
         MoveError::Occupied { .. } => Failure::of(Kind::Store, error)
