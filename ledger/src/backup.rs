@@ -171,7 +171,7 @@ pub(crate) async fn copy_file(from: &Path, to: &Path) -> Result<(), sqlx::Error>
     let name = to
         .to_str()
         .ok_or_else(|| sqlx::Error::Configuration("the path is no text".into()))?;
-    let mut source = sqlite::reader_options(from).connect().await?;
+    let mut source = sqlite::connect_to_read(from).await?;
     sqlx::query("VACUUM INTO $1").bind(name).execute(&mut source).await?;
     source.close().await
 }

@@ -109,6 +109,7 @@
 mod acceptance;
 mod account;
 mod appointment;
+mod archive;
 mod asking;
 mod backup;
 mod billing;
@@ -116,9 +117,11 @@ mod budget;
 mod buying;
 mod chain;
 mod channel;
+mod check;
 mod claim;
 mod closings;
 mod column;
+mod compacting;
 mod delegation;
 mod dialect;
 mod document;
@@ -162,6 +165,7 @@ mod url;
 mod withdrawal;
 mod writer;
 
+pub use archive::{ArchiveError, ArchivedChannel, ArchivedReceipt, ArchivedRequest};
 pub use backup::{BackupError, MadeBackup};
 pub use buying::{
     Budget, BudgetLimit, BuyError, NewChannel, Observation, ObservedOutcome, OwnRequest, OwnRequestRecord,
@@ -169,6 +173,8 @@ pub use buying::{
 };
 pub use chain::{Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, PublishedUsage, SkipReason};
 pub use channel::{ChannelFilter, ChannelRecord};
+pub use check::{Checked, Finding};
+pub use compacting::{CompactError, Compactable, Compacted};
 pub use environment::{Disk, Environment};
 pub use error::{LedgerError, Outcome};
 pub use follow::{ApplyError, ObligationPolicy};

@@ -68,6 +68,11 @@ pub(crate) async fn open_writer(
     Ok(connection)
 }
 
+/// A connection that reads.
+pub(crate) async fn connect_to_read(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    reader_options(path).connect().await
+}
+
 /// A connection to a store that this process alone may touch: it brings the log into the file when it is closed.
 pub(crate) async fn open_alone(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     SqliteConnectOptions::new()
@@ -94,7 +99,7 @@ pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
         .map_err(|source| failed(path, source))
 }
 
-pub(crate) fn reader_options(path: &Path) -> SqliteConnectOptions {
+fn reader_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)

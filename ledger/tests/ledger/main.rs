@@ -30,6 +30,8 @@ mod backing_up;
 mod beside;
 mod buying;
 mod chain;
+mod checking;
+mod compacting;
 mod delegating;
 mod fixtures;
 mod grouped;
