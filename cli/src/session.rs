@@ -1,6 +1,6 @@
 //! What a command works with: the home, its configuration, the network, and what they lead to.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use alloy::primitives::Address;
 use lloom_ledger::{Ledger, OpenError, StoreDeployment, StoreUrl, StoreUrlError};
@@ -9,7 +9,7 @@ use lloom_watcher::{RpcChain, RpcConfig};
 
 use crate::{
     cli::GlobalOptions,
-    config::{Config, DEFAULT_KEY},
+    config::{Config, DEFAULT_KEY, LedgerSettings},
     failure::{Failure, Kind, OrFail as _, Result},
     home::{Home, begin_store},
     keystore::LockedKey,
@@ -181,6 +181,19 @@ impl Session {
                 parse_store_url(text, &self.home).map_err(|failure| failure.while_("config.toml's `store` is no use"))
             }
         }
+    }
+
+    /// How the store is looked after.
+    pub fn ledger_settings(&self) -> LedgerSettings {
+        self.config
+            .as_ref()
+            .map_or_else(LedgerSettings::default, |config| config.ledger.clone())
+    }
+
+    /// Where receipts go that leave the store.
+    pub fn archive(&self) -> PathBuf {
+        let configured = self.ledger_settings().archive.unwrap_or_else(|| "archive".into());
+        self.home.root().join(configured)
     }
 
     /// The store, for this process alone where it is a file.

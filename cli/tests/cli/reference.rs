@@ -2,7 +2,7 @@
 
 use crate::harness::Home;
 
-const COMMANDS: [&str; 48] = [
+const COMMANDS: [&str; 50] = [
     "",
     "init",
     "devnet",
@@ -37,6 +37,8 @@ const COMMANDS: [&str; 48] = [
     "ledger",
     "ledger backup",
     "ledger restore",
+    "ledger check",
+    "ledger compact",
     "ledger move",
     "models",
     "chat",
