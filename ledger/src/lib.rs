@@ -185,6 +185,7 @@ pub use moving::{MoveError, MovedStore};
 pub use open::{Ledger, StoreDeployment};
 pub use open_error::OpenError;
 pub use restore::{RestoreError, RestoredStore};
+pub use restored::UnknownPayment;
 pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, InterruptedRequest, Progress, ServeError};
 pub use settling::{
     AuthorizationRef, ChannelEarnings, ClaimBy, Claimable, Earnings, Finish, NewTransaction, Obligation, ObligationId,

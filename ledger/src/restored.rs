@@ -1,15 +1,24 @@
 //! A store that may be older than what was done with it, and what follows from that.
 //!
 //! Several things give an older copy away when it is opened: its lock file or witness file knows of a later commit, it is
-//! marked as a backup, or the lock file beside it was made elsewhere, because a whole directory was copied or put back.
+//! marked as a backup, or the lock file beside it was made elsewhere, because a whole directory was copied or put back. A
+//! snapshot of a whole disk shows nothing of that; there the chain may, where it has seen more of the executor's side than
+//! its store has.
 
-use lloom_receipts::UnixSeconds;
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256};
+use lloom_receipts::{BlockNumber, ChannelId, RequestHash, TokenAmount, UnixSeconds};
 
 use crate::{
     Ledger, LedgerError,
     column::{Put as _, Read as _, sql},
     session::Session,
+    writer::Operation,
 };
+
+/// For how long after a restore a transaction may still be mined that was sent before it, and that the store lost.
+const UNDER_WAY: Duration = Duration::from_secs(86_400);
 
 /// What is known at opening of how old a store is.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +60,79 @@ impl Evidence {
     }
 }
 
+/// A payment on a channel served here that no authorization on record allows, made by a transaction that is not on record.
+/// If somebody of the executor's side sent it, records are missing; anybody else may have got a voucher elsewhere: the
+/// payer signs as many as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownPayment {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Who was paid.
+    pub payee: Address,
+    /// What the channel has settled, base units.
+    pub settled: TokenAmount,
+    /// The transaction.
+    pub transaction: B256,
+}
+
 impl Ledger {
+    /// The payments in blocks above `after` that this store can't explain, in their order: the channel has settled more
+    /// than every voucher and receipt here allows, by a transaction that is not stored here, and later than a restore that
+    /// is known of would tell. Blocks that are no longer kept are not looked at.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unknown_payments(&self, after: Option<BlockNumber>) -> Result<Vec<UnknownPayment>, LedgerError> {
+        let mut session = self.snapshot("look for payments that are not on record").await?;
+        let restored_at: Option<UnixSeconds> = match session.row(sql("SELECT restored_at FROM store")).await? {
+            Some(row) => row.read_optional("restored_at")?,
+            None => None,
+        };
+        let statement = sql("SELECT c.id, c.payee, c.latest_settled, e.transaction_hash
+             FROM events e JOIN blocks b ON b.number = e.block AND b.hash = e.block_hash
+                 JOIN channels c ON c.id = e.channel JOIN accounts a ON a.channel = c.id
+             WHERE ($1 IS NULL OR e.block > $1) AND e.name IN ('settled', 'usage_settled', 'closed')
+               AND a.side = 'serving' AND a.archive IS NULL AND c.latest_settled > a.head_amount
+               AND NOT EXISTS (SELECT 1 FROM vouchers v WHERE v.account = a.id AND v.amount >= c.latest_settled)
+               AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.hash = e.transaction_hash)
+               AND ($2 IS NULL OR b.timestamp > $2)
+             ORDER BY e.block, e.position");
+        let statement = statement
+            .put_optional(after)
+            .put_optional(restored_at.map(|at| at.plus(UNDER_WAY)));
+        let rows = session.rows(statement).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(UnknownPayment {
+                    channel: row.read("id")?,
+                    payee: row.read("payee")?,
+                    settled: row.read("latest_settled")?,
+                    transaction: row.read("transaction_hash")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Whether the request's bill is on record.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn knows_bill(&self, request: RequestHash) -> Result<bool, LedgerError> {
+        let mut session = self.reader("look for a bill").await?;
+        let bill = sql("SELECT 1 FROM bills WHERE request = $1").put(request);
+        Ok(session.row(bill).await?.is_some())
+    }
+
+    /// Remembers that records of this store are missing, as something outside of it proves: from here on it is what a
+    /// restored one is. Says how many requests are never billed because of that.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remember_loss(&self) -> Result<u64, LedgerError> {
+        let now = self.now();
+        self.submit(RememberLoss { now }).await
+    }
+
     /// When this store was noticed to be a copy that was put back, if it ever was.
     ///
     /// # Errors
@@ -95,4 +176,18 @@ pub(crate) async fn mark_restored(session: &mut Session, now: UnixSeconds) -> Re
                AND hash NOT IN (SELECT request FROM bills)",
         ))
         .await
+}
+
+struct RememberLoss {
+    now: UnixSeconds,
+}
+
+impl Operation for RememberLoss {
+    const NAME: &'static str = "remember that records are missing";
+    type Output = u64;
+    type Error = LedgerError;
+
+    async fn run(&self, session: &mut Session) -> Result<u64, LedgerError> {
+        mark_restored(session, self.now).await
+    }
 }

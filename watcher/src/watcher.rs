@@ -21,6 +21,7 @@ use crate::{
     fees::{FeePolicy, REPLACEMENTS_BEFORE_DEADLINE},
     follower::{Change, Follower, Step},
     handle::{Command, HandleError, MAX_WAITING_ORDERS, WatcherHandle, WatcherStatus},
+    lost_records::LostRecords,
     obligation,
     order::{ClaimOrder, CloseOrder},
     outbox::Outbox,
@@ -260,6 +261,7 @@ impl<C: Chain> Watcher<C> {
         };
         Ok(Rounds {
             resumed: false,
+            lost_records: LostRecords::new(self.chain.clone(), self.ledger.clone(), self.sender.account()),
             follower: Follower::new(
                 self.chain.clone(),
                 self.ledger.clone(),
@@ -294,6 +296,7 @@ impl<C: Chain> Watcher<C> {
 struct Rounds<C> {
     /// What an earlier process sent is sent again.
     resumed: bool,
+    lost_records: LostRecords<C>,
     config: WatcherConfig,
     defence: Option<DefencePolicy>,
     follower: Follower<C>,
@@ -389,6 +392,8 @@ impl<C: Chain> Rounds<C> {
                 }
                 _ => {}
             }
+            // Whoever waits for the head must not go on with a store that the chain proves to be an old copy.
+            self.lost_records.look(&step).await?;
             let now = self.settler.ledger.now();
             self.status.send_modify(|status| {
                 status.head = Some(step.head);
