@@ -84,9 +84,7 @@ impl Ledger {
         let statement = sql(concat!(
             "SELECT ",
             request_columns!(),
-            " FROM requests r JOIN accounts a ON a.channel = r.channel
-              LEFT JOIN bills b ON b.request = r.hash
-              WHERE a.side = 'serving' AND b.request IS NULL AND r.dropped IS NULL
+            " FROM open_requests o JOIN requests r ON r.hash = o.request LEFT JOIN bills b ON b.request = r.hash
               ORDER BY r.begun_at, r.hash"
         ));
         let rows = self

@@ -169,6 +169,7 @@ pub use follow::{ApplyError, ObligationPolicy};
 pub use leading::Leadership;
 pub use lock::LockState;
 pub use metrics::LedgerMetrics;
+pub use migration::SCHEMA_VERSION;
 pub use moving::{MoveError, MovedStore};
 pub use open::{Ledger, StoreDeployment};
 pub use open_error::OpenError;

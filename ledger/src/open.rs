@@ -495,9 +495,8 @@ pub(crate) async fn mark_restored(session: &mut Session, now: UnixSeconds) -> Re
         .write(
             sql("UPDATE store SET restored_at = $1;
                  UPDATE requests SET dropped = 'accepted before the store was restored from a copy'
-                 WHERE dropped IS NULL
-                   AND channel IN (SELECT channel FROM accounts WHERE side = 'serving')
-                   AND hash NOT IN (SELECT request FROM bills)")
+                 WHERE hash IN (SELECT request FROM open_requests);
+                 DELETE FROM open_requests")
             .put(now),
         )
         .await?;
