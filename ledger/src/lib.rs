@@ -123,6 +123,7 @@ mod document;
 mod environment;
 mod error;
 mod follow;
+mod gathered;
 mod group;
 mod held;
 mod inline;
@@ -151,6 +152,7 @@ mod sqlite;
 mod statement;
 mod survey;
 mod taking;
+mod tally;
 mod tower;
 mod transaction;
 mod url;
@@ -179,6 +181,7 @@ pub use settling::{
     Purpose, Resolution, SettleError, TransactionId, TransactionRecord,
 };
 pub use survey::SurveyedChannel;
+pub use tally::Tally;
 pub use tower::{
     AppointmentRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
     HELD_VOUCHERS_PER_CHANNEL, Held, HeldClaim, HeldTerms, HeldTotals, TakeOn, TowerQuotas, TowerRecord, TowerTerms,

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use alloy::primitives::Address;
-use lloom_ledger::ClaimBy;
+use lloom_ledger::{ClaimBy, Tally};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{deferral::Deferral, quarantine::Held};
@@ -108,6 +108,22 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// A channel that is served here, where payers wait for `grace` before they take the rest out.
+    pub fn new(tally: &Tally, grace: Duration) -> Self {
+        Self {
+            channel: tally.channel,
+            payee: tally.payee,
+            token: tally.token,
+            deposit: tally.deposit,
+            settled: tally.settled,
+            billed: tally.billed,
+            voucher: tally.voucher,
+            receipt: tally.receipt,
+            deadline: tally.close_requested_at.map(|requested_at| requested_at.plus(grace)),
+            held: None,
+        }
+    }
+
     /// What a voucher row may settle: what was billed, never the voucher's slack.
     pub fn by_voucher(&self) -> Option<TokenAmount> {
         self.voucher

@@ -175,12 +175,13 @@ impl<C: Chain> Settler<C> {
         books: &Books,
         now: UnixSeconds,
     ) -> Result<(Option<SentClaim>, Vec<RowRefused>), SendError> {
-        let (claim, mut refused) = self.check_billers(claim, books.claimables()).await?;
+        let authorizations = books.authorizations(&self.ledger, claim).await?;
+        let (claim, mut refused) = self.check_billers(claim, &authorizations).await?;
         if let Some(loss) = claim.loss() {
             tracing::warn!(payee = %claim.payee, value = %claim.value, %loss, "claiming at a loss: the payer is leaving");
         }
         let operator = self.sender.account();
-        let batch = Batch::new(&claim, books.claimables());
+        let batch = Batch::new(&claim, &authorizations);
         if batch.len() == 0 {
             return Ok((None, refused));
         }
