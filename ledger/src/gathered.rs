@@ -4,9 +4,12 @@
 //! for what is read of all channels at once that takes longer than finding it. So the store appends the columns of many
 //! rows to one value, each in its full width, and it is taken apart here: the counterpart of [`Packed`](crate::packed).
 
+use alloy::primitives::B256;
+use lloom_receipts::ChannelId;
+
 use crate::{
     LedgerError,
-    column::{Fixed, Put as _, Read as _, Row, sql},
+    column::{Fixed, Read as _, Row, sql},
     session::Session,
     statement::Statement,
 };
@@ -29,37 +32,62 @@ impl Fields<'_> {
     }
 }
 
-/// Reads rows of `width` bytes, which `statement` appends to one another as `gathered`, of the accounts with numbers above
-/// `$1` and up to `$2`; nothing else is said of the order. In a snapshot.
-pub(crate) async fn of_all_accounts<T>(
+/// Reads rows of `width` bytes, which a statement appends to one another as `gathered`, of the accounts with numbers above
+/// `$1` and up to `$2`. In a snapshot, and in no order.
+pub(crate) async fn of_accounts<T>(
     session: &mut Session,
-    statement: impl Fn(Statement) -> Statement,
-    text: &'static str,
+    statement: impl Fn(i64, i64) -> Statement,
     width: usize,
     read: impl Fn(&mut Fields<'_>) -> Result<T, LedgerError>,
 ) -> Result<Vec<T>, LedgerError> {
     let row = session.row(sql("SELECT max(id) AS last FROM accounts")).await?;
-    let last: i64 = row
-        .as_ref()
-        .map_or(Ok(None), |row| row.read_optional("last"))?
-        .unwrap_or(0);
+    let last: Option<i64> = row.as_ref().map_or(Ok(None), |row| row.read_optional("last"))?;
     let mut found = Vec::new();
     let mut after = 0;
-    while after < last {
+    while last.is_some_and(|last| after < last) {
         let to = after.saturating_add(ACCOUNTS);
-        let row = session.row(statement(sql(text).put(after).put(to))).await?;
-        let gathered: Option<Vec<u8>> = row.as_ref().map(gathered).transpose()?.flatten();
-        let gathered = gathered.unwrap_or_default();
-        if gathered.len() % width != 0 {
-            return Err(unreadable("rows of another width"));
-        }
-        found.reserve(gathered.len() / width);
-        for row in gathered.chunks_exact(width) {
-            found.push(read(&mut Fields { left: row })?);
-        }
+        append(session, statement(after, to), width, &read, &mut found).await?;
         after = to;
     }
     Ok(found)
+}
+
+/// The same of the channels with ids from `$1` to `$2`, both included. Ids are hashes: parts of the same width have about
+/// as many each.
+pub(crate) async fn of_channels<T>(
+    session: &mut Session,
+    statement: impl Fn(ChannelId, ChannelId) -> Statement,
+    width: usize,
+    read: impl Fn(&mut Fields<'_>) -> Result<T, LedgerError>,
+) -> Result<Vec<T>, LedgerError> {
+    let mut found = Vec::new();
+    for nibble in 0..16_u8 {
+        let (mut from, mut to) = (B256::ZERO, B256::repeat_byte(0xff));
+        from[0] = nibble << 4;
+        to[0] = from[0] | 0x0f;
+        let part = statement(ChannelId::new(from), ChannelId::new(to));
+        append(session, part, width, &read, &mut found).await?;
+    }
+    Ok(found)
+}
+
+async fn append<T>(
+    session: &mut Session,
+    statement: Statement,
+    width: usize,
+    read: impl Fn(&mut Fields<'_>) -> Result<T, LedgerError>,
+    found: &mut Vec<T>,
+) -> Result<(), LedgerError> {
+    let row = session.row(statement).await?;
+    let gathered = row.as_ref().map(gathered).transpose()?.flatten().unwrap_or_default();
+    if gathered.len() % width != 0 {
+        return Err(unreadable("rows of another width"));
+    }
+    found.reserve(gathered.len() / width);
+    for row in gathered.chunks_exact(width) {
+        found.push(read(&mut Fields { left: row })?);
+    }
+    Ok(())
 }
 
 fn gathered(row: &Row) -> Result<Option<Vec<u8>>, LedgerError> {

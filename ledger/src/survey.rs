@@ -73,10 +73,12 @@ impl Ledger {
     /// When the store fails.
     pub async fn survey(&self) -> Result<Vec<SurveyedChannel>, LedgerError> {
         let mut session = self.snapshot("survey the channels").await?;
-        gathered::of_all_accounts(
+        gathered::of_accounts(
             &mut session,
-            |statement| {
-                statement
+            |after, to| {
+                sql(SELECT)
+                    .put(after)
+                    .put(to)
                     .put(Side::Serving)
                     .put(TokenAmount::ZERO)
                     .put(UnixSeconds::default())
@@ -84,7 +86,6 @@ impl Ledger {
                     .put(Vec::from([u8::from(false)]))
                     .put(Vec::new())
             },
-            SELECT,
             WIDTH,
             read_surveyed,
         )
