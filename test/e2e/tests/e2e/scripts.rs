@@ -17,6 +17,10 @@ use tokio::{process::Command, time::timeout};
 /// anvil's first account, which signs for whoever asks.
 const DEPLOYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 
+/// One transaction after the other: anvil may leave one in its pool, and forge wait for it for ever, that comes while a block
+/// is made for the one before.
+const BROADCAST: [&str; 3] = ["--broadcast", "--unlocked", "--slow"];
+
 /// For one command of forge, which may have to compile everything first.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -100,7 +104,7 @@ async fn what_is_deployed_is_written_down_and_found_healthy_until_it_is_somethin
     let (content, said) = project.doctor().await?;
     assert!(!content && said.contains("Unhealthy"), "nothing is there yet: {said}");
 
-    project.deploy(&["--broadcast", "--unlocked"]).await?;
+    project.deploy(&BROADCAST).await?;
     let deployment = project.deployment().expect("it is written down");
     assert_eq!(deployment["startBlock"], json!(5), "{deployment}");
     assert!(deployment["token"].is_string(), "{deployment}");
@@ -108,7 +112,7 @@ async fn what_is_deployed_is_written_down_and_found_healthy_until_it_is_somethin
     assert!(content && said.contains("This is Lloom"), "{said}");
 
     let before = anvil.block_number().await?;
-    project.deploy(&["--broadcast", "--unlocked"]).await?;
+    project.deploy(&BROADCAST).await?;
     assert_eq!(
         project.deployment(),
         Some(deployment.clone()),
