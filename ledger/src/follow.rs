@@ -279,10 +279,12 @@ impl ApplyBlocks {
         }
         let newly = session
             .rows(
-                sql("SELECT channel, data FROM events
-                     WHERE channel IS NOT NULL AND ($1 IS NULL OR block > $1) AND block <= $2
-                     ORDER BY block, position")
-                .put_optional(before)
+                // From a block on that is always there: a condition that may not hold would read all events there are.
+                sql(
+                    "SELECT channel, data FROM events WHERE channel IS NOT NULL AND block >= $1 AND block <= $2
+                     ORDER BY block, position",
+                )
+                .put(before.map_or(BlockNumber::default(), BlockNumber::next))
                 .put(confirmed),
             )
             .await?;

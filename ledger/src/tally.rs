@@ -86,7 +86,7 @@ impl Ledger {
         let mut session = self.snapshot("tally what is claimable").await?;
         // Each in the order of its own index, and joined here: to look up one by the other takes longer than all the rest.
         let mut served = read_served(&mut session).await?;
-        let mut on_chain = read_on_chain(&mut session, payee).await?;
+        let mut on_chain = read_on_chain(&mut session, payee, served.len()).await?;
         served.sort_unstable_by_key(|served| served.channel);
         on_chain.sort_unstable_by_key(|channel| channel.channel);
         let mut served = served.into_iter().peekable();
@@ -128,7 +128,7 @@ async fn tally(
     })
 }
 
-async fn read_on_chain(session: &mut Session, payee: Address) -> Result<Vec<OnChain>, LedgerError> {
+async fn read_on_chain(session: &mut Session, payee: Address, about: usize) -> Result<Vec<OnChain>, LedgerError> {
     let statement = |from, to| {
         sql(SELECT_ON_CHAIN)
             .put(from)
@@ -149,7 +149,7 @@ async fn read_on_chain(session: &mut Session, payee: Address) -> Result<Vec<OnCh
             confirmed_deposit: fields.take()?,
         })
     };
-    gathered::of_channels(session, statement, ON_CHAIN_WIDTH, read).await
+    gathered::of_channels(session, about, statement, ON_CHAIN_WIDTH, read).await
 }
 
 async fn read_served(session: &mut Session) -> Result<Vec<Served>, LedgerError> {

@@ -128,7 +128,8 @@ impl Books {
     }
 
     /// The channels to plan with: what a pending transaction will settle counts as settled, so it is not claimed twice.
-    pub(crate) fn candidates(&self, now: UnixSeconds) -> Vec<Candidate> {
+    /// One after the other: there may be very many.
+    pub(crate) fn candidates(&self, now: UnixSeconds) -> impl Iterator<Item = Candidate> + '_ {
         let served = self.tallies.iter().map(|tally| Candidate::new(tally, self.grace));
         let held = self.held.values().map(|claimable| candidate(claimable, self.grace));
         served
@@ -140,8 +141,7 @@ impl Books {
                 }
                 candidate
             })
-            .filter(|candidate| self.defence.allows(candidate, now))
-            .collect()
+            .filter(move |candidate| self.defence.allows(candidate, now))
     }
 
     /// A channel as the planner sees it, whatever is under way.

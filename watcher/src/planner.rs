@@ -1,6 +1,6 @@
 //! What to claim now, and why not yet. Pure: everything it knows comes in as arguments.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{borrow::Borrow, cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use alloy::primitives::Address;
 use lloom_ledger::{ClaimBy, Tally};
@@ -260,7 +260,11 @@ pub enum WhyNot {
 }
 
 /// Plans the claims of `candidates`.
-pub fn plan(candidates: &[Candidate], situation: Situation, policy: &PlannerPolicy) -> Plan {
+pub fn plan(
+    candidates: impl IntoIterator<Item = impl Borrow<Candidate>>,
+    situation: Situation,
+    policy: &PlannerPolicy,
+) -> Plan {
     let planner = Planner { situation, policy };
     let mut plan = Plan {
         gas_price: situation.gas_price,
@@ -268,6 +272,7 @@ pub fn plan(candidates: &[Candidate], situation: Situation, policy: &PlannerPoli
     };
     let mut groups: BTreeMap<Group, (ClaimBy, Vec<PlannedRow>)> = BTreeMap::new();
     for candidate in candidates {
+        let candidate = candidate.borrow();
         match planner.consider(candidate) {
             Considered::Row(by, row) => groups
                 .entry(Group {

@@ -31,9 +31,9 @@ pub async fn measure(history: &History) -> Result<Vec<Figure>> {
     for run in 0..=RUNS {
         let began = Instant::now();
         let tallies = store.tallies(payee).await?;
-        let candidates: Vec<_> = tallies.iter().map(|tally| Candidate::new(tally, GRACE)).collect();
         let read = began.elapsed();
-        let plan = plan(&candidates, situation, &policy);
+        let candidates = tallies.iter().map(|tally| Candidate::new(tally, GRACE));
+        let plan = plan(candidates, situation, &policy);
         let took = began.elapsed();
         let rows: usize = plan.claims.iter().map(|claim| claim.rows.len()).sum();
         ensure!(rows == CHANNELS as usize, "a plan of {rows} rows");
