@@ -138,6 +138,8 @@ mod obligation;
 mod open;
 mod open_error;
 mod packed;
+#[cfg(test)]
+mod plans;
 mod postgres;
 mod purchase;
 mod quality;

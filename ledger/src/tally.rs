@@ -47,7 +47,7 @@ struct OnChain {
 
 const ON_CHAIN_WIDTH: usize = ChannelId::WIDTH + Address::WIDTH + 3 * TokenAmount::WIDTH + UnixSeconds::WIDTH;
 
-const SELECT_ON_CHAIN: &str = "
+pub(crate) const SELECT_ON_CHAIN: &str = "
 SELECT string_agg(
     c.id || c.token || c.latest_deposit || c.latest_settled || coalesce(c.latest_close_requested_at, $4)
     || coalesce(c.confirmed_deposit, $5), $6) AS gathered
@@ -67,7 +67,7 @@ struct Served {
 
 const SERVED_WIDTH: usize = ChannelId::WIDTH + 3 * TokenAmount::WIDTH + <bool as Fixed>::WIDTH;
 
-const SELECT_SERVED: &str = "
+pub(crate) const SELECT_SERVED: &str = "
 SELECT string_agg(
     a.channel || a.billed || a.head_amount
     || coalesce((SELECT v.amount FROM vouchers v WHERE v.account = a.id ORDER BY v.amount DESC LIMIT 1), $4)
