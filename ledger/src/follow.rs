@@ -283,13 +283,9 @@ impl ApplyBlocks {
         }
         let newly = session
             .rows(
-                // From a block on that is always there: a condition that may not hold would read all events there are.
-                sql(
-                    "SELECT channel, data FROM events WHERE channel IS NOT NULL AND block >= $1 AND block <= $2
-                     ORDER BY block, position",
-                )
-                .put(before.map_or(BlockNumber::default(), BlockNumber::next))
-                .put(confirmed),
+                sql(SELECT_NEWLY_CONFIRMED)
+                    .put(before.map_or(BlockNumber::default(), BlockNumber::next))
+                    .put(confirmed),
             )
             .await?;
         let mut states: BTreeMap<ChannelId, Option<ChannelState>> = BTreeMap::new();
