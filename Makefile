@@ -34,7 +34,7 @@ devnet: $(NODE_MODULES) ## Run a local development chain with everything deploye
 
 .PHONY: bench
 bench: bench-gas ## Measure gas and speed, print both next to their targets
-	cargo build --release --workspace --bin bench --bin stub-backend
+	cargo build --release --workspace --bin bench --bin stub-backend --bin lloomctl
 	cargo build --release --locked --manifest-path test/bench/tap/Cargo.toml --target-dir $(TARGET_DIR)/tap
 	LLOOM_BENCH_TAP=$(TARGET_DIR)/tap/release/lloom-bench-tap $(TARGET_DIR)/release/bench
 

@@ -214,12 +214,22 @@ pub(crate) fn minus(total: TokenAmount, less: TokenAmount) -> Result<TokenAmount
     })
 }
 
-/// The best voucher and receipt of a channel that are usable and within `deposit`, by amount.
+/// The most that a voucher or receipt of a channel allows that is usable and within `deposit`.
 pub(crate) async fn best_authorized(
     session: &mut Session,
     channel: ChannelId,
     deposit: TokenAmount,
 ) -> Result<TokenAmount, LedgerError> {
+    let (voucher, receipt) = best_usable(session, channel, deposit).await?;
+    Ok(voucher.max(receipt).unwrap_or(TokenAmount::ZERO))
+}
+
+/// The amounts of a channel's best voucher, and of its newest receipt, that are usable and within `deposit`.
+pub(crate) async fn best_usable(
+    session: &mut Session,
+    channel: ChannelId,
+    deposit: TokenAmount,
+) -> Result<(Option<TokenAmount>, Option<TokenAmount>), LedgerError> {
     let row = session
         .row(
             sql(concat!(
@@ -240,11 +250,9 @@ pub(crate) async fn best_authorized(
         )
         .await?;
     let Some(row) = row else {
-        return Ok(TokenAmount::ZERO);
+        return Ok((None, None));
     };
-    let voucher: Option<TokenAmount> = row.read_optional("voucher")?;
-    let receipt: Option<TokenAmount> = row.read_optional("receipt")?;
-    Ok(voucher.max(receipt).unwrap_or(TokenAmount::ZERO))
+    Ok((row.read_optional("voucher")?, row.read_optional("receipt")?))
 }
 
 /// Derives the authorized amount anew, after the deposit or the usability of an authorization changed.

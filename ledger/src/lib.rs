@@ -128,6 +128,7 @@ mod document;
 mod environment;
 mod error;
 mod follow;
+mod gathered;
 mod group;
 mod held;
 mod inline;
@@ -143,6 +144,8 @@ mod obligation;
 mod open;
 mod open_error;
 mod packed;
+#[cfg(test)]
+mod plans;
 mod postgres;
 mod purchase;
 mod quality;
@@ -159,6 +162,7 @@ mod sqlite;
 mod statement;
 mod survey;
 mod taking;
+mod tally;
 mod tower;
 mod transaction;
 mod url;
@@ -181,6 +185,7 @@ pub use follow::{ApplyError, ObligationPolicy};
 pub use leading::Leadership;
 pub use lock::LockState;
 pub use metrics::LedgerMetrics;
+pub use migration::SCHEMA_VERSION;
 pub use moving::{MoveError, MovedStore};
 pub use open::{Ledger, StoreDeployment};
 pub use open_error::OpenError;
@@ -192,6 +197,7 @@ pub use settling::{
     Purpose, Resolution, SettleError, TransactionId, TransactionRecord,
 };
 pub use survey::SurveyedChannel;
+pub use tally::Tally;
 pub use tower::{
     AppointmentRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
     HELD_VOUCHERS_PER_CHANNEL, Held, HeldClaim, HeldTerms, HeldTotals, TakeOn, TowerQuotas, TowerRecord, TowerTerms,

@@ -22,13 +22,14 @@ use crate::{
 
 /// The tables, each after those it refers to. What one kind of store has and the other lacks is about its processes, and
 /// stays behind.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
     "store",
     "blocks",
     "events",
     "channels",
     "accounts",
     "requests",
+    "open_requests",
     "bills",
     "vouchers",
     "receipts",

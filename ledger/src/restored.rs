@@ -168,14 +168,14 @@ pub(crate) async fn mark_restored(session: &mut Session, now: UnixSeconds) -> Re
     session
         .write(sql("UPDATE store SET restored_at = $1, copied_at = NULL").put(now))
         .await?;
-    session
+    let waived = session
         .write(sql(
             "UPDATE requests SET dropped = 'accepted before the store was restored from a copy'
-             WHERE dropped IS NULL
-               AND channel IN (SELECT channel FROM accounts WHERE side = 'serving')
-               AND hash NOT IN (SELECT request FROM bills)",
+             WHERE hash IN (SELECT request FROM open_requests)",
         ))
-        .await
+        .await?;
+    session.write(sql("DELETE FROM open_requests")).await?;
+    Ok(waived)
 }
 
 struct RememberLoss {

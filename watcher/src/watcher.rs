@@ -5,7 +5,7 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_bindings::ChannelEscrow;
-use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError};
+use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError, TransactionRecord};
 use lloom_receipts::{BlockNumber, Domain, Keypair, UnixSeconds, Verifier};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::{
     outbox::Outbox,
     planner::PlannerPolicy,
     quarantine::Quarantine,
-    sender::{Heights, RECENT_TRANSACTIONS, SendError, Sender},
+    sender::{Heights, Outlook, RECENT_TRANSACTIONS, SendError, Sender},
     settler::{ClaimFilter, Settler},
     view::read,
 };
@@ -329,12 +329,16 @@ impl<C: Chain> Rounds<C> {
             self.settler.sender.rebroadcast_all(now).await?;
             self.resumed = true;
         }
-        let books = self.books(now).await?;
-        let finished = self
-            .settler
-            .sender
-            .advance(heights, now, |record| books.outlook(record))
-            .await?;
+        // Read where there is something to look after: it may be much.
+        let books = match ledger.pending_transactions().await?.is_empty() {
+            true => None,
+            false => Some(self.books(now).await?),
+        };
+        let outlook = |record: &TransactionRecord| match &books {
+            Some(books) => books.outlook(record),
+            None => Outlook::of(record),
+        };
+        let finished = self.settler.sender.advance(heights, now, outlook).await?;
         let inherited = self.settler.sender.advance_inherited(heights, now).await?;
         for done in finished.iter().chain(&inherited) {
             self.settler.learn(done, now).await?;

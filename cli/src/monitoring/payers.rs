@@ -1,10 +1,6 @@
 //! What each payer owes, and when it last moved. Pure: surveys and times come in as arguments.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use alloy::primitives::Address;
 use lloom_ledger::SurveyedChannel;
@@ -30,6 +26,10 @@ pub struct Payer {
     /// Since when something of it could be claimed and nothing was.
     pub unclaimed_since: Option<UnixSeconds>,
     totals: Totals,
+    /// What they were at the survey before; `None` where it is new.
+    before: Option<Totals>,
+    /// Whether a channel of it is.
+    is_open: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,51 +43,54 @@ struct Totals {
 impl PayerBook {
     /// Takes a survey.
     pub fn observe(&mut self, channels: &[SurveyedChannel], now: UnixSeconds) {
-        let mut found: HashMap<(Address, Address), Payer> = HashMap::new();
-        let mut open = HashSet::new();
+        // In place: there may be very many, and a second book beside this one would take as much again.
+        for payer in self.payers.values_mut() {
+            payer.before = Some(std::mem::take(&mut payer.totals));
+            (payer.unclaimed, payer.exposure, payer.is_open) = (TokenAmount::ZERO, TokenAmount::ZERO, false);
+        }
         for channel in channels {
-            let key = (channel.payer, channel.token);
-            let payer = found.entry(key).or_default();
+            let payer = self.payers.entry((channel.payer, channel.token)).or_default();
             payer.unclaimed = payer.unclaimed.saturating_add(channel.unclaimed());
             payer.exposure = payer.exposure.saturating_add(channel.exposure());
+            payer.is_open |= !channel.finalized;
             let totals = &mut payer.totals;
             totals.authorized = totals.authorized.saturating_add(channel.authorized);
             totals.spent = totals.spent.saturating_add(channel.spent);
             totals.billed = totals.billed.saturating_add(channel.billed);
             totals.settled = totals.settled.saturating_add(channel.settled);
-            if !channel.finalized {
-                open.insert(key);
-            }
         }
-        found.retain(|key, _| open.contains(key));
-        for (key, payer) in &mut found {
-            let before = self.payers.get(key).copied();
-            let settled = before.is_some_and(|before| payer.totals.settled != before.totals.settled);
+        self.payers.retain(|_, payer| payer.is_open);
+        for payer in self.payers.values_mut() {
+            let totals = payer.totals;
+            let settled = payer.before.is_some_and(|before| totals.settled != before.settled);
             let work = |totals: Totals| (totals.authorized, totals.spent, totals.billed);
-            let accepted = before.is_some_and(|before| work(payer.totals) != work(before.totals));
-            let before = before.unwrap_or_default();
-            payer.accepted_at = if accepted { Some(now) } else { before.accepted_at };
-            payer.settled_at = if settled { Some(now) } else { before.settled_at };
-            payer.unclaimed_since = match before.unclaimed_since {
+            if payer.before.is_some_and(|before| work(totals) != work(before)) {
+                payer.accepted_at = Some(now);
+            }
+            if settled {
+                payer.settled_at = Some(now);
+            }
+            payer.unclaimed_since = match payer.unclaimed_since {
                 _ if payer.unclaimed.is_zero() => None,
                 Some(since) if !settled => Some(since),
                 _ => Some(now),
             };
         }
-        self.payers = found;
     }
 
     /// The `count` payers that owe the most, with their tokens.
     pub fn largest(&self, count: usize) -> Vec<((Address, Address), Payer)> {
-        let mut owing: Vec<_> = self
+        let mut owing: Vec<(&(Address, Address), &Payer)> = self
             .payers
             .iter()
             .filter(|(_, payer)| !payer.unclaimed.is_zero() || !payer.exposure.is_zero())
-            .map(|(key, payer)| (*key, *payer))
             .collect();
-        owing.sort_by_key(|(key, payer)| (Reverse(payer.unclaimed.saturating_add(payer.exposure)), *key));
-        owing.truncate(count);
+        owing.sort_unstable_by_key(|(key, payer)| (Reverse(payer.unclaimed.saturating_add(payer.exposure)), **key));
         owing
+            .into_iter()
+            .take(count)
+            .map(|(key, payer)| (*key, *payer))
+            .collect()
     }
 
     /// How many payers have something that could be claimed.

@@ -212,7 +212,8 @@ impl Check<'_> {
             let statement = sql(concat!(
                 "SELECT ",
                 request_columns!(),
-                ", b.response_hash, b.input AS bill_input, b.output AS bill_output, b.completed_at
+                ", b.response_hash, b.input AS bill_input, b.output AS bill_output, b.completed_at,
+                  EXISTS (SELECT 1 FROM open_requests o WHERE o.request = r.hash) AS listed
                   FROM requests r LEFT JOIN bills b ON b.request = r.hash
                   WHERE r.channel = $1 AND ($2 IS NULL OR r.nonce > $2) ORDER BY r.nonce LIMIT $3"
             ));
@@ -228,6 +229,15 @@ impl Check<'_> {
                 let document = *stored.request.document();
                 if document.hash() != hash {
                     self.find(channel, format!("the request {hash} is stored under another hash"));
+                }
+                let open = standing.side == Some(Side::Serving) && stored.billed.is_none() && stored.dropped.is_none();
+                if row.read::<bool>("listed")? != open {
+                    let what = if open {
+                        "open, and not listed"
+                    } else {
+                        "listed as open, and is not"
+                    };
+                    self.find(channel, format!("the request {hash} is {what}"));
                 }
                 match stored.billed {
                     None => sums.reserved = sums.reserved.saturating_add(stored.reserved),
