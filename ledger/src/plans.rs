@@ -5,7 +5,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use crate::{billing, environment::Environment, follow, migration, sqlite, tally};
+use crate::{billing, environment::Environment, follow, migration, restored, sqlite, tally};
 
 /// The steps in which SQLite runs `text`.
 async fn steps(text: &'static str) -> Vec<String> {
@@ -26,6 +26,11 @@ async fn what_large_tables_are_asked_is_found_by_an_index() {
     for (what, text, scanned) in [
         ("open requests", billing::SELECT_INTERRUPTED, &["SCAN o"][..]),
         ("newly confirmed events", follow::SELECT_NEWLY_CONFIRMED, &[]),
+        (
+            "payments that are not on record",
+            restored::SELECT_UNKNOWN_PAYMENTS,
+            &[],
+        ),
         ("a payee's channels", tally::SELECT_ON_CHAIN, &[]),
         (
             "accounts",

@@ -60,6 +60,17 @@ impl Evidence {
     }
 }
 
+/// Payments in blocks above `$1`, and later than `$2`. `CROSS JOIN`, for SQLite: new events are few, and come first.
+pub(crate) const SELECT_UNKNOWN_PAYMENTS: &str = "SELECT c.id, c.payee, c.latest_settled, e.transaction_hash
+     FROM events e CROSS JOIN blocks b CROSS JOIN channels c CROSS JOIN accounts a
+     WHERE e.block > $1 AND e.name IN ('settled', 'usage_settled', 'closed')
+       AND b.number = e.block AND b.hash = e.block_hash AND c.id = e.channel AND a.channel = c.id
+       AND a.side = 'serving' AND a.archive IS NULL AND c.latest_settled > a.head_amount
+       AND NOT EXISTS (SELECT 1 FROM vouchers v WHERE v.account = a.id AND v.amount >= c.latest_settled)
+       AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.hash = e.transaction_hash)
+       AND ($2 IS NULL OR b.timestamp > $2)
+     ORDER BY e.block, e.position";
+
 /// A payment on a channel served here that no authorization on record allows, made by a transaction that is not on record.
 /// If somebody of the executor's side sent it, records are missing; anybody else may have got a voucher elsewhere: the
 /// payer signs as many as it likes.
@@ -84,21 +95,19 @@ impl Ledger {
     /// When the store fails.
     pub async fn unknown_payments(&self, after: Option<BlockNumber>) -> Result<Vec<UnknownPayment>, LedgerError> {
         let mut session = self.snapshot("look for payments that are not on record").await?;
-        let restored_at: Option<UnixSeconds> = match session.row(sql("SELECT restored_at FROM store")).await? {
-            Some(row) => row.read_optional("restored_at")?,
-            None => None,
+        let bounds =
+            sql("SELECT restored_at, (SELECT number FROM blocks ORDER BY number LIMIT 1) AS oldest FROM store");
+        let Some(bounds) = session.row(bounds).await? else {
+            return Ok(Vec::new());
         };
-        let statement = sql("SELECT c.id, c.payee, c.latest_settled, e.transaction_hash
-             FROM events e JOIN blocks b ON b.number = e.block AND b.hash = e.block_hash
-                 JOIN channels c ON c.id = e.channel JOIN accounts a ON a.channel = c.id
-             WHERE ($1 IS NULL OR e.block > $1) AND e.name IN ('settled', 'usage_settled', 'closed')
-               AND a.side = 'serving' AND a.archive IS NULL AND c.latest_settled > a.head_amount
-               AND NOT EXISTS (SELECT 1 FROM vouchers v WHERE v.account = a.id AND v.amount >= c.latest_settled)
-               AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.hash = e.transaction_hash)
-               AND ($2 IS NULL OR b.timestamp > $2)
-             ORDER BY e.block, e.position");
+        let restored_at: Option<UnixSeconds> = bounds.read_optional("restored_at")?;
+        let oldest: Option<BlockNumber> = bounds.read_optional("oldest")?;
+        let Some(after) = after.max(oldest.map(|oldest| oldest.below(1))) else {
+            return Ok(Vec::new());
+        };
+        let statement = sql(SELECT_UNKNOWN_PAYMENTS);
         let statement = statement
-            .put_optional(after)
+            .put(after)
             .put_optional(restored_at.map(|at| at.plus(UNDER_WAY)));
         let rows = session.rows(statement).await?;
         rows.iter()
