@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Accounts that are read by one statement.
-const ACCOUNTS: i64 = 4_096;
-/// As many channels at most.
+const ACCOUNTS: i64 = 1_024;
+/// No more channels than that are read by one statement too.
 const FEW: usize = 4_096;
 /// What an id can begin with.
 const DIGITS: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];

@@ -1,6 +1,11 @@
 //! What each payer owes, and when it last moved. Pure: surveys and times come in as arguments.
 
-use std::{cmp::Reverse, collections::HashMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    time::Duration,
+};
 
 use alloy::primitives::Address;
 use lloom_ledger::SurveyedChannel;
@@ -29,7 +34,7 @@ pub struct Payer {
     pub unclaimed_since: Option<UnixSeconds>,
     totals: Totals,
     /// What they were at the survey before; `None` where it is new.
-    before: Option<Totals>,
+    before: Option<Mark>,
     /// Whether a channel of it is.
     is_open: bool,
 }
@@ -42,6 +47,24 @@ struct Totals {
     settled: TokenAmount,
 }
 
+/// What totals are told from others by: of a hundred thousand payers, each byte counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    /// Of all that requests, vouchers and bills change.
+    work: u64,
+    settled: u64,
+}
+
+impl Totals {
+    fn mark(&self) -> Mark {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        Mark {
+            work: hasher.hash_one((self.authorized, self.spent, self.billed)),
+            settled: hasher.hash_one(self.settled),
+        }
+    }
+}
+
 impl PayerBook {
     /// Begins a survey: [`add`](Self::add) takes each channel, and [`conclude`](Self::conclude) what came of it.
     pub fn begin(&mut self) {
@@ -49,7 +72,7 @@ impl PayerBook {
         for payer in self.payers.values_mut() {
             let totals = std::mem::take(&mut payer.totals);
             if !self.is_begun {
-                payer.before = Some(totals);
+                payer.before = Some(totals.mark());
             }
             (payer.unclaimed, payer.exposure, payer.is_open) = (TokenAmount::ZERO, TokenAmount::ZERO, false);
         }
@@ -74,10 +97,9 @@ impl PayerBook {
         self.is_begun = false;
         self.payers.retain(|_, payer| payer.is_open);
         for payer in self.payers.values_mut() {
-            let totals = payer.totals;
-            let settled = payer.before.is_some_and(|before| totals.settled != before.settled);
-            let work = |totals: Totals| (totals.authorized, totals.spent, totals.billed);
-            if payer.before.is_some_and(|before| work(totals) != work(before)) {
+            let mark = payer.totals.mark();
+            let settled = payer.before.is_some_and(|before| mark.settled != before.settled);
+            if payer.before.is_some_and(|before| mark.work != before.work) {
                 payer.accepted_at = Some(now);
             }
             if settled {
