@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Accounts that are read by one statement.
-const ACCOUNTS: i64 = 4_096;
-/// As many channels at most.
+const ACCOUNTS: i64 = 1_024;
+/// No more channels than that are read by one statement too.
 const FEW: usize = 4_096;
 /// What an id can begin with.
 const DIGITS: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -38,63 +38,51 @@ impl Fields<'_> {
 
 /// Reads rows of `width` bytes, which a statement appends to one another as `gathered`, of the accounts with numbers above
 /// `$1` and up to `$2`. In a snapshot, and in no order.
-pub(crate) async fn of_accounts<T>(
+pub(crate) async fn of_accounts(
     session: &mut Session,
     statement: impl Fn(i64, i64) -> Statement,
     width: usize,
-    read: impl Fn(&mut Fields<'_>) -> Result<T, LedgerError>,
-) -> Result<Vec<T>, LedgerError> {
+    mut each: impl FnMut(&mut Fields<'_>) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
     let row = session.row(sql("SELECT max(id) AS last FROM accounts")).await?;
     let last: Option<i64> = row.as_ref().map_or(Ok(None), |row| row.read_optional("last"))?;
-    let mut found = Vec::new();
     let mut after = 0;
     while last.is_some_and(|last| after < last) {
         let to = after.saturating_add(ACCOUNTS);
-        append(session, statement(after, to), width, &read, &mut found).await?;
+        run(session, statement(after, to), width, &mut each).await?;
         after = to;
     }
-    Ok(found)
+    Ok(())
 }
 
-/// The same of the channels with ids from `$1` to `$2`, both included, of which there are `about` so many.
-pub(crate) async fn of_channels<T>(
-    session: &mut Session,
-    about: usize,
-    statement: impl Fn(ChannelId, ChannelId) -> Statement,
-    width: usize,
-    read: impl Fn(&mut Fields<'_>) -> Result<T, LedgerError>,
-) -> Result<Vec<T>, LedgerError> {
-    let mut found = Vec::with_capacity(about);
-    // Ids are hashes: ranges that begin with one digit each have about as many.
+/// Ranges of ids, each to be read by one statement where there are `about` so many channels. Ids are hashes: those that begin
+/// with one digit are about as many as those that begin with another.
+pub(crate) fn ranges(about: usize) -> impl Iterator<Item = (ChannelId, ChannelId)> {
     let digits: &[u8] = if about > FEW { &DIGITS } else { &[] };
-    let ranges = digits.iter().map(|digit| (digit << 4, digit << 4 | 0x0f));
+    let parts = digits.iter().map(|digit| (digit << 4, digit << 4 | 0x0f));
     let all = digits.is_empty().then_some((0, 0xff));
-    for (first, last) in ranges.chain(all) {
+    parts.chain(all).map(|(first, last)| {
         let (mut from, mut to) = (B256::ZERO, B256::repeat_byte(0xff));
         (from[0], to[0]) = (first, last);
-        let part = statement(ChannelId::new(from), ChannelId::new(to));
-        append(session, part, width, &read, &mut found).await?;
-    }
-    Ok(found)
+        (ChannelId::new(from), ChannelId::new(to))
+    })
 }
 
-async fn append<T>(
+/// Reads rows of `width` bytes, which `statement` appends to one another as `gathered`, in no order.
+pub(crate) async fn run(
     session: &mut Session,
     statement: Statement,
     width: usize,
-    read: impl Fn(&mut Fields<'_>) -> Result<T, LedgerError>,
-    found: &mut Vec<T>,
+    mut each: impl FnMut(&mut Fields<'_>) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
     let row = session.row(statement).await?;
     let gathered = row.as_ref().map(gathered).transpose()?.flatten().unwrap_or_default();
     if gathered.len() % width != 0 {
         return Err(unreadable("rows of another width"));
     }
-    found.reserve(gathered.len() / width);
-    for row in gathered.chunks_exact(width) {
-        found.push(read(&mut Fields { left: row })?);
-    }
-    Ok(())
+    gathered
+        .chunks_exact(width)
+        .try_for_each(|row| each(&mut Fields { left: row }))
 }
 
 fn gathered(row: &Row) -> Result<Option<Vec<u8>>, LedgerError> {

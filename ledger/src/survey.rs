@@ -67,11 +67,21 @@ impl SurveyedChannel {
 }
 
 impl Ledger {
-    /// Every channel served here, in no order. All of them are read: whoever asks often keeps the answer for a while.
+    /// Every channel served here, in no order.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn survey(&self) -> Result<Vec<SurveyedChannel>, LedgerError> {
+        let mut channels = Vec::new();
+        self.survey_each(|channel| channels.push(channel)).await?;
+        Ok(channels)
+    }
+
+    /// The same, one after the other. All of them are read: whoever asks often keeps the answer for a while.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn survey_each(&self, mut each: impl FnMut(SurveyedChannel) + Send) -> Result<(), LedgerError> {
         let mut session = self.snapshot("survey the channels").await?;
         gathered::of_accounts(
             &mut session,
@@ -87,7 +97,10 @@ impl Ledger {
                     .put(Vec::new())
             },
             WIDTH,
-            read_surveyed,
+            |fields| {
+                each(read_surveyed(fields)?);
+                Ok(())
+            },
         )
         .await
     }

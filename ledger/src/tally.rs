@@ -86,15 +86,18 @@ impl Ledger {
         let mut session = self.snapshot("tally what is claimable").await?;
         // Each in the order of its own index, and joined here: to look up one by the other takes longer than all the rest.
         let mut served = read_served(&mut session).await?;
-        let mut on_chain = read_on_chain(&mut session, payee, served.len()).await?;
         served.sort_unstable_by_key(|served| served.channel);
-        on_chain.sort_unstable_by_key(|channel| channel.channel);
+        let mut tallies = Vec::with_capacity(served.len());
+        let ranges = gathered::ranges(served.len());
         let mut served = served.into_iter().peekable();
-        let mut tallies = Vec::with_capacity(on_chain.len());
-        for channel in on_chain {
-            while served.next_if(|served| served.channel < channel.channel).is_some() {}
-            if let Some(served) = served.next_if(|served| served.channel == channel.channel) {
-                tallies.push(tally(&mut session, payee, &channel, &served).await?);
+        for range in ranges {
+            let mut on_chain = read_on_chain(&mut session, payee, range).await?;
+            on_chain.sort_unstable_by_key(|channel| channel.channel);
+            for channel in on_chain {
+                while served.next_if(|served| served.channel < channel.channel).is_some() {}
+                if let Some(served) = served.next_if(|served| served.channel == channel.channel) {
+                    tallies.push(tally(&mut session, payee, &channel, &served).await?);
+                }
             }
         }
         Ok(tallies)
@@ -128,18 +131,21 @@ async fn tally(
     })
 }
 
-async fn read_on_chain(session: &mut Session, payee: Address, about: usize) -> Result<Vec<OnChain>, LedgerError> {
-    let statement = |from, to| {
-        sql(SELECT_ON_CHAIN)
-            .put(from)
-            .put(to)
-            .put(payee)
-            .put(UnixSeconds::default())
-            .put(TokenAmount::ZERO)
-            .put(Vec::new())
-    };
+async fn read_on_chain(
+    session: &mut Session,
+    payee: Address,
+    (from, to): (ChannelId, ChannelId),
+) -> Result<Vec<OnChain>, LedgerError> {
+    let statement = sql(SELECT_ON_CHAIN)
+        .put(from)
+        .put(to)
+        .put(payee)
+        .put(UnixSeconds::default())
+        .put(TokenAmount::ZERO)
+        .put(Vec::new());
+    let mut found = Vec::new();
     let read = |fields: &mut Fields<'_>| {
-        Ok(OnChain {
+        found.push(OnChain {
             channel: fields.take()?,
             token: fields.take()?,
             deposit: fields.take()?,
@@ -147,9 +153,11 @@ async fn read_on_chain(session: &mut Session, payee: Address, about: usize) -> R
             // Nobody asks in the year 1970.
             close_requested_at: Some(fields.take()?).filter(|at: &UnixSeconds| at.get() > 0),
             confirmed_deposit: fields.take()?,
-        })
+        });
+        Ok(())
     };
-    gathered::of_channels(session, about, statement, ON_CHAIN_WIDTH, read).await
+    gathered::run(session, statement, ON_CHAIN_WIDTH, read).await?;
+    Ok(found)
 }
 
 async fn read_served(session: &mut Session) -> Result<Vec<Served>, LedgerError> {
@@ -163,14 +171,17 @@ async fn read_served(session: &mut Session) -> Result<Vec<Served>, LedgerError> 
             .put(Vec::from([u8::from(false)]))
             .put(Vec::new())
     };
+    let mut found = Vec::new();
     let read = |fields: &mut Fields<'_>| {
-        Ok(Served {
+        found.push(Served {
             channel: fields.take()?,
             billed: fields.take()?,
             receipt: fields.take()?,
             voucher: fields.take()?,
             is_some_unusable: fields.take()?,
-        })
+        });
+        Ok(())
     };
-    gathered::of_accounts(session, statement, SERVED_WIDTH, read).await
+    gathered::of_accounts(session, statement, SERVED_WIDTH, read).await?;
+    Ok(found)
 }

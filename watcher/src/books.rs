@@ -50,8 +50,14 @@ impl Books {
         let mut tallies: Vec<Tally> = Vec::new();
         for (index, (payee, _)) in payees.iter().enumerate() {
             // Once, however many tokens it is paid in.
-            if !payees[..index].iter().any(|(before, _)| before == payee) {
-                tallies.extend(ledger.tallies(*payee).await?);
+            if payees[..index].iter().any(|(before, _)| before == payee) {
+                continue;
+            }
+            let found = ledger.tallies(*payee).await?;
+            if tallies.is_empty() {
+                tallies = found;
+            } else {
+                tallies.extend(found);
             }
         }
         tallies.retain(|tally| payees.contains(&(tally.payee, tally.token)));

@@ -327,7 +327,7 @@ impl Facts {
             survey
                 .channels
                 .iter()
-                .filter(|(state, _)| !state.is_empty())
+                .filter(|_| survey.at.is_some())
                 .map(|(state, count)| (vec![("state", (*state).to_owned())], (*count).into())),
         )?;
         gauges.one(

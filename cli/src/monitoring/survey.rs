@@ -24,7 +24,7 @@ const GAS_EVERY: Duration = Duration::from_secs(60);
 pub const NAMED_PAYERS: usize = 10;
 
 /// What the newest survey found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Survey {
     /// When it was made; `None` before the first.
     pub at: Option<UnixSeconds>,
@@ -134,10 +134,15 @@ fn pause_after(took: Duration) -> Duration {
 
 async fn survey(ledger: &Ledger, book: &mut PayerBook, defended: Option<Defended>) -> Result<Survey, LedgerError> {
     let began = Instant::now();
-    let channels = ledger.survey().await?;
+    let mut survey = Survey::default();
+    book.begin();
+    let surveyed = ledger.survey_each(|channel| {
+        survey.count(&channel);
+        book.add(&channel);
+    });
+    surveyed.await?;
     let now = UnixSeconds::from(SystemTime::now());
-    book.observe(&channels, now);
-    let mut survey = sum_up(&channels);
+    book.conclude(now);
     survey.defend(&ledger.held_closing().await?);
     survey.held = ledger.held_totals().await?.channels;
     survey.at = Some(now);
@@ -151,7 +156,42 @@ async fn survey(ledger: &Ledger, book: &mut PayerBook, defended: Option<Defended
     Ok(survey)
 }
 
+impl Default for Survey {
+    fn default() -> Self {
+        Self {
+            at: None,
+            took: Duration::ZERO,
+            tokens: BTreeMap::new(),
+            channels: [("open", 0), ("closing", 0), ("closed", 0)],
+            held: 0,
+            payers: Vec::new(),
+            owing_payers: 0,
+            longest_wait: Duration::ZERO,
+            uncovered: None,
+            gas: None,
+        }
+    }
+}
+
 impl Survey {
+    /// Adds a channel.
+    fn count(&mut self, channel: &SurveyedChannel) {
+        let sums = self.tokens.entry(channel.token).or_default();
+        sums.unclaimed = sums.unclaimed.saturating_add(channel.unclaimed());
+        sums.exposure = sums.exposure.saturating_add(channel.exposure());
+        sums.billed = sums.billed.saturating_add(channel.billed);
+        sums.settled = sums.settled.saturating_add(channel.settled);
+        let [(_, open), (_, closing), (_, closed)] = &mut self.channels;
+        if channel.finalized {
+            *closed += 1;
+        } else if channel.close_requested_at.is_some() {
+            *closing += 1;
+            sums.at_risk = sums.at_risk.saturating_add(channel.unclaimed());
+        } else {
+            *open += 1;
+        }
+    }
+
     /// Adds what has to be defended for others. What is below the promised minimum is left to the executor.
     fn defend(&mut self, closing: &[Held]) {
         for Held { claimable, terms } in closing {
@@ -161,31 +201,6 @@ impl Survey {
                 sums.at_risk = sums.at_risk.saturating_add(value);
             }
         }
-    }
-}
-
-fn sum_up(channels: &[SurveyedChannel]) -> Survey {
-    let mut tokens: BTreeMap<Address, Sums> = BTreeMap::new();
-    let (mut open, mut closing, mut closed) = (0, 0, 0);
-    for channel in channels {
-        let sums = tokens.entry(channel.token).or_default();
-        sums.unclaimed = sums.unclaimed.saturating_add(channel.unclaimed());
-        sums.exposure = sums.exposure.saturating_add(channel.exposure());
-        sums.billed = sums.billed.saturating_add(channel.billed);
-        sums.settled = sums.settled.saturating_add(channel.settled);
-        if channel.finalized {
-            closed += 1;
-        } else if channel.close_requested_at.is_some() {
-            closing += 1;
-            sums.at_risk = sums.at_risk.saturating_add(channel.unclaimed());
-        } else {
-            open += 1;
-        }
-    }
-    Survey {
-        tokens,
-        channels: [("open", open), ("closing", closing), ("closed", closed)],
-        ..Survey::default()
     }
 }
 
@@ -232,7 +247,8 @@ mod tests {
             finalized: true,
             ..closing
         };
-        let survey = sum_up(&[open, closing, closed]);
+        let mut survey = Survey::default();
+        [open, closing, closed].iter().for_each(|channel| survey.count(channel));
         assert_eq!(survey.channels, [("open", 1), ("closing", 1), ("closed", 1)]);
         let expected = Sums {
             at_risk: amount(50),
@@ -292,7 +308,7 @@ mod tests {
             },
         };
         for (settled, at_risk) in [(20, 60), (50, 30), (51, 0), (80, 0)] {
-            let mut survey = sum_up(&[]);
+            let mut survey = Survey::default();
             survey.defend(&[held(settled)]);
             let found = survey.tokens.get(&token).map_or(amount(0), |sums| sums.at_risk);
             assert_eq!(found, amount(at_risk), "{settled} of 80 are settled");
