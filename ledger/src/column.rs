@@ -26,6 +26,10 @@ pub(crate) trait Form:
     for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> + Send + Sized
 {
     fn value(form: Option<Self>) -> Value;
+
+    /// `None` when the value is of another kind.
+    #[cfg(feature = "simulation")]
+    fn of(value: Value) -> Option<Self>;
 }
 
 macro_rules! forms {
@@ -34,11 +38,35 @@ macro_rules! forms {
             fn value(form: Option<Self>) -> Value {
                 Value::$value(form)
             }
+
+            #[cfg(feature = "simulation")]
+            fn of(value: Value) -> Option<Self> {
+                match value {
+                    Value::$value(form) => form,
+                    _ => None,
+                }
+            }
         }
     )*};
 }
 
-forms!(Vec<u8>: Bytes, i64: Integer, f64: Real, String: Text, bool: Bool);
+forms!(Vec<u8>: Bytes, i64: Integer, f64: Real, String: Text);
+
+impl Form for bool {
+    fn value(form: Option<Self>) -> Value {
+        Value::Bool(form)
+    }
+
+    #[cfg(feature = "simulation")]
+    fn of(value: Value) -> Option<Self> {
+        match value {
+            Value::Bool(form) => form,
+            // SQLite keeps it as a number.
+            Value::Integer(Some(number)) => Some(number != 0),
+            _ => None,
+        }
+    }
+}
 
 /// A type with one stored form.
 pub(crate) trait Column: Sized + Send {

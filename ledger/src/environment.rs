@@ -37,6 +37,7 @@ pub trait Disk: Send + Sync + 'static {
 
 impl Environment {
     /// The surroundings with this time and this disk.
+    #[cfg(feature = "simulation")]
     pub fn simulated(clock: impl Fn() -> UnixSeconds + Send + Sync + 'static, disk: impl Disk) -> Self {
         Self {
             clock: Some(Arc::new(clock)),

@@ -131,6 +131,7 @@ mod follow;
 mod gathered;
 mod group;
 mod held;
+#[cfg(feature = "simulation")]
 mod inline;
 mod leading;
 mod linking;

@@ -3,6 +3,8 @@ use std::{
     sync::{Arc, Weak, atomic::AtomicI64},
 };
 
+#[cfg(feature = "simulation")]
+use crate::inline::{self, InlineReaders};
 use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, Domain, UnixSeconds};
 use sqlx::{PgPool, SqlitePool};
@@ -16,7 +18,6 @@ use crate::{
     column::{Put as _, Read as _, sql},
     environment::Environment,
     group::{Group, Grouped},
-    inline::InlineReaders,
     leading::{Held, Led},
     lock::StoreLock,
     metrics::LedgerMetrics,
@@ -113,6 +114,7 @@ enum Readers {
     /// Each has a thread of its own.
     Sqlite(SqlitePool),
     /// Those of a store with a disk of its own.
+    #[cfg(feature = "simulation")]
     Inline(InlineReaders),
     Postgres(PgPool),
 }
@@ -197,12 +199,19 @@ impl Ledger {
         let (lock, known) = StoreLock::acquire(&url)?;
         // A simulated process's files are copies from life to life.
         let lies_elsewhere = known.lies_elsewhere && environment.disk().is_none();
-        let existing = environment.run(sqlite::inspect(path)).await?;
-        if let Some(found) = existing.and_then(|store| store.deployment) {
+        let existing = match environment.disk() {
+            #[cfg(feature = "simulation")]
+            Some(_) => inline::inspect(path).await?,
+            _ => sqlite::inspect(path).await?,
+        };
+        if let Some(found) = existing.as_ref().and_then(|store| store.deployment) {
             deployment.check(&url, found)?;
         }
-        let connection = sqlite::open_writer(path, migration::SUPPORTED, &environment).await?;
-        let link = SqliteLink::Writer(connection);
+        let link = match environment.disk() {
+            #[cfg(feature = "simulation")]
+            Some(_) => inline::open_writer(path, existing, &environment).await?,
+            _ => SqliteLink::Writer(sqlite::open_writer(path, migration::SUPPORTED, &environment).await?),
+        };
         let disk = environment.disk().cloned();
         let mut session = Session::new(Connection::Sqlite(link), "open").on(disk);
         let generation = introduce(&mut session, deployment, known.generation, lies_elsewhere, now)
@@ -217,8 +226,9 @@ impl Ledger {
         lock.record(generation);
 
         let readers = match environment.disk() {
-            Some(_) => Readers::Inline(sqlite::inline_readers(path)),
-            None => Readers::Sqlite(sqlite::open_readers(path).await?),
+            #[cfg(feature = "simulation")]
+            Some(_) => Readers::Inline(InlineReaders::new(path)),
+            _ => Readers::Sqlite(sqlite::open_readers(path).await?),
         };
         let writer = Some((session, lock));
         Ok(Self::start(url, readers, environment, writer, *deployment, None))
@@ -343,6 +353,7 @@ impl Ledger {
         // Readers first: in SQLite, the last connection to go folds the write-ahead log into the file, and they can't.
         match &self.inner.readers {
             Readers::Sqlite(pool) => pool.close().await,
+            #[cfg(feature = "simulation")]
             Readers::Inline(readers) => readers.close(),
             Readers::Postgres(pool) => pool.close().await,
         }
@@ -418,7 +429,8 @@ impl Ledger {
     pub(crate) async fn reader(&self, operation: &'static str) -> Result<Session, LedgerError> {
         let connection = match &self.inner.readers {
             Readers::Sqlite(pool) => pool.acquire().await.map(SqliteLink::Reader).map(Connection::Sqlite),
-            Readers::Inline(readers) => readers.take().map(SqliteLink::Inline).map(Connection::Sqlite),
+            #[cfg(feature = "simulation")]
+            Readers::Inline(readers) => readers.take().map(SqliteLink::InlineReader).map(Connection::Sqlite),
             Readers::Postgres(pool) => pool.acquire().await.map(PostgresLink::Reader).map(Connection::Postgres),
         };
         let session = session(connection, operation)?;
@@ -429,7 +441,8 @@ impl Ledger {
     pub(crate) async fn snapshot(&self, operation: &'static str) -> Result<Session, LedgerError> {
         let connection = match &self.inner.readers {
             Readers::Sqlite(pool) => pool.begin().await.map(SqliteLink::Snapshot).map(Connection::Sqlite),
-            Readers::Inline(readers) => readers.begin().map(SqliteLink::Inline).map(Connection::Sqlite),
+            #[cfg(feature = "simulation")]
+            Readers::Inline(readers) => readers.begin().map(SqliteLink::InlineReader).map(Connection::Sqlite),
             Readers::Postgres(pool) => pool
                 .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 .await

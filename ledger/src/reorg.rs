@@ -11,12 +11,14 @@ use crate::{
     column::{Put as _, Read as _, sql},
     follow::{Height, confirmed_block, newest_block, store_state},
     session::Session,
+    transaction::reopen_transactions,
     writer::Operation,
 };
 
 impl Ledger {
     /// Takes back everything above `ancestor`, in one transaction: blocks, events, obligations that came from them, and
-    /// what was derived. The cursor is the newest block left. When no recorded block is left, everything goes, and
+    /// what was derived. Where it takes back what counted as final, the transactions that were mined there are pending
+    /// again. The cursor is the newest block left. When no recorded block is left, everything goes, and
     /// following starts anew.
     ///
     /// # Errors
@@ -54,9 +56,11 @@ impl Operation for RollBack {
             )
             .await?;
         let channels: BTreeSet<ChannelId> = gone.iter().map(|row| row.read("channel")).collect::<Result<_, _>>()?;
-        let confirmed = confirmed_block(session)
-            .await?
-            .and_then(|before| Some(before.min(ancestor?)));
+        let was_confirmed = confirmed_block(session).await?;
+        let confirmed = was_confirmed.and_then(|before| Some(before.min(ancestor?)));
+        if confirmed < was_confirmed {
+            reopen_transactions(session, ancestor).await?;
+        }
         session
             .write(
                 sql("DELETE FROM obligations WHERE (block_hash, position) IN

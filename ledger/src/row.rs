@@ -3,11 +3,15 @@
 use sqlx::{Row as _, postgres::PgRow, sqlite::SqliteRow};
 
 use crate::column::Form;
+#[cfg(feature = "simulation")]
+use crate::inline::InlineRow;
 
 /// A row, read by the names of its columns.
 pub(crate) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
+    #[cfg(feature = "simulation")]
+    Inline(InlineRow),
 }
 
 impl Row {
@@ -16,6 +20,8 @@ impl Row {
         match self {
             Self::Sqlite(row) => row.try_get(column),
             Self::Postgres(row) => row.try_get(column),
+            #[cfg(feature = "simulation")]
+            Self::Inline(row) => row.form(column),
         }
     }
 }

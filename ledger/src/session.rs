@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
+#[cfg(feature = "simulation")]
+use crate::inline::{InlineConnection, InlineReader};
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction, pool::PoolConnection};
 
 use crate::{
     LedgerError,
     column::{Read as _, Row, sql},
-    environment::{Disk, run},
-    inline::InlineReader,
+    environment::Disk,
     leading::Epoch,
     lock::WriterId,
     postgres::{Committed, PostgresWriter, answered, is_lost},
@@ -34,17 +35,76 @@ pub(crate) enum SqliteLink {
     Reader(PoolConnection<Sqlite>),
     /// One of the readers', in a transaction: everything read is of one moment.
     Snapshot(Transaction<'static, Sqlite>),
-    /// One for reading, of a store with a disk.
-    Inline(InlineReader),
+    /// The writer's own, of a store with a disk.
+    #[cfg(feature = "simulation")]
+    InlineWriter(InlineConnection),
+    /// One of the readers', of a store with a disk.
+    #[cfg(feature = "simulation")]
+    InlineReader(InlineReader),
 }
 
 impl SqliteLink {
+    /// Runs a statement whose rows are of no interest and tells how many it changed.
+    async fn execute(&mut self, statement: Statement) -> Result<u64, sqlx::Error> {
+        #[cfg(feature = "simulation")]
+        if let Some(inline) = self.inline()? {
+            return inline.execute(&statement);
+        }
+        let done = statement.for_sqlite()?.execute(self.connection()?).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Runs a statement that gives at most one row.
+    pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<Row>, sqlx::Error> {
+        #[cfg(feature = "simulation")]
+        if let Some(inline) = self.inline()? {
+            return Ok(inline.rows(&statement)?.into_iter().next());
+        }
+        let row = statement.for_sqlite()?.fetch_optional(self.connection()?).await?;
+        Ok(row.map(Row::from))
+    }
+
+    /// Runs a statement.
+    async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, sqlx::Error> {
+        #[cfg(feature = "simulation")]
+        if let Some(inline) = self.inline()? {
+            return inline.rows(&statement);
+        }
+        let rows = statement.for_sqlite()?.fetch_all(self.connection()?).await?;
+        Ok(rows.into_iter().map(Row::from).collect())
+    }
+
+    /// Ends the connection, or gives it back.
+    pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Writer(connection) => sqlx::Connection::close(connection).await,
+            Self::Reader(connection) => connection.close().await,
+            Self::Snapshot(transaction) => transaction.rollback().await,
+            #[cfg(feature = "simulation")]
+            Self::InlineWriter(connection) => connection.close(),
+            #[cfg(feature = "simulation")]
+            Self::InlineReader(_) => Ok(()),
+        }
+    }
+
+    /// The connection that has a thread of its own.
     fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         match self {
             Self::Writer(connection) => Ok(connection),
             Self::Reader(connection) => Ok(connection),
             Self::Snapshot(transaction) => Ok(transaction),
-            Self::Inline(reader) => reader.connection().ok_or(sqlx::Error::PoolClosed),
+            #[cfg(feature = "simulation")]
+            Self::InlineWriter(_) | Self::InlineReader(_) => Err(sqlx::Error::PoolClosed),
+        }
+    }
+
+    /// The connection that works on this thread, if it is one.
+    #[cfg(feature = "simulation")]
+    fn inline(&mut self) -> Result<Option<&mut InlineConnection>, sqlx::Error> {
+        match self {
+            Self::InlineWriter(connection) => Ok(Some(connection)),
+            Self::InlineReader(reader) => reader.connection().map(Some),
+            Self::Writer(_) | Self::Reader(_) | Self::Snapshot(_) => Ok(None),
         }
     }
 }
@@ -190,15 +250,9 @@ impl Session {
 
     /// Runs a statement whose rows are of no interest and tells how many it changed.
     async fn control(&mut self, statement: Statement) -> Result<u64, LedgerError> {
-        let disk = self.begin_statement().await;
+        self.begin_statement().await;
         let result = match &mut self.connection {
-            Connection::Sqlite(link) => {
-                let changing = async {
-                    let done = statement.for_sqlite()?.execute(link.connection()?).await?;
-                    Ok(done.rows_affected())
-                };
-                run(disk.as_ref(), changing).await
-            }
+            Connection::Sqlite(link) => link.execute(statement).await,
             Connection::Postgres(link) => execute(link, statement).await,
         };
         result.map_err(|source| self.failed(source))
@@ -206,15 +260,9 @@ impl Session {
 
     /// Runs one statement that gives at most one row.
     pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<Row>, LedgerError> {
-        let disk = self.begin_statement().await;
+        self.begin_statement().await;
         let result = match &mut self.connection {
-            Connection::Sqlite(link) => {
-                let reading = async {
-                    let row = statement.for_sqlite()?.fetch_optional(link.connection()?).await?;
-                    Ok(row.map(Row::from))
-                };
-                run(disk.as_ref(), reading).await
-            }
+            Connection::Sqlite(link) => link.row(statement).await,
             Connection::Postgres(link) => {
                 let rows = fetch(link, statement).await;
                 rows.map(|rows| rows.into_iter().next())
@@ -225,25 +273,19 @@ impl Session {
 
     /// Runs one statement.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, LedgerError> {
-        let disk = self.begin_statement().await;
+        self.begin_statement().await;
         let result = match &mut self.connection {
-            Connection::Sqlite(link) => {
-                let reading = async {
-                    let rows = statement.for_sqlite()?.fetch_all(link.connection()?).await?;
-                    Ok(rows.into_iter().map(Row::from).collect())
-                };
-                run(disk.as_ref(), reading).await
-            }
+            Connection::Sqlite(link) => link.rows(statement).await,
             Connection::Postgres(link) => fetch(link, statement).await,
         };
         result.map_err(|source| self.failed(source))
     }
 
-    /// The disk that runs the next statement, once it lets it.
-    async fn begin_statement(&self) -> Option<Arc<dyn Disk>> {
-        let disk = self.disk.clone()?;
-        disk.before(self.operation).await;
-        Some(disk)
+    /// Waits until the disk, if there is one, lets the next statement run.
+    async fn begin_statement(&mut self) {
+        if let Some(disk) = &self.disk {
+            disk.before(self.operation).await;
+        }
     }
 
     fn failed(&mut self, source: sqlx::Error) -> LedgerError {
@@ -264,12 +306,7 @@ impl Session {
     /// Ends the connection, or gives it back.
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self.connection {
-            Connection::Sqlite(SqliteLink::Writer(connection)) => {
-                run(self.disk.as_ref(), sqlx::Connection::close(connection)).await
-            }
-            Connection::Sqlite(SqliteLink::Reader(connection)) => connection.close().await,
-            Connection::Sqlite(SqliteLink::Snapshot(transaction)) => transaction.rollback().await,
-            Connection::Sqlite(SqliteLink::Inline(_)) => Ok(()),
+            Connection::Sqlite(link) => link.close().await,
             Connection::Postgres(PostgresLink::Writer(writer)) => writer.close().await,
             Connection::Postgres(PostgresLink::Reader(connection)) => connection.close().await,
             Connection::Postgres(PostgresLink::Snapshot(transaction)) => transaction.rollback().await,

@@ -7,24 +7,24 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Row as _, SqliteConnection, SqlitePool,
+    ConnectOptions as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use crate::{
     LedgerError, OpenError, StoreDeployment, StoreUrl,
-    column::{Read as _, Row},
+    column::{Read as _, sql},
     environment::Environment,
-    inline::InlineReaders,
     migration::{self, APPLICATION_ID},
+    session::SqliteLink,
 };
 
 /// Connections for reading beside the writer.
 pub(crate) const READERS: u32 = 4;
 /// How long SQLite waits for another process (a reader that checkpoints, `sqlite3` on the command line).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept on a connection; this crate has fewer.
-const STATEMENT_CACHE: usize = 256;
+pub(crate) const STATEMENT_CACHE: usize = 256;
 /// Rows that SQLite's thread may read ahead for the writer: as many as a batch reads, so that it never waits in between.
 const ROWS_AHEAD: usize = 1_024;
 /// What the writer keeps of the store in memory, in pages, or in KiB where it is negative: enough that the newest part of
@@ -32,6 +32,13 @@ const ROWS_AHEAD: usize = 1_024;
 const CACHE_SIZE: &str = "-262144";
 /// Pages that the write-ahead log gathers before they go into the store itself (32 MiB): many commits touch the same.
 const CHECKPOINT_AFTER: &str = "8192";
+/// What is said to the writer's connection about all this. Statements over many rows keep a journal of their own, which
+/// needs no disk.
+pub(crate) const WRITER_PRAGMAS: [(&str, &str); 3] = [
+    ("cache_size", CACHE_SIZE),
+    ("wal_autocheckpoint", CHECKPOINT_AFTER),
+    ("temp_store", "MEMORY"),
+];
 /// A store up to this size, in bytes, has all its pages checked when it is opened (about a second for the largest);
 /// beyond it, a start would take too long and damage shows when the page is read.
 const CHECKED_SIZE: u64 = 256 << 20;
@@ -42,7 +49,7 @@ pub(crate) async fn open_writer(
     version: u32,
     environment: &Environment,
 ) -> Result<SqliteConnection, OpenError> {
-    let options = SqliteConnectOptions::new()
+    let mut options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
@@ -51,11 +58,10 @@ pub(crate) async fn open_writer(
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENT_CACHE)
         .row_buffer_size(ROWS_AHEAD)
-        .pragma("cache_size", CACHE_SIZE)
-        .pragma("wal_autocheckpoint", CHECKPOINT_AFTER)
-        // Statements over many rows keep a journal of their own, which needs no disk.
-        .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
+    for (pragma, value) in WRITER_PRAGMAS {
+        options = options.pragma(pragma, value);
+    }
     let connecting = environment.run(options.connect());
     let mut connection = connecting.await.map_err(|source| failed(path, source))?;
     let migrating = environment.run(migration::run_sqlite(&mut connection, version));
@@ -82,11 +88,6 @@ pub(crate) async fn open_alone(path: &Path) -> Result<SqliteConnection, sqlx::Er
         .disable_statement_logging()
         .connect()
         .await
-}
-
-/// Connections that answer on the thread that asks, for a store with a disk of its own.
-pub(crate) fn inline_readers(path: &Path) -> InlineReaders {
-    InlineReaders::new(reader_options(path))
 }
 
 pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
@@ -116,10 +117,33 @@ pub(crate) struct Inspected {
 
 /// Looks at the file without changing it. `None` when there is nothing in it yet.
 pub(crate) async fn inspect(path: &Path) -> Result<Option<Inspected>, OpenError> {
-    let damaged = |detail: &str| OpenError::Damaged {
+    let Some(size) = size_of_database(path)? else {
+        return Ok(None);
+    };
+    let sql_failed = |source| failed(path, source);
+    let connection = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+        .connect()
+        .await
+        .map_err(sql_failed)?;
+    let mut link = SqliteLink::Writer(connection);
+    let inspected = inspect_through(&mut link, path, size).await?;
+    link.close().await.map_err(sql_failed)?;
+    Ok(inspected)
+}
+
+fn damaged(path: &Path, detail: &str) -> OpenError {
+    OpenError::Damaged {
         store: StoreUrl::file(path),
         detail: detail.to_owned(),
-    };
+    }
+}
+
+/// How many bytes the file has, where it is a database. `None` when there is nothing in it yet.
+pub(crate) fn size_of_database(path: &Path) -> Result<Option<u64>, OpenError> {
     let io_failed = |source| OpenError::Io {
         path: path.to_owned(),
         source,
@@ -135,39 +159,36 @@ pub(crate) async fn inspect(path: &Path) -> Result<Option<Inspected>, OpenError>
     }
     let mut magic = [0; 16];
     match file.read_exact(&mut magic) {
-        Ok(()) if magic == *b"SQLite format 3\0" => {}
-        Ok(()) => return Err(damaged("it is no SQLite database")),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged("it is no SQLite database")),
-        Err(source) => return Err(io_failed(source)),
+        Ok(()) if magic == *b"SQLite format 3\0" => Ok(Some(size)),
+        Ok(()) => Err(damaged(path, "it is no SQLite database")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(path, "it is no SQLite database")),
+        Err(source) => Err(io_failed(source)),
     }
-    drop(file);
+}
 
+/// Looks at what a connection to a database of `size` bytes shows.
+pub(crate) async fn inspect_through(
+    link: &mut SqliteLink,
+    path: &Path,
+    size: u64,
+) -> Result<Option<Inspected>, OpenError> {
     let sql_failed = |source| failed(path, source);
-    let mut connection: SqliteConnection = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging()
-        .connect()
-        .await
-        .map_err(sql_failed)?;
-    let number = async |connection: &mut SqliteConnection, pragma: &'static str| {
-        sqlx::query_scalar::<_, i64>(pragma)
-            .fetch_one(connection)
-            .await
-            .map_err(sql_failed)
+    let number = async |link: &mut SqliteLink, statement: &'static str, column: &str| {
+        let row = link.row(sql(statement)).await.map_err(sql_failed)?;
+        let number = row.map(|row| row.form::<i64>(column)).transpose().map_err(sql_failed)?;
+        Ok(number.flatten().unwrap_or_default())
     };
-    let version = number(&mut connection, "PRAGMA user_version").await?;
-    let application = number(&mut connection, "PRAGMA application_id").await?;
-    let tables = number(&mut connection, "SELECT count(*) FROM sqlite_schema").await?;
+    let version = number(link, "PRAGMA user_version", "user_version").await?;
+    let application = number(link, "PRAGMA application_id", "application_id").await?;
+    let tables = number(link, "SELECT count(*) AS tables FROM sqlite_schema", "tables").await?;
     if tables == 0 && version == 0 {
         // Created by a process that died before its first migration was committed.
         return Ok(None);
     }
     if application != APPLICATION_ID {
-        return Err(damaged("it is another program's database"));
+        return Err(damaged(path, "it is another program's database"));
     }
-    let version = u32::try_from(version).map_err(|_| damaged("its version is negative"))?;
+    let version = u32::try_from(version).map_err(|_| damaged(path, "its version is negative"))?;
     if version > migration::SUPPORTED {
         return Err(OpenError::NewerSchema {
             store: StoreUrl::file(path),
@@ -176,21 +197,21 @@ pub(crate) async fn inspect(path: &Path) -> Result<Option<Inspected>, OpenError>
         });
     }
     if size <= CHECKED_SIZE {
-        let row = sqlx::query("PRAGMA quick_check(1)")
-            .fetch_one(&mut connection)
-            .await
+        let row = link.row(sql("PRAGMA quick_check(1)")).await.map_err(sql_failed)?;
+        let verdict = row
+            .map(|row| row.form::<String>("quick_check"))
+            .transpose()
             .map_err(sql_failed)?;
-        let verdict: String = row.try_get(0).map_err(sql_failed)?;
+        let verdict = verdict.flatten().unwrap_or_default();
         if verdict != "ok" {
-            return Err(damaged(&verdict));
+            return Err(damaged(path, &verdict));
         }
     }
-    let row = sqlx::query("SELECT chain_id, escrow, settlement FROM store")
-        .fetch_optional(&mut connection)
+    let row = link
+        .row(sql("SELECT chain_id, escrow, settlement FROM store"))
         .await
-        .map_err(sql_failed)?
-        .map(Row::from);
-    let unreadable = |error: LedgerError| damaged(&error.to_string());
+        .map_err(sql_failed)?;
+    let unreadable = |error: LedgerError| damaged(path, &error.to_string());
     let deployment = match row {
         None => None,
         Some(row) => Some(StoreDeployment {
@@ -199,7 +220,6 @@ pub(crate) async fn inspect(path: &Path) -> Result<Option<Inspected>, OpenError>
             settlement: row.read("settlement").map_err(unreadable)?,
         }),
     };
-    connection.close().await.map_err(sql_failed)?;
     Ok(Some(Inspected { version, deployment }))
 }
 

@@ -75,6 +75,18 @@ impl Statement {
         self
     }
 
+    /// As SQLite takes it on the caller's thread: each statement by itself.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn sqlite_parts(&self) -> impl Iterator<Item = &'static str> {
+        self.sqlite.split(';').map(str::trim).filter(|part| !part.is_empty())
+    }
+
+    /// What its parameters stand for, in order.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn values(&self) -> &[Value] {
+        &self.values
+    }
+
     /// As SQLite takes it: prepared once for each text, all of its statements together.
     pub(crate) fn for_sqlite(self) -> Result<Query<'static, Sqlite, SqliteArguments>, sqlx::Error> {
         let mut arguments = SqliteArguments::default();

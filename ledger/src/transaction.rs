@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use alloy::primitives::{Address, Bytes};
-use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
+use lloom_receipts::{BlockNumber, ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{
     Finish, Ledger, LedgerError, NewTransaction, Outcome, Purpose, SettleError, TransactionId, TransactionRecord,
@@ -243,6 +243,33 @@ pub(crate) async fn page_of_transactions(
     let statement = sql(select!("WHERE id > $1 ORDER BY id LIMIT $2"));
     let rows = session.rows(statement.put(after).put(i64::from(limit))).await?;
     rows.iter().map(read_transaction).collect()
+}
+
+/// Takes back what was known of transactions in blocks above `ancestor`, and of those that they replaced: they may be mined
+/// again, either of them, or a stranger's in their place.
+pub(crate) async fn reopen_transactions(
+    session: &mut Session,
+    ancestor: Option<BlockNumber>,
+) -> Result<(), LedgerError> {
+    let rows = session.rows(sql(select!("WHERE finish IS NOT NULL"))).await?;
+    let finished = rows.iter().map(read_transaction).collect::<Result<Vec<_>, _>>()?;
+    let is_gone = |record: &&TransactionRecord| match record.finish {
+        Some(Finish::Mined { block, .. }) => Some(block) > ancestor,
+        _ => false,
+    };
+    let gone: HashSet<TransactionId> = finished.iter().filter(is_gone).map(|record| record.id).collect();
+    for record in finished {
+        let reopens = match record.finish {
+            Some(Finish::Replaced { by }) => gone.contains(&by),
+            _ => gone.contains(&record.id),
+        };
+        if reopens {
+            session
+                .write(sql("UPDATE transactions SET finish = NULL WHERE id = $1").put(record.id))
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn find_transaction(

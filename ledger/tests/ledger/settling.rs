@@ -1,7 +1,7 @@
 use alloy::primitives::{Address, B256, Bytes};
 use lloom_ledger::{
     AuthorizationRef, ChainEventKind, ClaimBy, Finish, Ledger, NewTransaction, Outcome, Purpose, Resolution,
-    ServeError, SettleError, Tally,
+    ServeError, SettleError, Tally, TransactionId,
 };
 use lloom_receipts::{BlockNumber, ReceiptHead, UnixSeconds};
 
@@ -429,8 +429,51 @@ async fn a_requested_close_obliges_until_it_is_resolved(on: Backend) {
     assert!(matches!(refused, SettleError::UnknownObligation), "{refused}");
 }
 
+async fn a_reorg_beyond_what_was_final_reopens_what_was_mined_there(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
+    mine(&ledger, vec![]).await;
+    mine(&ledger, vec![]).await;
+    let tip = ledger.cursor().await.unwrap().unwrap().number;
+    let mined_in = |block: BlockNumber| Finish::Mined {
+        block,
+        succeeded: true,
+        gas_used: 5,
+        gas_price: 6,
+    };
+    let record = async |nonce: u64, hash: u8, replaces: Option<TransactionId>| {
+        let transaction = NewTransaction {
+            replaces,
+            ..transaction(nonce, hash)
+        };
+        ledger.record_transaction(transaction).await.unwrap()
+    };
+    let below = record(1, 1, None).await;
+    let original = record(2, 2, None).await;
+    let replacement = record(2, 3, Some(original)).await;
+    let dropped = record(3, 4, None).await;
+    let before = BlockNumber::new(tip.get() - 1);
+    ledger.finish_transaction(below, mined_in(before)).await.unwrap();
+    ledger
+        .finish_transaction(original, Finish::Replaced { by: replacement })
+        .await
+        .unwrap();
+    ledger.finish_transaction(replacement, mined_in(tip)).await.unwrap();
+    ledger.finish_transaction(dropped, Finish::Dropped).await.unwrap();
+
+    ledger.roll_back(before).await.unwrap();
+    let pending = ledger.pending_transactions().await.unwrap();
+    let pending: Vec<_> = pending.iter().map(|record| record.id).collect();
+    assert_eq!(pending, [original, replacement]);
+    // A stranger's may be mined in their place.
+    ledger.finish_transaction(original, Finish::Dropped).await.unwrap();
+    ledger.finish_transaction(replacement, Finish::Dropped).await.unwrap();
+    assert_eq!(ledger.pending_transactions().await.unwrap(), []);
+}
+
 on_both_stores!(
     a_tally_says_what_each_channel_would_say,
+    a_reorg_beyond_what_was_final_reopens_what_was_mined_there,
     a_claim_takes_what_was_billed_and_never_slack,
     an_unusable_authorization_falls_back_to_the_next_best,
     a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it,

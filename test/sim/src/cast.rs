@@ -94,7 +94,9 @@ impl<S, O> Member<S, O> {
     /// The machine's.
     pub fn kill(&mut self, now: u64, after: u64) -> io::Result<()> {
         self.orders = None;
-        self.process.kill(self.ends_by)?;
+        // A backup is put back beside a lock file that knows what came after it, and a power cut might take that away.
+        let end = if self.restores { End::Kill } else { self.ends_by };
+        self.process.kill(end)?;
         self.ends_by = End::Kill;
         self.starts_at = (!self.vanished).then_some(now + after);
         Ok(())

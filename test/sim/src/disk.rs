@@ -12,7 +12,7 @@ use lloom_ledger::Disk;
 use crate::{choices::Choices, flaw::Flaw, life::Life, world::Shared};
 
 /// The store's file, and those beside it that belong to it.
-const STORE: &str = "lloom.db";
+pub const STORE: &str = "lloom.db";
 const LOG: &str = "lloom.db-wal";
 const LOCK: &str = "lloom.db.lock";
 

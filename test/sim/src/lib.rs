@@ -34,6 +34,7 @@ pub mod properties;
 mod rogue;
 mod script;
 mod simulation;
+mod template;
 mod trace;
 mod witness;
 mod world;

@@ -27,7 +27,7 @@ use crate::{
 /// Bytes on their way in one direction at most.
 const WINDOW: usize = 64 << 10;
 /// The least and the most that a message takes, milliseconds. A process may be ahead of another by the least.
-pub const LATENCY: (u64, u64) = (20, 180);
+pub const LATENCY: (u64, u64) = (60, 200);
 /// Streams that wait for an executor at most.
 const BACKLOG: usize = 32;
 

@@ -13,6 +13,7 @@ use crate::{
     choices::Choices,
     disk::{Backup, End, SimDisk},
     life::{Life, ProcessId},
+    template,
     world::Shared,
 };
 
@@ -120,6 +121,9 @@ impl Process {
         let millis = self.world.lock().millis;
         let life = Life::new(self.id, self.name.clone(), millis, self.choices.branch());
         let life = Arc::new(life);
+        if self.lives == 0 {
+            template::copy_to(&self.directory())?;
+        }
         let disk = SimDisk::new(self.directory(), self.world.clone(), Arc::clone(&life))?;
         let body = Body {
             world: self.world.clone(),

@@ -1,8 +1,13 @@
 //! One seed, from its beginning to its verdict.
 
-use std::{cell::Cell, io, path::PathBuf};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+};
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use lloom_bindings::{ChannelEscrow, ExecutorRegistry, channel_escrow::IChannelEscrow};
 use lloom_ledger::ChannelState;
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
@@ -11,11 +16,12 @@ use tempfile::TempDir;
 use crate::{
     actions::Disturbance,
     cast::{Buyer, Channel, Rogue, Seller},
-    chain::{Genesis, START, Weather},
+    chain::{Blockchain, Genesis, START, Weather},
     choices::Choices,
     client::ClientSetup,
     executor::ExecutorSetup,
     flaw::Flaw,
+    network::LATENCY,
     process::{Ended, Process},
     properties::{self, Property, Violation},
     trace::Trace,
@@ -26,7 +32,7 @@ use crate::{
 /// When things begin to happen, milliseconds: the first channels are confirmed then.
 const FIRST_ACTION: u64 = 150_000;
 /// How far processes may be apart while they talk, milliseconds: less than any message takes.
-const STEP: u64 = 20;
+const STEP: u64 = LATENCY.0;
 /// How long a talk takes to begin at most, milliseconds.
 const TALK_BEGINS: u64 = 1_500;
 /// How much time an executor has at least, before the end of a grace period, in which nothing goes wrong, milliseconds.
@@ -130,6 +136,8 @@ pub(crate) struct Simulation {
     /// What disturbs a talk, and when, milliseconds.
     pub(crate) disturbances: Vec<(u64, Disturbance)>,
     pub(crate) violations: Vec<Violation>,
+    /// What the chain said of channels, as of which block.
+    states: RefCell<(B256, BTreeMap<ChannelId, Option<ChannelState>>)>,
     // Dropped last.
     _home: TempDir,
 }
@@ -206,6 +214,7 @@ impl Simulation {
             talks_until: 0,
             disturbances: Vec::new(),
             violations: Vec::new(),
+            states: RefCell::default(),
             choices,
             _home: home,
         })
@@ -410,10 +419,21 @@ impl Simulation {
 
     /// What the chain says of a channel; `None` while it is not open.
     pub(crate) fn state_of(&self, channel: ChannelId) -> Option<ChannelState> {
+        let world = self.world.lock();
+        let mut states = self.states.borrow_mut();
+        let head = world.chain.head().header.hash;
+        if states.0 != head {
+            *states = (head, BTreeMap::new());
+        }
+        let read = || self.read_state(&world.chain, channel);
+        *states.1.entry(channel).or_insert_with(read)
+    }
+
+    fn read_state(&self, chain: &Blockchain, channel: ChannelId) -> Option<ChannelState> {
         let view = ChannelEscrow::getChannelCall {
             channelId: channel.hash(),
         };
-        let read: IChannelEscrow::Channel = self.world.lock().chain.read(self.genesis.contracts.escrow, &view);
+        let read: IChannelEscrow::Channel = chain.read(self.genesis.contracts.escrow, &view);
         (!read.payer.is_zero()).then_some(ChannelState {
             deposit: TokenAmount::new(read.deposit),
             settled: TokenAmount::new(read.settled),
