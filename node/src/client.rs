@@ -7,6 +7,7 @@
 //! Inside, pure parts decide (`tally` what an answer is worth, `purse` what a channel has promised), one task a channel
 //! signs (`treasurer`), and `exchange` moves bytes.
 
+mod abandoned;
 mod connect;
 mod error;
 mod exchange;

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    ChatError, ChatEvent, ChatRequest, Completion, Shared,
+    ChatError, ChatEvent, ChatRequest, Completion, Shared, abandoned,
     link::{ACCEPTANCE, Desk, Line},
     order::{Chance, Prepared, prepare},
     sync,
@@ -258,10 +258,7 @@ impl<'c> Exchange<'c> {
         let why = std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string());
         let evidence = bill.and_then(|bill| serde_json::to_string(bill).ok());
         tracing::warn!(%operator, request = %self.hash, why, evidence, "the bill is not paid");
-        let reason = match evidence {
-            Some(evidence) => format!("overbilled: {why}; bill: {evidence}"),
-            None => format!("overbilled: {why}"),
-        };
+        let reason = abandoned::for_overbilling(&why, evidence.as_deref());
         if let Err(error) = self.desk.treasurer.abandon(self.hash, reason).await {
             tracing::error!(request = %self.hash, error = &error as &dyn std::error::Error, "the evidence is not kept");
         }

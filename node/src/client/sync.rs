@@ -2,7 +2,7 @@ use lloom_ledger::{ObservedOutcome, OwnRequestRecord};
 use lloom_receipts::{ChannelId, RequestHash, Signed, TokenAmount, TokenCount, Usage, UsageBill, Verified};
 
 use super::{
-    ChatError, Shared,
+    ChatError, Shared, abandoned,
     link::{Desk, Line, Turn},
     treasurer::TreasurerError,
 };
@@ -176,6 +176,10 @@ async fn justify(shared: &Shared, desk: &Desk, bill: Signed<UsageBill>) -> Resul
 fn judge(own: &OwnRequestRecord, bill: &UsageBill) -> Result<(), &'static str> {
     if own.billed {
         return Err("another bill of the request is linked");
+    }
+    // What was heard on its stream was judged by the answer itself, and this can't be.
+    if own.abandoned.as_deref().is_some_and(abandoned::is_for_overbilling) {
+        return Err("the request was abandoned for what was billed before");
     }
     let request = own.request.document();
     if bill.check(request).is_err() {

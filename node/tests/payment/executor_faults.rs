@@ -1,5 +1,7 @@
 //! Executors that cheat: the client stops paying, keeps what it has signed as evidence, and lowers their score.
 
+use std::sync::{Arc, Mutex};
+
 use lloom_ledger::Quality;
 use lloom_node::{
     client::{ChatError, Overbilled},
@@ -138,6 +140,46 @@ async fn bills_that_are_not_owed_are_not_paid() {
         };
         assert_eq!(found, name);
     }
+}
+
+#[tokio::test]
+async fn a_refused_bill_is_not_paid_when_it_is_offered_again() {
+    let world = World::new().await;
+    let (domain, operator) = (world.domain, world.operator.clone());
+    let refused = Arc::new(Mutex::new(None));
+    let known = Arc::clone(&refused);
+    bills(&world, world.operator.clone(), move |request, bill| {
+        let bill = UsageBill::for_request(request, usage(4, 6), bill.response_hash, now()).unwrap();
+        *known.lock().unwrap() = Some(operator.sign(&domain, bill).into_unverified());
+        bill
+    });
+    assert!(matches!(unpaid(&world).await, ChatError::Overbilled(_)));
+    // It is within what the client had promised for the request.
+    let bill = refused.lock().unwrap().take().unwrap();
+    world.cable.impersonate(move |mut wire| {
+        let bill = bill.clone();
+        async move {
+            while let Some(frame) = wire.next().await {
+                let ClientFrame::Sync { channel, .. } = frame else {
+                    continue;
+                };
+                wire.send(ExecutorFrame::State(Box::new(State {
+                    channel,
+                    head: None,
+                    receipts: Vec::new(),
+                    unlinked: vec![bill.clone()],
+                    authorized: DEPOSIT,
+                    spent: DEPOSIT,
+                    deposit: DEPOSIT,
+                })))
+                .await;
+            }
+        }
+    });
+    let report = world.client.sync(world.channel, world.peer()).await.unwrap();
+    assert_eq!((report.linked, report.unjustified), (0, 1));
+    let head = world.client_ledger.head(world.channel).await.unwrap();
+    assert_eq!(head, ReceiptHead::empty(world.channel));
 }
 
 #[tokio::test]

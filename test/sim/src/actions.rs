@@ -80,7 +80,8 @@ impl Simulation {
 
     /// Does something that harms nobody.
     fn act_kindly(&mut self) -> io::Result<()> {
-        match self.choices.below(20) {
+        match self.choices.below(21) {
+            20 => self.replay_grant(),
             0..5 => {
                 let index = self.choices.below(self.channels.len() as u64) as usize;
                 self.request_close(index);
@@ -103,7 +104,11 @@ impl Simulation {
             _ => {
                 let index = self.choices.below(self.channels.len() as u64) as usize;
                 let channel = self.channels[index].clone();
-                self.sellers[channel.seller].order(ExecutorOrder::Close(channel.id));
+                let Some(seller) = self.sellers.get(channel.seller) else {
+                    self.order_crook();
+                    return Ok(());
+                };
+                seller.order(ExecutorOrder::Close(channel.id));
                 self.note(
                     "orders",
                     format_args!("executor{} to close {}", channel.seller, channel.id),
@@ -122,35 +127,25 @@ impl Simulation {
         if self.channels.len() >= MAX_CHANNELS {
             return;
         }
-        let setup = &self.sellers[seller].setup;
         let random = B256::from(U256::from(self.channels.len() + 1));
-        let owner = match (self.buyers.get(buyer), &self.rogue) {
-            (Some(buyer), _) => &buyer.setup,
-            (None, Some(rogue)) => &rogue.setup,
-            (None, None) => return,
+        let (Some(owner), Some(offer)) = (self.payers().nth(buyer).cloned(), self.offer_of(seller).cloned()) else {
+            return;
         };
         let parameters = ChannelParameters {
             payer: owner.payer,
-            payee: setup.payee,
+            payee: offer.payee,
             token: self.genesis.token,
-            salt: commitment_salt(setup.operator.address(), random),
+            salt: commitment_salt(offer.operator, random),
             authorized_signer: owner.signer.address(),
         };
         let deposit = TokenAmount::new(self.choices.between(1_500, 12_000).into());
-        let call = ChannelEscrow::openCall {
-            payee: parameters.payee,
-            token: parameters.token,
-            amount: deposit.base_units(),
-            salt: parameters.salt,
-            authorizedSigner: parameters.authorized_signer,
-        };
-        let id = parameters.id(&setup.domain);
-        let escrow = self.genesis.contracts.escrow;
-        self.world.lock().chain.run_errand(parameters.payer, escrow, &call);
-        self.note(
-            "payer",
-            format_args!("client{buyer}'s opens {id} for executor{seller} with {deposit}"),
-        );
+        let id = parameters.id(&self.genesis.domain());
+        self.note("payer", format_args!("client{buyer}'s wants {id} for executor{seller}"));
+        if self.choices.chance(400) {
+            self.open_with_grant(&owner, &parameters, deposit);
+        } else {
+            self.open_from_wallet(id, &parameters, deposit);
+        }
         self.channels.push(Channel {
             id,
             parameters,
@@ -170,9 +165,12 @@ impl Simulation {
         let Some(buyer) = self.buyers.get(channel.buyer) else {
             return;
         };
+        let Some(offer) = self.offer_of(channel.seller) else {
+            return;
+        };
         buyer.order(ClientOrder::Record(NewChannel {
             parameters: channel.parameters,
-            operator: self.sellers[channel.seller].setup.operator.address(),
+            operator: offer.operator,
             client_random: channel.random,
             deposit: channel.deposit,
         }));
@@ -194,10 +192,12 @@ impl Simulation {
         for _ in 0..at_once {
             let script = Script::choose(&mut self.choices);
             let leaves_after = self.choices.chance(120).then(|| self.choices.below(4));
-            let seller = &self.sellers[channel.seller];
+            let Some((peer, offer)) = self.peer_of(channel.seller) else {
+                return;
+            };
             let order = ClientOrder::Chat {
-                peer: seller.peer(),
-                offer: Box::new(seller.setup.offer.clone()),
+                peer,
+                offer: Box::new(offer.clone()),
                 channel: channel.id,
                 script,
                 leaves_after,
@@ -210,7 +210,7 @@ impl Simulation {
             );
         }
         self.expect_talk();
-        if !self.is_peace() && self.choices.chance(350) {
+        if channel.seller < self.sellers.len() && !self.is_peace() && self.choices.chance(350) {
             let steps = self.choices.below(30);
             let disturbance = match self.choices.below(4) {
                 0 | 1 => Disturbance::Cut { seller: channel.seller },
@@ -273,8 +273,11 @@ impl Simulation {
             return;
         }
         self.record(&channel);
+        let Some((peer, _)) = self.peer_of(channel.seller) else {
+            return;
+        };
         self.buyers[channel.buyer].order(ClientOrder::Sync {
-            peer: self.sellers[channel.seller].peer(),
+            peer,
             channel: channel.id,
         });
         self.expect_talk();
@@ -284,6 +287,13 @@ impl Simulation {
         let index = self.choices.below(self.channels.len() as u64) as usize;
         let channel = self.channels[index].clone();
         let more = self.choices.between(100, 5_000);
+        self.note("payer", format_args!("tops {} up by {more}", channel.id));
+        let by_grant = self.choices.chance(400);
+        let owner = self.payers().nth(channel.buyer).cloned();
+        if let Some(owner) = owner.filter(|_| by_grant) {
+            self.top_up_with_grant(&owner, &channel, more);
+            return;
+        }
         let call = ChannelEscrow::topUpCall {
             channelId: channel.id.hash(),
             additionalDeposit: more.into(),
@@ -293,7 +303,6 @@ impl Simulation {
             .lock()
             .chain
             .run_errand(channel.parameters.payer, escrow, &call);
-        self.note("payer", format_args!("tops {} up by {more}", channel.id));
     }
 
     /// Has the payer ask for a channel's close, if it is open.

@@ -1,12 +1,13 @@
 //! Gathers the evidence, from the chain and from everybody's stores.
 
-use alloy::primitives::Address;
+use alloy::{primitives::Address, sol_types::SolCall as _};
 use lloom_bindings::{ChannelEscrow, DevToken};
 use lloom_ledger::{ChannelFilter, Ledger, LedgerError, Obligation, TransactionRecord};
 use lloom_receipts::{ChannelId, RequestHash, TokenAmount, UnixSeconds};
 
 use crate::{
-    evidence::{ChannelEvidence, ClientEvidence, Evidence, PayeeEvidence, StoreEvidence},
+    chain::TOKENS,
+    evidence::{ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, StoreEvidence},
     properties::Property,
     simulation::{GRACE, PEACE, Simulation},
 };
@@ -46,6 +47,9 @@ impl Simulation {
             let Some(claim_by) = channel.claim_by.filter(|_| channel.over_since.is_none()) else {
                 continue;
             };
+            if seller >= self.sellers.len() {
+                continue;
+            }
             let is_near = now + PEACE >= claim_by;
             // Too late a look would see what there is no time to claim.
             let is_late = now + PEACE * 3 / 4 >= claim_by;
@@ -94,6 +98,9 @@ impl Simulation {
         for seller in 0..self.sellers.len() {
             evidence.payees.push(self.gather_payee(seller, &evidence.channels));
         }
+        for (buyer, setup) in self.payers().enumerate() {
+            evidence.payers.push(self.gather_payer(buyer, setup.payer));
+        }
         for seller in 0..self.sellers.len() {
             let told = self.sellers[seller].process.ask(tell);
             let (name, restored) = {
@@ -127,18 +134,40 @@ impl Simulation {
             let client = self.gather_client(buyer);
             evidence.clients.push(client);
         }
-        let world = self.world.lock();
+        let mut world = self.world.lock();
         evidence.requests = world.witness.requests.clone();
         evidence.signed = world.chain.signed.clone();
+        let opened = world.chain.succeeded(ChannelEscrow::openWithGrantCall::SELECTOR);
+        let topped_up = world.chain.succeeded(ChannelEscrow::topUpWithGrantCall::SELECTOR);
+        world.witness.counts.grants = (opened + topped_up) as u64;
         evidence.overserved = world.witness.violations.clone();
+        evidence.oversigned = world.dealings.violations.clone();
         drop(world);
+        evidence.losses = self.gather_losses();
         evidence
+    }
+
+    fn gather_losses(&self) -> Vec<LossEvidence> {
+        let honest = self.channels.iter().filter(|channel| channel.buyer < self.buyers.len());
+        let mut losses = Vec::new();
+        for channel in honest {
+            if let Some(on_chain) = self.state_of(channel.id) {
+                losses.push(LossEvidence {
+                    channel: channel.id,
+                    settled: on_chain.settled,
+                    received: self.world.lock().dealings.ceiling(channel.id),
+                });
+            }
+        }
+        losses
     }
 
     fn gather_channels(&mut self) -> Vec<ChannelEvidence> {
         let mut channels = Vec::new();
-        for index in 0..self.channels.len() {
-            let channel = self.channels[index].clone();
+        for channel in self.channels.clone() {
+            if channel.seller >= self.sellers.len() {
+                continue;
+            }
             // A payer without the money opens nothing.
             let Some(on_chain) = self.state_of(channel.id) else {
                 continue;
@@ -172,17 +201,36 @@ impl Simulation {
         channels
     }
 
-    fn gather_payee(&self, seller: usize, channels: &[ChannelEvidence]) -> PayeeEvidence {
-        let payee = self.payee(seller);
+    fn gather_payer(&self, buyer: usize, payer: Address) -> PayerEvidence {
+        let ours = self.channels.iter().filter(|channel| channel.buyer == buyer);
+        let spent = ours
+            .filter_map(|channel| self.state_of(channel.id))
+            .fold(TokenAmount::ZERO, |sum, state| {
+                sum.saturating_add(if state.finalized { state.settled } else { state.deposit })
+            });
+        PayerEvidence {
+            payer,
+            lost: TokenAmount::new(TOKENS).saturating_sub(self.holdings(payer)),
+            spent,
+        }
+    }
+
+    /// What an account has, in its wallet and inside the escrow, base units.
+    fn holdings(&self, account: Address) -> TokenAmount {
         let world = self.world.lock();
         let wallet = world
             .chain
-            .read(self.genesis.token, &DevToken::balanceOfCall { account: payee });
+            .read(self.genesis.token, &DevToken::balanceOfCall { account });
         let inside = ChannelEscrow::balanceOfCall {
-            account: payee,
+            account,
             token: self.genesis.token,
         };
         let inside = world.chain.read(self.genesis.contracts.escrow, &inside);
+        TokenAmount::new((wallet + inside).saturating_to())
+    }
+
+    fn gather_payee(&self, seller: usize, channels: &[ChannelEvidence]) -> PayeeEvidence {
+        let payee = self.payee(seller);
         let ours = |id: &ChannelId| {
             let known = self.channels.iter().find(|known| known.id == *id);
             known.is_some_and(|known| known.seller == seller)
@@ -190,7 +238,7 @@ impl Simulation {
         let settled = channels.iter().filter(|channel| ours(&channel.id));
         PayeeEvidence {
             payee,
-            received: TokenAmount::new((wallet + inside).saturating_to()),
+            received: self.holdings(payee),
             settled: settled.fold(TokenAmount::ZERO, |sum, channel| {
                 sum.saturating_add(channel.on_chain.settled)
             }),
@@ -257,15 +305,11 @@ impl Simulation {
             .filter(|channel| channel.buyer == buyer)
             .map(|channel| channel.id)
             .collect();
-        let seen = ours.iter().filter_map(|id| world.witness.channels.get(id));
-        let signed = seen.fold(TokenAmount::ZERO, |sum, seen| sum.saturating_add(seen.voucher));
-        let requests: Vec<(RequestHash, TokenAmount)> = world
-            .witness
-            .requests
-            .iter()
-            .filter(|(_, seen)| ours.contains(&seen.request.channel))
-            .map(|(hash, seen)| (*hash, seen.request.maximum().unwrap_or(TokenAmount::MAX)))
-            .collect();
+        let signed = ours.iter().fold(TokenAmount::ZERO, |sum, id| {
+            sum.saturating_add(world.dealings.signed(*id))
+        });
+        let asked = ours.iter().flat_map(|id| world.dealings.requests(*id));
+        let requests: Vec<(RequestHash, TokenAmount)> = asked.collect();
         drop(world);
         let asked = requests.clone();
         let abandoned = self.buyers[buyer].process.ask(|ledger| async move {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     client::{self, ClientOrder, ClientSetup},
+    crook::{self, CrookOrder},
     disk::End,
     executor::{self, ExecutorOrder, ExecutorSetup, ORDERS},
     process::Process,
@@ -42,6 +43,9 @@ pub type Buyer = Member<ClientSetup, ClientOrder>;
 /// Somebody who cheats.
 pub type Rogue = Member<ClientSetup, Mischief>;
 
+/// Somebody who sells, and cheats.
+pub type Crook = Member<ExecutorSetup, CrookOrder>;
+
 /// A channel, as everybody who takes part knows it.
 #[derive(Clone, Debug)]
 pub struct Channel {
@@ -55,7 +59,7 @@ pub struct Channel {
     pub deposit: TokenAmount,
     /// Which client's; the cheat's where there is none of this number.
     pub buyer: usize,
-    /// Which executor's.
+    /// Which executor's; the crook's where there is none of this number.
     pub seller: usize,
     /// What its executor owes itself to claim: seen as durable in its store, base units, with when, milliseconds.
     pub held: Vec<(u64, TokenAmount)>,
@@ -117,6 +121,21 @@ impl Seller {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let setup = self.setup.clone();
         self.process.start(|body| executor::run(setup, body, receiver))?;
+        self.orders = Some(orders);
+        self.starts_at = None;
+        Ok(())
+    }
+}
+
+impl Crook {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn start(&mut self) -> io::Result<()> {
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        let setup = self.setup.clone();
+        self.process.start(|body| crook::run(setup, body, receiver))?;
         self.orders = Some(orders);
         self.starts_at = None;
         Ok(())

@@ -23,7 +23,7 @@ use revm::context::TxEnv;
 
 pub use self::{
     endpoint::{Endpoint, View, Weather},
-    genesis::{CHAIN_ID, Genesis},
+    genesis::{CHAIN_ID, Genesis, TOKENS},
     sim_chain::{BROADCAST_DONE, SimChain},
 };
 use self::{
@@ -325,6 +325,16 @@ impl Blockchain {
             Origin::Pool(pooled) => Some(pooled.env.nonce),
             Origin::People(_) => None,
         }
+    }
+
+    /// How many transactions with this selector that people sent ran through.
+    pub fn succeeded(&self, selector: [u8; 4]) -> usize {
+        let included = self.canonical.iter().flat_map(|block| &block.transactions);
+        let ran = included.filter(|included| included.executed.succeeded);
+        ran.filter(
+            |included| matches!(&included.origin, Origin::People(errand) if errand.call.data.starts_with(&selector)),
+        )
+        .count()
     }
 
     /// A block, whether it is still part of the chain or not.

@@ -7,9 +7,9 @@ use libp2p::PeerId;
 use lloom_ledger::{Budget, Ledger, NewChannel, StoreDeployment};
 use lloom_node::{
     Offer,
-    client::{ChatEvent, ChatRequest, Client, ClientConfig},
+    client::{ChatError, ChatEvent, ChatRequest, Client, ClientConfig, Tolerance},
 };
-use lloom_receipts::{ChannelId, Domain, Keypair, ModelHash, TokenAmount};
+use lloom_receipts::{ChannelId, Domain, Keypair, ModelHash, TokenAmount, TokenCount};
 use lloom_watcher::{Watcher, WatcherConfig};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -31,6 +31,8 @@ pub struct ClientSetup {
     pub signer: Keypair,
     /// Whose money it spends.
     pub payer: alloy::primitives::Address,
+    /// That one's own key, for what the hot one may not sign.
+    pub payer_key: Keypair,
     /// How it buys.
     pub config: ClientConfig,
     /// How it follows the chain.
@@ -73,6 +75,7 @@ impl ClientSetup {
     /// Never: the secrets are keys.
     pub fn choose(number: u8, watcher: WatcherConfig, choices: &mut Choices) -> Self {
         let signer = Keypair::from_secret([0x40 + number; 32]).expect("the secret is a key");
+        let payer_key = Keypair::from_secret([0xa0 + number; 32]).expect("the secret is a key");
         let budget = if choices.chance(300) {
             Budget {
                 per_request: TokenAmount::new(choices.between(200, 1_000).into()),
@@ -84,9 +87,14 @@ impl ClientSetup {
         };
         Self {
             signer,
-            payer: alloy::primitives::Address::repeat_byte(0xa0 + number),
+            payer: payer_key.address(),
+            payer_key,
             config: ClientConfig {
                 budget,
+                tolerance: Tolerance {
+                    output_slack: TokenCount::new(*choices.pick(&[0, 4, 64])),
+                    ..Tolerance::default()
+                },
                 ..ClientConfig::default()
             },
             domain: watcher.domain,
@@ -169,6 +177,9 @@ async fn obey(client: &Client, ledger: &Ledger, body: &Body, order: ClientOrder)
                 max_output: None,
                 channel: Some(channel),
             });
+            let process = body.life.process();
+            body.world.lock().dealings.begin(process, channel);
+            let mut broke = false;
             let mut pieces = 0;
             while let Some(event) = chat.next().await {
                 match event {
@@ -179,7 +190,7 @@ async fn obey(client: &Client, ledger: &Ledger, body: &Body, order: ClientOrder)
                         pieces += 1;
                         if leaves_after.is_some_and(|after| pieces > after) {
                             body.note(format_args!("stops listening"));
-                            return;
+                            break;
                         }
                     }
                     Ok(ChatEvent::Completed(completion)) => body.note(format_args!(
@@ -189,9 +200,13 @@ async fn obey(client: &Client, ledger: &Ledger, body: &Body, order: ClientOrder)
                         completion.ending,
                         if completion.recorded { "" } else { ", not recorded" },
                     )),
-                    Err(error) => body.note(format_args!("fails: {}", chain_of(&error))),
+                    Err(error) => {
+                        broke |= matches!(error, ChatError::Wire(_));
+                        body.note(format_args!("fails: {}", chain_of(&error)));
+                    }
                 }
             }
+            body.world.lock().dealings.end(process, channel, broke);
         }
         ClientOrder::Sync { peer, channel } => match client.sync(channel, peer).await {
             Ok(report) => body.note(format_args!("syncs {channel}: {report:?}")),

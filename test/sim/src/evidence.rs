@@ -16,6 +16,8 @@ pub struct Evidence {
     pub channels: Vec<ChannelEvidence>,
     /// Everybody who is paid.
     pub payees: Vec<PayeeEvidence>,
+    /// Everybody who pays.
+    pub payers: Vec<PayerEvidence>,
     /// Every store.
     pub stores: Vec<StoreEvidence>,
     /// Every client.
@@ -24,6 +26,10 @@ pub struct Evidence {
     pub requests: BTreeMap<RequestHash, Seen>,
     /// What each key signed for each nonce, as far as it was broadcast.
     pub signed: BTreeMap<(Address, u64), Vec<(B256, Call)>>,
+    /// What honest clients' channels lost.
+    pub losses: Vec<LossEvidence>,
+    /// What honest clients signed and should not have, when they did.
+    pub oversigned: Vec<String>,
     /// What was served beyond what was covered, when it was.
     pub overserved: Vec<String>,
 }
@@ -51,6 +57,28 @@ pub struct PayeeEvidence {
     pub received: TokenAmount,
     /// What its channels have settled, base units.
     pub settled: TokenAmount,
+}
+
+/// Somebody who pays.
+#[derive(Clone, Debug)]
+pub struct PayerEvidence {
+    /// Who.
+    pub payer: Address,
+    /// What it had, less what it has, in its wallet and inside the escrow, base units.
+    pub lost: TokenAmount,
+    /// What its channels have settled, and those still hold that are not over, base units.
+    pub spent: TokenAmount,
+}
+
+/// A channel of an honest client, whoever is at its other end.
+#[derive(Clone, Debug)]
+pub struct LossEvidence {
+    /// Its id.
+    pub channel: ChannelId,
+    /// What it has settled, base units.
+    pub settled: TokenAmount,
+    /// What was received and linked on it, and an increment for each answer that was not, base units.
+    pub received: TokenAmount,
 }
 
 /// A store, and what it should know.

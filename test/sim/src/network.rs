@@ -303,11 +303,13 @@ impl AsyncRead for Half {
             writer.wake();
         }
         buffer.put_slice(&chunk);
-        // What the executor has read is what it goes by.
-        if this.side == Side::Executor {
-            let witnessed = state.wire.pass(Direction::ToExecutor, &chunk);
-            this.pipe.world.lock().witness(&life, witnessed);
-        }
+        // What somebody has read is what it goes by.
+        let direction = match this.side {
+            Side::Executor => Direction::ToExecutor,
+            Side::Client => Direction::ToClient,
+        };
+        let witnessed = state.wire.read(direction, taken);
+        this.pipe.world.lock().witness(&life, witnessed);
         Poll::Ready(Ok(()))
     }
 }
@@ -340,11 +342,13 @@ impl AsyncWrite for Half {
         if let Some(reader) = flow.reader.take() {
             reader.wake();
         }
-        // What the executor has sent is what it has served.
-        if self.side == Side::Executor {
-            let witnessed = state.wire.pass(Direction::ToClient, &chunk);
-            self.pipe.world.lock().witness(&life, witnessed);
-        }
+        // What the executor has sent is what it has served, and what the client has sent is what it has signed.
+        let direction = match self.side {
+            Side::Executor => Direction::ToClient,
+            Side::Client => Direction::ToExecutor,
+        };
+        let witnessed = state.wire.write(direction, &chunk);
+        self.pipe.world.lock().witness(&life, witnessed);
         Poll::Ready(Ok(taken))
     }
 

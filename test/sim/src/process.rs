@@ -189,6 +189,7 @@ impl Process {
         alive.body.life.kill();
         self.world.lock().note(&self.name, format_args!("dies: {end:?}"));
         self.world.lock().lose_fetched(self.id);
+        self.world.lock().dealings.lose_streams(self.id);
         self.lives += 1;
         let left = self.directory();
         alive.body.disk.leave(end, &left, &mut self.choices)?;

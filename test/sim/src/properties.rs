@@ -8,6 +8,7 @@ mod nonce;
 mod obligation;
 mod payment;
 mod theft;
+mod trust;
 
 use crate::evidence::Evidence;
 
@@ -28,6 +29,8 @@ pub enum Property {
     Exposure,
     /// A client never signed beyond its budget.
     Budget,
+    /// A client never signed for more than it received, within its tolerance, and one increment.
+    Trust,
     /// Nobody honest ever signed what the registry punishes, restored backups included.
     Honesty,
     /// No process stops by itself, and none of its tasks crashes.
@@ -62,7 +65,7 @@ impl std::fmt::Display for Violation {
 /// Every rule that `evidence` shows to be broken.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     type Check = fn(&Evidence) -> Vec<String>;
-    let checks: [(Property, Check); 8] = [
+    let checks: [(Property, Check); 9] = [
         (Property::Payment, payment::check),
         (Property::Theft, theft::check),
         (Property::Nonce, nonce::check),
@@ -70,6 +73,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         (Property::Obligation, obligation::check),
         (Property::Exposure, exposure::check),
         (Property::Budget, budget::check),
+        (Property::Trust, trust::check),
         (Property::Honesty, honesty::check),
     ];
     let mut violations = Vec::new();

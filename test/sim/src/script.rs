@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use lloom_node::{Backend, BackendError, BackendEvent};
 use lloom_receipts::{TokenCount, Usage};
@@ -44,7 +43,8 @@ impl Script {
         json!([self.tokens, self.packed, self.pause, self.fails_after])
     }
 
-    fn of_json(value: &Value) -> Option<Self> {
+    /// The script that such a part is.
+    pub fn of_json(value: &Value) -> Option<Self> {
         let number = |index: usize| value.get(index).and_then(Value::as_u64);
         Some(Self {
             tokens: number(0)? as u32,
@@ -68,6 +68,12 @@ pub fn backend(life: &Arc<Life>) -> Backend {
     })
 }
 
+/// A piece of an answer, up to the token `output`.
+pub fn event(output: u32) -> Vec<u8> {
+    let text = format!("word {output:>10} ");
+    format!("{{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}").into_bytes()
+}
+
 fn play(
     script: Script,
     input: TokenCount,
@@ -86,7 +92,7 @@ fn play(
             }
             let output = (said + script.packed).min(end);
             let event = BackendEvent::Delta {
-                data: Bytes::from(format!("{{\"token\":\"a word of the answer, number {output}\"}}")),
+                data: event(output).into(),
                 output: TokenCount::new(output),
             };
             Some((Ok(event), output))

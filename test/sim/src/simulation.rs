@@ -8,19 +8,23 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256};
+use libp2p::PeerId;
 use lloom_bindings::{ChannelEscrow, ExecutorRegistry, channel_escrow::IChannelEscrow};
 use lloom_ledger::ChannelState;
+use lloom_node::{Offer, peer_id};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use tempfile::TempDir;
 
 use crate::{
     actions::Disturbance,
-    cast::{Buyer, Channel, Rogue, Seller},
+    cast::{Buyer, Channel, Crook, Rogue, Seller},
     chain::{Blockchain, Genesis, START, Weather},
     choices::Choices,
     client::ClientSetup,
+    crook::CrookOrder,
     executor::ExecutorSetup,
     flaw::Flaw,
+    grants::Grants,
     network::LATENCY,
     process::{Ended, Process},
     properties::{self, Property, Violation},
@@ -39,6 +43,8 @@ const TALK_BEGINS: u64 = 1_500;
 pub const PEACE: u64 = 20 * 60 * 1_000;
 /// How long after a channel's end the chain does not take back what came before, milliseconds.
 const AFTERMATH: u64 = 8 * 60 * 1_000;
+/// The number of an executor that cheats.
+const CROOK: u8 = 9;
 /// The escrow's grace period, milliseconds.
 pub const GRACE: u64 = 3_600_000;
 /// The end of a simulation that doesn't settle, milliseconds after it should have begun to.
@@ -116,9 +122,12 @@ pub(crate) struct Simulation {
     pub(crate) choices: Choices,
     pub(crate) sellers: Vec<Seller>,
     pub(crate) buyers: Vec<Buyer>,
-    /// Somebody who cheats, in some simulations.
+    /// Somebody who buys and cheats, in some simulations.
     pub(crate) rogue: Option<Rogue>,
+    /// Somebody who sells and cheats, in some simulations.
+    pub(crate) crook: Option<Crook>,
     pub(crate) channels: Vec<Channel>,
+    pub(crate) grants: Grants,
     /// When the next block is made, milliseconds.
     next_block: u64,
     /// Milliseconds between two blocks at most.
@@ -165,6 +174,9 @@ impl Simulation {
             genesis.endow(setup.operator.address());
         }
         let cheats = choices.chance(400);
+        let crook_setup = choices
+            .chance(400)
+            .then(|| ExecutorSetup::choose(CROOK, &genesis, &mut choices));
         let rogue_setup = ClientSetup::choose(clients, setups[0].watcher.clone(), &mut choices);
         for setup in client_setups.iter().chain([&rogue_setup]) {
             genesis.endow(setup.payer);
@@ -190,11 +202,16 @@ impl Simulation {
         let mut buyers = Vec::new();
         for (number, setup) in client_setups.into_iter().enumerate() {
             let process = process(sellers.len() + number, format!("client{number}"), &mut choices);
+            world.lock().is_client(process.id(), setup.config.tolerance);
             buyers.push(Buyer::new(setup, process));
         }
         let rogue = cheats.then(|| {
             let process = process(sellers.len() + buyers.len(), String::from("cheat"), &mut choices);
             Rogue::new(rogue_setup, process)
+        });
+        let crook = crook_setup.map(|setup| {
+            let id = sellers.len() + buyers.len() + usize::from(cheats);
+            Crook::new(setup, process(id, String::from("crook"), &mut choices))
         });
         let pace = *choices.pick(&[30_000, 60_000, 120_000]);
         let chaos_ends = choices.between(10 * 60_000, 70 * 60_000);
@@ -204,7 +221,9 @@ impl Simulation {
             sellers,
             buyers,
             rogue,
+            crook,
             channels: Vec::new(),
+            grants: Grants::default(),
             next_block: 1_000,
             block_time: *choices.pick(&[15_000, 30_000, 60_000]),
             next_action: FIRST_ACTION,
@@ -224,6 +243,13 @@ impl Simulation {
         if let Some(rogue) = &mut self.rogue {
             rogue.start()?;
         }
+        if let Some(crook) = &mut self.crook {
+            crook.start()?;
+        }
+        let payers: Vec<Address> = self.payers().map(|setup| setup.payer).collect();
+        for payer in payers {
+            self.deposit_balance(payer);
+        }
         self.pass(2_000)?;
         let cheat = usize::from(self.rogue.is_some());
         for buyer in 0..self.buyers.len() + cheat {
@@ -231,10 +257,21 @@ impl Simulation {
                 self.open_channel(buyer, seller);
             }
         }
+        if self.crook.is_some() {
+            for buyer in 0..self.buyers.len() {
+                self.open_channel(buyer, self.sellers.len());
+            }
+        }
         while self.millis() < self.chaos_ends {
             self.advance(self.chaos_ends)?;
         }
         self.settle()
+    }
+
+    /// Everybody who buys, the cheat last.
+    pub(crate) fn payers(&self) -> impl Iterator<Item = &ClientSetup> {
+        let rogue = self.rogue.iter().map(|rogue| &rogue.setup);
+        self.buyers.iter().map(|buyer| &buyer.setup).chain(rogue)
     }
 
     /// Now, milliseconds since the beginning.
@@ -322,6 +359,12 @@ impl Simulation {
             failed.push(format!("cheat: {reason}"));
             self.rogue = None;
         }
+        if let Some(crook) = &mut self.crook
+            && let Some(Ended::Failed(reason)) = crook.process.run_until(until)
+        {
+            failed.push(format!("crook: {reason}"));
+            self.crook = None;
+        }
         for reason in failed {
             self.violate(Property::Life, reason);
         }
@@ -334,10 +377,13 @@ impl Simulation {
                 self.start_seller(index)?;
             }
         }
-        for buyer in &mut self.buyers {
+        for (number, buyer) in self.buyers.iter_mut().enumerate() {
             if buyer.starts_at.is_some_and(|at| at <= now) {
-                if std::mem::take(&mut buyer.restores) {
-                    buyer.process.restore()?;
+                if std::mem::take(&mut buyer.restores) && buyer.process.restore()? {
+                    let mut world = self.world.lock();
+                    for channel in self.channels.iter().filter(|channel| channel.buyer == number) {
+                        world.dealings.forget(channel.id);
+                    }
                 }
                 buyer.start()?;
             }
@@ -477,6 +523,28 @@ impl Simulation {
         }
     }
 
+    /// What an executor, or the crook, offers.
+    pub(crate) fn offer_of(&self, seller: usize) -> Option<&Offer> {
+        let honest = self.sellers.get(seller).map(|seller| &seller.setup);
+        let setup = honest.or_else(|| self.crook.as_ref().map(|crook| &crook.setup));
+        setup.map(|setup| &setup.offer)
+    }
+
+    /// Where an executor, or the crook, is reached, and what it offers.
+    pub(crate) fn peer_of(&self, seller: usize) -> Option<(PeerId, &Offer)> {
+        let offer = self.offer_of(seller)?;
+        let honest = self.sellers.get(seller).map(|seller| &seller.setup.operator);
+        let operator = honest.or_else(|| self.crook.as_ref().map(|crook| &crook.setup.operator))?;
+        Some((peer_id(operator), offer))
+    }
+
+    /// Has the crook take from the chain what it holds signatures for.
+    pub(crate) fn order_crook(&self) {
+        if let Some(crook) = &self.crook {
+            crook.order(CrookOrder::Claim);
+        }
+    }
+
     /// Who is paid for what a seller earns.
     pub(crate) fn payee(&self, seller: usize) -> Address {
         self.sellers[seller].setup.payee
@@ -501,6 +569,10 @@ impl Simulation {
             rogue.vanished = true;
             rogue.kill(0, 0)?;
         }
+        if let Some(crook) = &mut self.crook {
+            crook.vanished = true;
+            crook.kill(0, 0)?;
+        }
         let mut world = self.world.lock();
         for violation in &violations {
             let text = violation.to_string();
@@ -522,6 +594,7 @@ impl Simulation {
         self.calm_weather();
         self.undoom()?;
         self.start_all();
+        self.open_what_is_missing();
         self.pass(240_000)?;
         // Whoever comes back links what it owes.
         for _ in 0..2 {
@@ -530,6 +603,8 @@ impl Simulation {
                 self.pass(20_000)?;
             }
         }
+        self.order_crook();
+        self.pass(120_000)?;
         for index in 0..self.channels.len() {
             self.request_close(index);
         }

@@ -1,6 +1,9 @@
 //! What an onlooker sees on the wire. It believes nobody's store: the properties hold what happened against this.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use alloy::primitives::Address;
 use futures::FutureExt as _;
@@ -8,6 +11,7 @@ use lloom_node::wire::{ClientFrame, ExecutorFrame, FrameReader};
 use lloom_receipts::{
     BillHash, ChannelId, InferenceRequest, Receipt, RequestHash, TokenAmount, Unverified, Usage, UsageBill,
 };
+use serde::de::DeserializeOwned;
 
 /// Whereto a byte goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +23,16 @@ pub enum Direction {
 }
 
 /// A frame that passed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Passed {
+    /// One that the client has sent.
+    Said(Arc<ClientFrame>),
+    /// One that the client has read, and what it has asked for on the stream.
+    Heard(Arc<ExecutorFrame>, Option<RequestHash>),
     /// One that the executor has read.
-    ToExecutor(ClientFrame),
+    ToExecutor(Arc<ClientFrame>),
     /// One that the executor has sent, and what the stream is about.
-    ToClient(ExecutorFrame, About),
+    ToClient(Arc<ExecutorFrame>, About),
 }
 
 /// What a stream is about, as its client said last.
@@ -37,44 +45,103 @@ pub struct About {
 /// Puts the bytes of a stream together to frames.
 #[derive(Debug, Default)]
 pub struct Wire {
-    to_executor: Vec<u8>,
-    to_client: Vec<u8>,
+    to_executor: Lane<ClientFrame>,
+    to_client: Lane<ExecutorFrame>,
+    /// As the executor has read it.
     about: About,
+    /// As the client has said it.
+    asked: Option<RequestHash>,
+}
+
+/// One direction: frames that were written, until they are read.
+#[derive(Debug)]
+struct Lane<F> {
+    unfinished: Vec<u8>,
+    written: u64,
+    read: u64,
+    /// Where each ends.
+    frames: VecDeque<(u64, Arc<F>)>,
+}
+
+impl<F> Default for Lane<F> {
+    fn default() -> Self {
+        Self {
+            unfinished: Vec::new(),
+            written: 0,
+            read: 0,
+            frames: VecDeque::new(),
+        }
+    }
+}
+
+impl<F: DeserializeOwned> Lane<F> {
+    /// The frames that these bytes complete.
+    fn write(&mut self, bytes: &[u8]) -> Vec<Arc<F>> {
+        self.unfinished.extend_from_slice(bytes);
+        let mut complete = Vec::new();
+        while let Some(frame) = next_frame(&mut self.unfinished) {
+            self.written += frame.len() as u64;
+            let read = FrameReader::<_, F>::new(frame.as_slice()).next().now_or_never();
+            // What is no frame is refused by whoever gets it.
+            if let Some(Ok(Some(frame))) = read {
+                let frame = Arc::new(frame);
+                self.frames.push_back((self.written, Arc::clone(&frame)));
+                complete.push(frame);
+            }
+        }
+        complete
+    }
+
+    /// The frames whose last bytes are among the next `count`.
+    fn read(&mut self, count: usize) -> Vec<Arc<F>> {
+        self.read += count as u64;
+        let mut complete = Vec::new();
+        while let Some((_, frame)) = self.frames.pop_front_if(|(end, _)| *end <= self.read) {
+            complete.push(frame);
+        }
+        complete
+    }
 }
 
 impl Wire {
-    /// The frames that these bytes complete.
-    pub fn pass(&mut self, direction: Direction, bytes: &[u8]) -> Vec<Passed> {
+    /// `bytes` leave for the other end.
+    pub fn write(&mut self, direction: Direction, bytes: &[u8]) -> Vec<Passed> {
         let mut passed = Vec::new();
         match direction {
             Direction::ToExecutor => {
-                self.to_executor.extend_from_slice(bytes);
-                while let Some(frame) = next_frame(&mut self.to_executor) {
-                    let read = FrameReader::<_, ClientFrame>::new(frame.as_slice())
-                        .next()
-                        .now_or_never();
-                    // What is no frame is refused by whoever gets it.
-                    if let Some(Ok(Some(frame))) = read {
-                        match &frame {
-                            ClientFrame::Infer(infer) => self.about.asked = Some(infer.request.document().hash()),
-                            ClientFrame::Receipt { receipt, .. } => {
-                                self.about.linking = Some(receipt.receipt().channel);
-                            }
-                            _ => {}
-                        }
-                        passed.push(Passed::ToExecutor(frame));
+                for frame in self.to_executor.write(bytes) {
+                    if let ClientFrame::Infer(infer) = &*frame {
+                        self.asked = Some(infer.request.document().hash());
                     }
+                    passed.push(Passed::Said(frame));
                 }
             }
             Direction::ToClient => {
-                self.to_client.extend_from_slice(bytes);
-                while let Some(frame) = next_frame(&mut self.to_client) {
-                    let read = FrameReader::<_, ExecutorFrame>::new(frame.as_slice())
-                        .next()
-                        .now_or_never();
-                    if let Some(Ok(Some(frame))) = read {
-                        passed.push(Passed::ToClient(frame, self.about));
+                for frame in self.to_client.write(bytes) {
+                    passed.push(Passed::ToClient(frame, self.about));
+                }
+            }
+        }
+        passed
+    }
+
+    /// `count` bytes were read at the other end.
+    pub fn read(&mut self, direction: Direction, count: usize) -> Vec<Passed> {
+        let mut passed = Vec::new();
+        match direction {
+            Direction::ToExecutor => {
+                for frame in self.to_executor.read(count) {
+                    match &*frame {
+                        ClientFrame::Infer(infer) => self.about.asked = Some(infer.request.document().hash()),
+                        ClientFrame::Receipt { receipt, .. } => self.about.linking = Some(receipt.receipt().channel),
+                        _ => {}
                     }
+                    passed.push(Passed::ToExecutor(frame));
+                }
+            }
+            Direction::ToClient => {
+                for frame in self.to_client.read(count) {
+                    passed.push(Passed::Heard(frame, self.asked));
                 }
             }
         }
@@ -148,6 +215,10 @@ pub struct Counts {
     pub bills: u64,
     /// Receipts acknowledged.
     pub recorded: u64,
+    /// Answers of a crook.
+    pub swindles: u64,
+    /// Grants that the chain took.
+    pub grants: u64,
 }
 
 impl Counts {
@@ -158,19 +229,22 @@ impl Counts {
         self.chunks += more.chunks;
         self.bills += more.bills;
         self.recorded += more.recorded;
+        self.swindles += more.swindles;
+        self.grants += more.grants;
     }
 }
 
 impl Witness {
     /// Takes note of a frame on a stream whose executor is `by`.
-    pub fn see(&mut self, millis: u64, by: Address, passed: Passed) {
+    pub fn see(&mut self, millis: u64, by: Address, passed: &Passed) {
         match passed {
             Passed::ToExecutor(frame) => self.see_client(by, frame),
-            Passed::ToClient(frame, about) => self.see_executor(millis, frame, about),
+            Passed::ToClient(frame, about) => self.see_executor(millis, frame, *about),
+            Passed::Said(_) | Passed::Heard(..) => {}
         }
     }
 
-    fn see_client(&mut self, by: Address, frame: ClientFrame) {
+    fn see_client(&mut self, by: Address, frame: &ClientFrame) {
         match frame {
             ClientFrame::Infer(infer) => {
                 let request = *infer.request.document();
@@ -196,7 +270,7 @@ impl Witness {
                 // A receipt authorizes as a voucher does.
                 channel.voucher = channel.voucher.max(document.cumulative_amount);
                 channel.sent.insert(document.sequence, document.cumulative_amount);
-                self.see_receipt(&receipt);
+                self.see_receipt(receipt);
             }
             ClientFrame::Voucher { voucher: None, .. } | ClientFrame::Sync { .. } | ClientFrame::Cancel => {}
         }
@@ -211,7 +285,7 @@ impl Witness {
         channel.voucher = channel.voucher.max(amount);
     }
 
-    fn see_executor(&mut self, millis: u64, frame: ExecutorFrame, about: About) {
+    fn see_executor(&mut self, millis: u64, frame: &ExecutorFrame, about: About) {
         match frame {
             ExecutorFrame::Accepted => {
                 self.counts.accepted += 1;
@@ -224,7 +298,7 @@ impl Witness {
             ExecutorFrame::Chunk { usage, .. } => {
                 self.counts.chunks += 1;
                 if let Some(seen) = about.asked.and_then(|asked| self.requests.get_mut(&asked)) {
-                    seen.delivered = usage;
+                    seen.delivered = *usage;
                     let channel = seen.request.channel;
                     self.check_exposure(channel);
                 }
@@ -236,7 +310,7 @@ impl Witness {
             ExecutorFrame::Recorded { sequence } => {
                 self.counts.recorded += 1;
                 if let Some(channel) = about.linking {
-                    self.record(millis, channel, sequence);
+                    self.record(millis, channel, *sequence);
                 }
             }
             ExecutorFrame::State(state) => {

@@ -6,10 +6,12 @@ use std::{
 
 use alloy::primitives::{Address, B256};
 use lloom_ledger::Block;
+use lloom_node::client::Tolerance;
 use lloom_receipts::{BlockNumber, UnixSeconds};
 
 use crate::{
     chain::{Blockchain, Endpoint, Genesis, START, Weather},
+    dealings::Dealings,
     flaw::Flaw,
     life::{Life, ProcessId},
     network::Hub,
@@ -35,8 +37,12 @@ pub struct World {
     /// What is broken on purpose.
     pub flaw: Option<Flaw>,
     endpoints: BTreeMap<ProcessId, Vec<Endpoint>>,
-    /// Whose bills and answers an executor's process are.
+    /// Whose bills and answers an honest executor's process are.
     operators: BTreeMap<ProcessId, Address>,
+    /// What an honest client's process tolerates.
+    clients: BTreeMap<ProcessId, Tolerance>,
+    /// What honest clients heard and signed.
+    pub dealings: Dealings,
     /// For [`Flaw::SkipReorg`]: the first block that a process saw at a height.
     pub first_seen: BTreeMap<(ProcessId, BlockNumber), Block>,
     /// For [`Flaw::TrustTimeout`]: transactions that count as failed.
@@ -63,6 +69,8 @@ impl Shared {
             flaw,
             endpoints: BTreeMap::new(),
             operators: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            dealings: Dealings::default(),
             first_seen: BTreeMap::new(),
             written_off: BTreeSet::new(),
             fetched: BTreeSet::new(),
@@ -104,9 +112,15 @@ impl World {
         self.operators.insert(process, operator);
     }
 
-    /// Takes note of what passed at an executor.
+    /// From now on, `process` buys for itself, and tolerates this much.
+    pub fn is_client(&mut self, process: ProcessId, tolerance: Tolerance) {
+        self.clients.insert(process, tolerance);
+    }
+
+    /// Takes note of what passed at one end of a stream. Who cheats is not looked after.
     pub fn witness(&mut self, life: &Life, passed: Vec<Passed>) {
-        let by = self.operators.get(&life.process()).copied().unwrap_or_default();
+        let by = self.operators.get(&life.process()).copied();
+        let tolerance = self.clients.get(&life.process()).copied();
         for passed in passed {
             let millis = life.millis();
             match &passed {
@@ -118,8 +132,20 @@ impl World {
                     self.trace
                         .note(millis, life.name(), format_args!("sends {}", answered(frame)))
                 }
+                Passed::Said(frame) => {
+                    if let Some(tolerance) = tolerance {
+                        self.dealings.say(life.process(), frame, tolerance);
+                    }
+                }
+                Passed::Heard(frame, asked) => {
+                    if tolerance.is_some() {
+                        self.dealings.hear(frame, *asked);
+                    }
+                }
             }
-            self.witness.see(millis, by, passed);
+            if let Some(by) = by {
+                self.witness.see(millis, by, &passed);
+            }
         }
     }
 

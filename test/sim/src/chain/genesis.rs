@@ -21,7 +21,7 @@ const DEPLOYER: Address = address!("0x00000000000000000000000000000000000d0001")
 /// What everybody has at the beginning: coins in wei.
 const COINS: u128 = 1_000_000_000_000_000_000_000;
 /// And tokens, base units.
-const TOKENS: u128 = 1_000_000_000_000;
+pub const TOKENS: u128 = 1_000_000_000_000;
 
 /// A state in which the contracts are deployed.
 #[derive(Clone, Debug)]

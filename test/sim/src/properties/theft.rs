@@ -3,13 +3,19 @@ use lloom_receipts::{Prices, TokenAmount, Usage};
 use crate::{evidence::Evidence, witness::Seen};
 
 /// Nothing is paid twice, and nothing is taken that was neither billed nor delivered: a payee has exactly what its channels
-/// settled, a channel settled no more than its bills, and no bill charges more than what left.
+/// settled, a payer lacks exactly that, a channel settled no more than its bills, and no bill charges more than what left.
 pub fn check(evidence: &Evidence) -> Vec<String> {
     let mut found = Vec::new();
     for payee in &evidence.payees {
         if payee.received != payee.settled {
             let (who, received, settled) = (payee.payee, payee.received, payee.settled);
             found.push(format!("{who} received {received}, and its channels settled {settled}"));
+        }
+    }
+    for payer in &evidence.payers {
+        if payer.lost != payer.spent {
+            let (who, lost, spent) = (payer.payer, payer.lost, payer.spent);
+            found.push(format!("{who} lost {lost}, and its channels settled {spent}"));
         }
     }
     for channel in &evidence.channels {

@@ -10,7 +10,7 @@ use lloom_receipts::{
 };
 use lloom_sim::{
     Seen,
-    evidence::{ChannelEvidence, ClientEvidence, Evidence, PayeeEvidence, StoreEvidence},
+    evidence::{ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, StoreEvidence},
     properties::{Property, check},
 };
 use lloom_watcher::Call;
@@ -91,6 +91,17 @@ fn sound() -> Evidence {
             received: amount(100),
             settled: amount(100),
         }],
+        payers: vec![PayerEvidence {
+            payer: Address::repeat_byte(4),
+            lost: amount(100),
+            spent: amount(100),
+        }],
+        losses: vec![LossEvidence {
+            channel: channel(),
+            settled: amount(100),
+            received: amount(100),
+        }],
+        oversigned: Vec::new(),
         stores: vec![StoreEvidence {
             name: String::from("executor"),
             account: Address::repeat_byte(2),
@@ -155,6 +166,31 @@ fn what_was_taken_too_much_is_noticed() {
         seen.delivered.output = TokenCount::new(99);
     });
     assert_eq!(undelivered, [Property::Theft]);
+}
+
+#[test]
+fn a_payer_that_does_not_get_the_rest_back_is_noticed() {
+    assert_eq!(
+        broken_by(|evidence| evidence.payers[0].lost = amount(101)),
+        [Property::Theft]
+    );
+    assert_eq!(
+        broken_by(|evidence| evidence.payers[0].lost = amount(99)),
+        [Property::Theft],
+        "a grant that counts twice opens a channel that nobody paid for"
+    );
+}
+
+#[test]
+fn what_a_cheat_took_beyond_what_came_is_noticed() {
+    assert_eq!(
+        broken_by(|evidence| evidence.losses[0].settled = amount(101)),
+        [Property::Trust]
+    );
+    assert_eq!(
+        broken_by(|evidence| evidence.oversigned.push(String::from("too much"))),
+        [Property::Trust]
+    );
 }
 
 #[test]
