@@ -2,6 +2,7 @@
 
 mod client;
 mod executor;
+mod ledger;
 mod monitoring;
 mod tower;
 mod towers;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use client::ClientSettings;
 pub use executor::ExecutorSettings;
+pub use ledger::LedgerSettings;
 pub use monitoring::{DEFAULT_MONITORING, MonitoringSettings};
 pub use tower::TowerSettings;
 pub use towers::TowersSettings;
@@ -71,6 +73,9 @@ pub struct Config {
     /// What `watch --tower` takes on for others.
     #[serde(default)]
     pub tower: Option<TowerSettings>,
+    /// How the store is looked after.
+    #[serde(default)]
+    pub ledger: LedgerSettings,
     /// What is shown of it while it runs.
     #[serde(default)]
     pub monitoring: MonitoringSettings,

@@ -15,6 +15,7 @@ use crate::failure::{Failure, Kind, OrFail as _, Result};
 /// keystore/<name>.json keys, encrypted
 /// networks/<name>.toml networks beyond the built-in ones
 /// lloom.db             the store, unless config.toml names another
+/// archive/             receipts of channels that are long over, unless config.toml names another directory
 /// lloom.witness        what this home committed to a store in PostgreSQL
 /// control.sock         orders to the running node
 /// ```

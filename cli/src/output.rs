@@ -158,6 +158,11 @@ pub fn write_pairs(out: &mut dyn Write, pairs: &[(&str, String)]) -> io::Result<
     Ok(())
 }
 
+/// `1 receipt`, `2 receipts`.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// `0x12345678…cdef`: enough to recognize, not to use. Ids stand in full wherever one is asked for.
 pub fn shortened(id: &str) -> String {
     let count = id.chars().count();

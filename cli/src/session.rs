@@ -1,6 +1,6 @@
 //! What a command works with: the home, its configuration, the network, and what they lead to.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use alloy::primitives::Address;
 use lloom_ledger::{Ledger, OpenError, StoreDeployment, StoreUrl, StoreUrlError};
@@ -9,7 +9,7 @@ use lloom_watcher::{RpcChain, RpcConfig};
 
 use crate::{
     cli::GlobalOptions,
-    config::{Config, DEFAULT_KEY},
+    config::{Config, DEFAULT_KEY, LedgerSettings},
     failure::{Failure, Kind, OrFail as _, Result},
     home::{Home, begin_store},
     keystore::LockedKey,
@@ -183,6 +183,19 @@ impl Session {
         }
     }
 
+    /// How the store is looked after.
+    pub fn ledger_settings(&self) -> LedgerSettings {
+        self.config
+            .as_ref()
+            .map_or_else(LedgerSettings::default, |config| config.ledger.clone())
+    }
+
+    /// Where receipts go that leave the store.
+    pub fn archive(&self) -> PathBuf {
+        let configured = self.ledger_settings().archive.unwrap_or_else(|| "archive".into());
+        self.home.root().join(configured)
+    }
+
     /// The store, for this process alone where it is a file.
     ///
     /// # Errors
@@ -248,7 +261,7 @@ pub fn store_failure(error: OpenError) -> Failure {
         ),
         OpenError::NewerSchema { .. } => Some("a newer lloomctl wrote it: use that version; nothing was changed"),
         OpenError::Damaged { .. } => Some(
-            "nothing was changed. Keep the file and put the newest backup in its place; without one, claim what the copy still shows with `--home`",
+            "nothing was changed. `lloomctl ledger restore` puts the newest backup in its place and keeps the file; without one, claim what it still shows with `--home`",
         ),
         OpenError::Unfit { .. } => {
             Some("money is at stake: a store belongs on a server that keeps what it acknowledges")

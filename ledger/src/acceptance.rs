@@ -196,6 +196,7 @@ impl Operation for Waive {
         session
             .write(
                 sql("UPDATE requests SET dropped = $2, reserved = $5 WHERE hash = $1;
+                     DELETE FROM open_requests WHERE request = $1;
                      UPDATE accounts SET spent = $4 WHERE channel = $3")
                 .put(self.request)
                 .put(self.reason.clone())

@@ -50,6 +50,8 @@ pub(crate) struct Standing {
     pub(crate) confirmed_sequence: u64,
     /// The highest voucher, usable or not.
     pub(crate) voucher: TokenAmount,
+    /// The file of the archive that holds its receipts, once it does. Nothing is recorded on the channel any more.
+    pub(crate) archive: Option<String>,
 }
 
 /// The number of a channel's account, which the rows of the channel bear: `account_of!("$1")`. A scalar, so that each store
@@ -67,7 +69,7 @@ macro_rules! standing_columns {
         concat!(
             channel_columns!(),
             ", c.planned_deposit, a.side, a.authorized, a.spent, a.billed, a.head_sequence, a.head_input,
-             a.head_output, a.head_amount, a.head_hash, a.confirmed_sequence,
+             a.head_output, a.head_amount, a.head_hash, a.confirmed_sequence, a.archive,
              (SELECT amount FROM vouchers WHERE account = a.id ORDER BY amount DESC LIMIT 1) AS voucher"
         )
     };
@@ -97,6 +99,7 @@ pub(crate) fn read_standing(row: &Row) -> Result<Standing, LedgerError> {
         head,
         confirmed_sequence,
         voucher: row.read_optional("voucher")?.unwrap_or(TokenAmount::ZERO),
+        archive: row.read_optional("archive")?,
     })
 }
 
@@ -118,8 +121,14 @@ impl Standing {
         self.channel.confirmed.map_or(TokenAmount::ZERO, |state| state.deposit)
     }
 
-    /// Refuses a channel that is kept for the other side.
+    /// Refuses a channel that is kept for the other side, and one that is archived: what it would be judged by is not
+    /// here any more.
     pub(crate) fn check_side(&self, side: Side) -> Result<(), LedgerError> {
+        if self.archive.is_some() {
+            return Err(LedgerError::Archived {
+                channel: self.channel.id,
+            });
+        }
         match self.side {
             Some(kept) if kept != side => Err(LedgerError::OtherSide {
                 channel: self.channel.id,
@@ -167,7 +176,7 @@ pub(crate) async fn find_standing(session: &mut Session, channel: ChannelId) -> 
     session.row(statement).await?.as_ref().map(read_standing).transpose()
 }
 
-/// The standings of several channels; those of which nothing is known are missing.
+/// The standings of several channels; those of which nothing is known are missing, and those that are archived.
 pub(crate) async fn find_standings(
     session: &mut Session,
     channels: impl IntoIterator<Item = ChannelId>,
@@ -186,7 +195,8 @@ pub(crate) async fn find_standings(
     let rows = session.rows(statement).await?;
     let standings = rows
         .iter()
-        .map(|row| read_standing(row).map(|standing| (standing.channel.id, standing)));
+        .map(|row| read_standing(row).map(|standing| (standing.channel.id, standing)))
+        .filter(|found| !matches!(found, Ok((_, standing)) if standing.archive.is_some()));
     standings.collect()
 }
 
@@ -204,12 +214,22 @@ pub(crate) fn minus(total: TokenAmount, less: TokenAmount) -> Result<TokenAmount
     })
 }
 
-/// The best voucher and receipt of a channel that are usable and within `deposit`, by amount.
+/// The most that a voucher or receipt of a channel allows that is usable and within `deposit`.
 pub(crate) async fn best_authorized(
     session: &mut Session,
     channel: ChannelId,
     deposit: TokenAmount,
 ) -> Result<TokenAmount, LedgerError> {
+    let (voucher, receipt) = best_usable(session, channel, deposit).await?;
+    Ok(voucher.max(receipt).unwrap_or(TokenAmount::ZERO))
+}
+
+/// The amounts of a channel's best voucher, and of its newest receipt, that are usable and within `deposit`.
+pub(crate) async fn best_usable(
+    session: &mut Session,
+    channel: ChannelId,
+    deposit: TokenAmount,
+) -> Result<(Option<TokenAmount>, Option<TokenAmount>), LedgerError> {
     let row = session
         .row(
             sql(concat!(
@@ -230,11 +250,9 @@ pub(crate) async fn best_authorized(
         )
         .await?;
     let Some(row) = row else {
-        return Ok(TokenAmount::ZERO);
+        return Ok((None, None));
     };
-    let voucher: Option<TokenAmount> = row.read_optional("voucher")?;
-    let receipt: Option<TokenAmount> = row.read_optional("receipt")?;
-    Ok(voucher.max(receipt).unwrap_or(TokenAmount::ZERO))
+    Ok((row.read_optional("voucher")?, row.read_optional("receipt")?))
 }
 
 /// Derives the authorized amount anew, after the deposit or the usability of an authorization changed.

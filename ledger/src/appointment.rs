@@ -245,6 +245,24 @@ fn read_undelegated(row: &Row) -> Result<Undelegated, LedgerError> {
     })
 }
 
+/// Appointments in the order of their towers and channels, after `after`.
+pub(crate) async fn page_of_appointments(
+    session: &mut Session,
+    after: Option<(Address, ChannelId)>,
+    limit: u32,
+) -> Result<Vec<Signed<TowerAppointment, Verified>>, LedgerError> {
+    let statement = sql(select_appointments!(
+        "WHERE $1 IS NULL OR tower > $1 OR (tower = $1 AND channel > $2) ORDER BY tower, channel LIMIT $3"
+    ));
+    let (tower, channel) = after.unzip();
+    let statement = statement
+        .put_optional(tower)
+        .put_optional(channel)
+        .put(i64::from(limit));
+    let rows = session.rows(statement).await?;
+    rows.iter().map(|row| Ok(read_appointment(row)?.appointment)).collect()
+}
+
 fn read_appointment(row: &Row) -> Result<AppointmentRecord, LedgerError> {
     let appointment = TowerAppointment {
         channel: row.read("channel")?,

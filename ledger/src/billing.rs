@@ -16,6 +16,14 @@ use crate::{
     writer::Operation,
 };
 
+/// In the order of the tables: the other way round SQLite reads every request there ever was.
+pub(crate) const SELECT_INTERRUPTED: &str = concat!(
+    "SELECT ",
+    request_columns!(),
+    " FROM open_requests o CROSS JOIN requests r LEFT JOIN bills b ON b.request = r.hash
+      WHERE r.hash = o.request ORDER BY r.begun_at, r.hash"
+);
+
 impl Ledger {
     /// Commits the one bill of a request. When it has one already, that one is returned, whatever `bill` says.
     ///
@@ -81,18 +89,10 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn interrupted_requests(&self) -> Result<Vec<InterruptedRequest>, LedgerError> {
-        let statement = sql(concat!(
-            "SELECT ",
-            request_columns!(),
-            " FROM requests r JOIN accounts a ON a.channel = r.channel
-              LEFT JOIN bills b ON b.request = r.hash
-              WHERE a.side = 'serving' AND b.request IS NULL AND r.dropped IS NULL
-              ORDER BY r.begun_at, r.hash"
-        ));
         let rows = self
             .snapshot("list interrupted requests")
             .await?
-            .rows(statement)
+            .rows(sql(SELECT_INTERRUPTED))
             .await?;
         rows.iter()
             .map(|row| {

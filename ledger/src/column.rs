@@ -123,8 +123,26 @@ impl Read for Row {
     }
 }
 
+/// A type whose stored form has one width.
+pub(crate) trait Fixed: Sized {
+    /// That width, bytes.
+    const WIDTH: usize;
+
+    /// `None` where the bytes are none of this type.
+    fn from_slice(bytes: &[u8]) -> Option<Self>;
+}
+
 macro_rules! as_bytes {
     ($($type:ty: $length:literal, |$value:ident| $to:expr, |$bytes:ident| $from:expr;)*) => {$(
+        impl Fixed for $type {
+            const WIDTH: usize = $length;
+
+            fn from_slice(bytes: &[u8]) -> Option<Self> {
+                let $bytes: [u8; $length] = bytes.try_into().ok()?;
+                $from
+            }
+        }
+
         impl Column for $type {
             type Form = Vec<u8>;
 
@@ -135,8 +153,7 @@ macro_rules! as_bytes {
             }
 
             fn load(form: Vec<u8>) -> Option<Self> {
-                let $bytes: [u8; $length] = form.try_into().ok()?;
-                $from
+                <Self as Fixed>::from_slice(&form)
             }
         }
     )*};
@@ -168,6 +185,19 @@ as_bytes! {
     ContentSalt: 32, |value| value.bytes().0, |bytes| Some(Self::new(B256::new(bytes)));
     RequestNonce: 32, |value| value.get().to_be_bytes(), |bytes| Some(Self::new(U256::from_be_bytes(bytes)));
     Signature: 65, |value| value.to_bytes(), |bytes| Self::from_bytes(&bytes).ok();
+}
+
+/// One byte, 1 for true.
+impl Fixed for bool {
+    const WIDTH: usize = 1;
+
+    fn from_slice(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0] => Some(false),
+            [1] => Some(true),
+            _ => None,
+        }
+    }
 }
 
 macro_rules! as_itself {

@@ -167,7 +167,7 @@ pub(crate) fn read_bill(row: &Row) -> Result<UsageBill, LedgerError> {
     })
 }
 
-/// Stores a bill. Its channel's account is stored before.
+/// Stores a bill: its request is not open any more. Its channel's account is stored before.
 pub(crate) async fn insert_bill(session: &mut Session, bill: &UsageBill) -> Result<(), LedgerError> {
     session
         .write(
@@ -175,7 +175,7 @@ pub(crate) async fn insert_bill(session: &mut Session, bill: &UsageBill) -> Resu
                 "INSERT INTO bills (account, request, hash, response_hash, input, output, amount, completed_at)
                  VALUES (",
                 account_of!("$1"),
-                ", $2, $3, $4, $5, $6, $7, $8)"
+                ", $2, $3, $4, $5, $6, $7, $8); DELETE FROM open_requests WHERE request = $2"
             ))
             .put(bill.channel)
             .put(bill.request)

@@ -68,6 +68,12 @@ pub enum LedgerError {
         /// Which rule is broken.
         what: &'static str,
     },
+    /// The channel is over, and its receipts are in the archive: nothing is recorded on it any more.
+    #[error("the channel {channel} is over and archived")]
+    Archived {
+        /// The channel.
+        channel: ChannelId,
+    },
     /// The channel is kept for the other side: one process either serves a channel or buys on it.
     #[error("the channel {channel} is kept for the other side")]
     OtherSide {

@@ -23,6 +23,10 @@ use crate::{
 /// Blocks kept below the confirmed one, for finding forks deeper than the confirmations.
 const BLOCKS_KEPT: u64 = 1_024;
 
+/// From a block on that is always given: a condition that may not hold would read all events there are.
+pub(crate) const SELECT_NEWLY_CONFIRMED: &str = "
+SELECT channel, data FROM events WHERE channel IS NOT NULL AND block >= $1 AND block <= $2 ORDER BY block, position";
+
 /// Which requested closes become obligations, beside those of channels that are held for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObligationPolicy {
@@ -279,11 +283,9 @@ impl ApplyBlocks {
         }
         let newly = session
             .rows(
-                sql("SELECT channel, data FROM events
-                     WHERE channel IS NOT NULL AND ($1 IS NULL OR block > $1) AND block <= $2
-                     ORDER BY block, position")
-                .put_optional(before)
-                .put(confirmed),
+                sql(SELECT_NEWLY_CONFIRMED)
+                    .put(before.map_or(BlockNumber::default(), BlockNumber::next))
+                    .put(confirmed),
             )
             .await?;
         let mut states: BTreeMap<ChannelId, Option<ChannelState>> = BTreeMap::new();

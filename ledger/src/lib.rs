@@ -97,10 +97,11 @@
 //!
 //! # Backups
 //!
-//! A copy of the file can be put back, at a price: bills and receipts made after the copy are lost to this side. The
-//! lock file `lloom.db.lock` counts the store's commits and must **not** be part of the backup: by it the store notices
-//! that it is an older copy. For a database, each home's witness file (`lloom.witness`) does the same for the home's own
-//! commits. It then never bills a request it had accepted before, and for
+//! [`Ledger::back_up`] copies a store in use, and [`Ledger::restore`] puts the copy back, at a price: bills and receipts
+//! made after the copy are lost to this side until the other sides hand them back. A store notices by itself that it is a
+//! copy, whoever put it there: a backup says so of itself; the lock file `lloom.db.lock` counts the store's commits, and
+//! knows when it was itself copied with the whole directory. For a database, each home's witness file (`lloom.witness`)
+//! counts the home's own commits. The store then never bills a request it had accepted before, and for
 //! [`MAX_DEADLINE_AHEAD`](lloom_receipts::MAX_DEADLINE_AHEAD) refuses requests that may have been served before
 //! ([`ServeError::RestoredTooRecently`]), so that no request ever gets a second, different bill: that would be a fault
 //! anybody can prove.
@@ -108,21 +109,26 @@
 mod acceptance;
 mod account;
 mod appointment;
+mod archive;
 mod asking;
+mod backup;
 mod billing;
 mod budget;
 mod buying;
 mod chain;
 mod channel;
+mod check;
 mod claim;
 mod closings;
 mod column;
+mod compacting;
 mod delegation;
 mod dialect;
 mod document;
 mod environment;
 mod error;
 mod follow;
+mod gathered;
 mod group;
 mod held;
 #[cfg(feature = "simulation")]
@@ -133,16 +139,21 @@ mod lock;
 mod metrics;
 mod migration;
 mod moving;
+mod new_file;
 mod new_requests;
 mod obligation;
 mod open;
 mod open_error;
 mod packed;
+#[cfg(test)]
+mod plans;
 mod postgres;
 mod purchase;
 mod quality;
 mod receiving;
 mod reorg;
+mod restore;
+mod restored;
 mod row;
 mod server;
 mod serving;
@@ -152,33 +163,42 @@ mod sqlite;
 mod statement;
 mod survey;
 mod taking;
+mod tally;
 mod tower;
 mod transaction;
 mod url;
 mod withdrawal;
 mod writer;
 
+pub use archive::{ArchiveError, ArchivedChannel, ArchivedReceipt, ArchivedRequest};
+pub use backup::{BackupError, MadeBackup};
 pub use buying::{
     Budget, BudgetLimit, BuyError, NewChannel, Observation, ObservedOutcome, OwnRequest, OwnRequestRecord,
     QUALITY_WINDOW, Quality, WithdrawnReceipt,
 };
 pub use chain::{Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, PublishedUsage, SkipReason};
 pub use channel::{ChannelFilter, ChannelRecord};
+pub use check::{Checked, Finding};
+pub use compacting::{CompactError, Compactable, Compacted};
 pub use environment::{Disk, Environment};
 pub use error::{LedgerError, Outcome};
 pub use follow::{ApplyError, ObligationPolicy};
 pub use leading::Leadership;
 pub use lock::LockState;
 pub use metrics::LedgerMetrics;
+pub use migration::SCHEMA_VERSION;
 pub use moving::{MoveError, MovedStore};
 pub use open::{Ledger, StoreDeployment};
 pub use open_error::OpenError;
+pub use restore::{RestoreError, RestoredStore};
+pub use restored::UnknownPayment;
 pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, InterruptedRequest, Progress, ServeError};
 pub use settling::{
     AuthorizationRef, ChannelEarnings, ClaimBy, Claimable, Earnings, Finish, NewTransaction, Obligation, ObligationId,
     Purpose, Resolution, SettleError, TransactionId, TransactionRecord,
 };
 pub use survey::SurveyedChannel;
+pub use tally::Tally;
 pub use tower::{
     AppointmentRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
     HELD_VOUCHERS_PER_CHANNEL, Held, HeldClaim, HeldTerms, HeldTotals, TakeOn, TowerQuotas, TowerRecord, TowerTerms,

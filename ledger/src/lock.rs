@@ -4,7 +4,8 @@
 //! newest one. A store that does not know that commit is an older copy that was put back. The file therefore must not be
 //! part of a backup.
 //!
-//! Beside a file of SQLite it lies next to it. For a database of PostgreSQL it lies in the home, says in whose name the
+//! Beside a file of SQLite it lies next to it, and says which file it is itself, in the file system: where it is another
+//! one, it was copied or put back, and the store with it. For a database of PostgreSQL it lies in the home, says in whose name the
 //! home writes, and keeps only processes of the same home apart.
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     process,
+    time::UNIX_EPOCH,
 };
 
 use alloy::primitives::B128;
@@ -47,6 +49,34 @@ pub(crate) struct Known {
     /// The store's generation at the newest commit.
     pub(crate) generation: Option<i64>,
     pub(crate) writer: Option<WriterId>,
+    /// Which file it was when it was written.
+    origin: Option<Origin>,
+    /// Whether it is another file now: a copy, beside whatever was copied with it.
+    pub(crate) lies_elsewhere: bool,
+}
+
+/// Which file a file is: what a copy of it has no share in, however faithful it is. Renaming it, or its directory,
+/// changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Origin {
+    inode: u64,
+    /// When it came into being, nanoseconds. File systems that don't keep this may number files as they like.
+    born: u64,
+}
+
+impl Origin {
+    fn of(file: &File) -> Option<Self> {
+        let metadata = file.metadata().ok()?;
+        let born = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Some(Self {
+            inode,
+            born: u64::try_from(born.as_nanos()).ok()?,
+        })
+    }
 }
 
 /// The store's exclusive lock, held while this lives.
@@ -55,6 +85,8 @@ pub(crate) struct StoreLock {
     file: File,
     path: PathBuf,
     writer: Option<WriterId>,
+    /// `None` for a database: which files a home has says nothing of what was committed to it.
+    origin: Option<Origin>,
 }
 
 impl StoreLock {
@@ -77,9 +109,13 @@ impl StoreLock {
             Err(TryLockError::WouldBlock) => true,
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         };
+        let origin = match &store.0 {
+            Place::Sqlite(_) => Origin::of(&file),
+            Place::Postgres(_) => None,
+        };
         let mut text = String::new();
         let known = match file.read_to_string(&mut text) {
-            Ok(_) => parse(&text),
+            Ok(_) => parse(&text).found_in(origin),
             // Not ours to judge when it is somebody's; ours to overwrite when it is nobody's.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Known::default(),
             Err(source) => return Err(failed(source)),
@@ -94,6 +130,7 @@ impl StoreLock {
             file,
             path,
             writer: known.writer,
+            origin,
         };
         Ok((lock, known))
     }
@@ -126,6 +163,9 @@ impl StoreLock {
     fn write(&self, generation: i64) -> io::Result<()> {
         // Of fixed width, so that it can be overwritten in place.
         let mut line = format!("pid {:010} generation {generation:020}", process::id());
+        if let Some(Origin { inode, born }) = self.origin {
+            line.push_str(&format!(" inode {inode:020} born {born:020}"));
+        }
         if let Some(writer) = self.writer {
             line.push_str(" writer ");
             line.push_str(&writer.to_hex());
@@ -146,6 +186,8 @@ pub struct LockState {
     pub holder: Option<u32>,
     /// The store's generation at this home's newest commit: a store that doesn't know that commit is an older copy.
     pub generation: Option<i64>,
+    /// Whether it is a copy of the file that was written, as all of a directory that was copied or put back is.
+    pub is_copied: bool,
 }
 
 impl LockState {
@@ -170,11 +212,12 @@ impl LockState {
         };
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        let known = parse(&String::from_utf8_lossy(&text));
+        let known = parse(&String::from_utf8_lossy(&text)).found_in(Origin::of(&file));
         Ok(Self {
             is_held,
             holder: known.holder,
             generation: known.generation,
+            is_copied: known.lies_elsewhere,
         })
     }
 }
@@ -193,17 +236,29 @@ fn beside(store: &Path) -> PathBuf {
     path.into()
 }
 
+impl Known {
+    /// The same, read from the file that is `origin`.
+    fn found_in(mut self, origin: Option<Origin>) -> Self {
+        self.lies_elsewhere = self.origin.zip(origin).is_some_and(|(then, now)| then != now);
+        self
+    }
+}
+
 fn parse(text: &str) -> Known {
     let mut known = Known::default();
+    let (mut inode, mut born) = (None, None);
     let mut words = text.split_whitespace();
     while let (Some(key), Some(value)) = (words.next(), words.next()) {
         match key {
             "pid" => known.holder = value.parse().ok(),
             "generation" => known.generation = value.parse().ok(),
             "writer" => known.writer = WriterId::from_hex(value),
+            "inode" => inode = value.parse().ok(),
+            "born" => born = value.parse().ok(),
             _ => return Known::default(),
         }
     }
+    known.origin = inode.zip(born).map(|(inode, born)| Origin { inode, born });
     known
 }
 
@@ -236,6 +291,44 @@ mod tests {
         lock.release();
         let (_, known) = StoreLock::acquire(&store).unwrap();
         assert_eq!((known.generation, known.writer), (Some(1_236), Some(writer)));
+    }
+
+    #[test]
+    fn a_copy_knows_that_it_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = |name: &str| directory.path().join(name);
+        let store = |name: &str| StoreUrl::file(&home(name).join("lloom.db"));
+        let lies_elsewhere = |name: &str| {
+            let (lock, known) = StoreLock::acquire(&store(name)).unwrap();
+            drop(lock);
+            assert_eq!(LockState::of(&store(name)).unwrap().is_copied, known.lies_elsewhere);
+            known.lies_elsewhere
+        };
+        std::fs::create_dir(home("first")).unwrap();
+        let (lock, _) = StoreLock::acquire(&store("first")).unwrap();
+        if lock.origin.is_none() {
+            eprintln!("this file system doesn't say when files came into being; skipped");
+            return;
+        }
+        lock.record(7);
+        lock.release();
+        assert!(!lies_elsewhere("first"));
+        std::fs::rename(home("first"), home("moved")).unwrap();
+        assert!(!lies_elsewhere("moved"), "it was only renamed");
+
+        std::fs::create_dir(home("copy")).unwrap();
+        std::fs::copy(
+            beside(&home("moved").join("lloom.db")),
+            beside(&home("copy").join("lloom.db")),
+        )
+        .unwrap();
+        assert!(lies_elsewhere("copy"));
+        let (lock, known) = StoreLock::acquire(&store("copy")).unwrap();
+        assert_eq!(known.generation, Some(7));
+        lock.record(8);
+        lock.release();
+        assert!(!lies_elsewhere("copy"), "what followed from it is done");
+        assert!(!lies_elsewhere("moved"));
     }
 
     #[test]

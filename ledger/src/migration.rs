@@ -37,10 +37,15 @@ const MIGRATIONS: &[Migration] = &[
     migration!("0001_initial"),
     migration!("0002_tower"),
     migration!("0003_append"),
+    migration!("0004_open"),
+    migration!("0005_care"),
 ];
 
 /// The schema this program works on (`PRAGMA user_version`, `store_schema.version`).
 pub(crate) const SUPPORTED: u32 = MIGRATIONS.len() as u32;
+
+/// The schema of the stores that this version of the program makes.
+pub const SCHEMA_VERSION: u32 = SUPPORTED;
 
 impl Ledger {
     /// Brings a store to the schema `to` without opening it: down, before an older version of the program is put in this

@@ -1,5 +1,7 @@
 //! Moving a store from one place to another.
 
+use std::path::Path;
+
 use alloy::primitives::{U256, keccak256};
 use futures::TryStreamExt as _;
 use sqlx::{
@@ -9,6 +11,7 @@ use sqlx::{
 
 use crate::{
     Ledger, OpenError, StoreUrl,
+    backup::open_copy,
     column::{Form, Row},
     environment::Environment,
     lock::StoreLock,
@@ -19,13 +22,14 @@ use crate::{
 
 /// The tables, each after those it refers to. What one kind of store has and the other lacks is about its processes, and
 /// stays behind.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
     "store",
     "blocks",
     "events",
     "channels",
     "accounts",
     "requests",
+    "open_requests",
     "bills",
     "vouchers",
     "receipts",
@@ -91,18 +95,7 @@ impl Ledger {
         if let End::Postgres(connection) = &mut target {
             server::make_schema(to, connection).await?;
         }
-        let mut moved = MovedStore::default();
-        let mut digests = Vec::new();
-        for table in TABLES {
-            let columns = columns(&mut source, &mut target, table)
-                .await
-                .map_err(|error| from.failed(error))?;
-            let digest = copy(&mut source, &mut target, table, &columns)
-                .await
-                .map_err(|error| to.failed(error))?;
-            moved.rows.push((table, digest.rows));
-            digests.push((table, columns, digest));
-        }
+        let (moved, digests) = transfer((&mut source, from), (&mut target, to)).await?;
         let generation = target.generation().await.map_err(|error| to.failed(error))?;
         if let End::Postgres(connection) = &mut target {
             let writer = server::adopt(connection, generation)
@@ -131,6 +124,29 @@ impl Ledger {
     }
 }
 
+/// What was sent of each table: its columns, and what its rows came to.
+type Sent = Vec<(&'static str, Columns, Digest)>;
+
+/// Copies every table from one end to the other, within their transactions.
+pub(crate) async fn transfer(
+    (source, from): (&mut End, &StoreUrl),
+    (target, to): (&mut End, &StoreUrl),
+) -> Result<(MovedStore, Sent), OpenError> {
+    let mut moved = MovedStore::default();
+    let mut sent = Vec::new();
+    for table in TABLES {
+        let columns = columns(source, target, table)
+            .await
+            .map_err(|error| from.failed(error))?;
+        let digest = copy(source, target, table, &columns)
+            .await
+            .map_err(|error| to.failed(error))?;
+        moved.rows.push((table, digest.rows));
+        sent.push((table, columns, digest));
+    }
+    Ok((moved, sent))
+}
+
 impl StoreUrl {
     fn failed(&self, source: sqlx::Error) -> OpenError {
         OpenError::Sql {
@@ -141,11 +157,11 @@ impl StoreUrl {
 }
 
 /// A column, and what it holds.
-type Columns = Vec<(String, Value)>;
+pub(crate) type Columns = Vec<(String, Value)>;
 
 /// The rows of a table, in whatever order they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Digest {
+pub(crate) struct Digest {
     rows: u64,
     sum: U256,
 }
@@ -171,14 +187,14 @@ impl Digest {
 }
 
 /// One end of a move.
-enum End {
+pub(crate) enum End {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl End {
     /// A store that is there, of this program's schema.
-    async fn of(url: &StoreUrl) -> Result<Self, OpenError> {
+    pub(crate) async fn of(url: &StoreUrl) -> Result<Self, OpenError> {
         let missing = || OpenError::Missing { store: url.clone() };
         let (end, existing) = match &url.0 {
             Place::Sqlite(path) => {
@@ -227,8 +243,26 @@ impl End {
         }
     }
 
+    /// The empty file at `path`, which nobody else knows of.
+    pub(crate) async fn file(path: &Path) -> Result<Self, OpenError> {
+        let made = async {
+            let mut connection = open_copy(path).await?;
+            migration::run_sqlite(&mut connection, migration::SUPPORTED).await?;
+            Ok(Self::Sqlite(connection))
+        };
+        made.await.map_err(|source| sqlite::failed(path, source))
+    }
+
+    /// Begins a transaction that sees the store as it is now, and keeps nobody from writing.
+    pub(crate) async fn begin_to_read(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => self.run("BEGIN").await,
+            Self::Postgres(_) => self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await,
+        }
+    }
+
     /// Begins a transaction in which nobody else writes.
-    async fn begin(&mut self) -> Result<(), sqlx::Error> {
+    pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(_) => self.run("BEGIN IMMEDIATE").await,
             Self::Postgres(connection) => {
@@ -242,7 +276,7 @@ impl End {
         }
     }
 
-    async fn run(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn run(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(connection) => connection.execute(statement).await.map(drop),
             Self::Postgres(connection) => connection.execute(statement).await.map(drop),
@@ -333,7 +367,7 @@ impl End {
         Ok(())
     }
 
-    async fn close(self) -> Result<(), sqlx::Error> {
+    pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(connection) => connection.close().await,
             Self::Postgres(connection) => connection.close().await,

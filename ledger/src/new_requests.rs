@@ -67,6 +67,16 @@ macro_rules! insert_requests {
     };
 }
 
+/// A statement that notes the packed requests in `$1` as open: they are stored, and have no bill yet.
+macro_rules! insert_open_requests {
+    () => {
+        concat!(
+            packed_rows!("$1", "361"),
+            "INSERT INTO open_requests (request) SELECT substr($1, at, 32) FROM packed; "
+        )
+    };
+}
+
 /// What an account becomes with new requests, as [`upsert_accounts!`] takes it: at first use, all of it.
 fn pack_account(standing: &Standing, rows: &mut Packed) {
     rows.push(standing.channel.id)
@@ -100,8 +110,20 @@ macro_rules! upsert_accounts {
 }
 
 macro_rules! store_all {
-    ($dialect:ident, $side:literal) => {
-        concat!(upsert_accounts!($side), insert_vouchers!(), insert_requests!($dialect))
+    ($dialect:ident, "serving") => {
+        concat!(
+            upsert_accounts!("serving"),
+            insert_vouchers!(),
+            insert_requests!($dialect),
+            insert_open_requests!()
+        )
+    };
+    ($dialect:ident, "buying") => {
+        concat!(
+            upsert_accounts!("buying"),
+            insert_vouchers!(),
+            insert_requests!($dialect)
+        )
     };
 }
 

@@ -23,6 +23,7 @@ use crate::{
     metrics::LedgerMetrics,
     migration,
     postgres::{self, Committed},
+    restored::{Evidence, find_copied_at, mark_restored},
     server,
     session::{Connection, PostgresLink, Session, SqliteLink},
     sqlite,
@@ -196,6 +197,8 @@ impl Ledger {
         now: UnixSeconds,
     ) -> Result<Self, OpenError> {
         let (lock, known) = StoreLock::acquire(&url)?;
+        // A simulated process's files are copies from life to life.
+        let lies_elsewhere = known.lies_elsewhere && environment.disk().is_none();
         let existing = match environment.disk() {
             #[cfg(feature = "simulation")]
             Some(_) => inline::inspect(path).await?,
@@ -211,7 +214,7 @@ impl Ledger {
         };
         let disk = environment.disk().cloned();
         let mut session = Session::new(Connection::Sqlite(link), "open").on(disk);
-        let generation = introduce(&mut session, deployment, known.generation, now)
+        let generation = introduce(&mut session, deployment, known.generation, lies_elsewhere, now)
             .await
             .map_err(|error| match error {
                 LedgerError::Sql { source, .. } => sqlite::failed(path, source),
@@ -465,6 +468,7 @@ async fn introduce(
     session: &mut Session,
     deployment: &StoreDeployment,
     known_generation: Option<i64>,
+    lies_elsewhere: bool,
     now: UnixSeconds,
 ) -> Result<i64, LedgerError> {
     session.start("open");
@@ -485,34 +489,20 @@ async fn introduce(
     };
     let row = session.row(sql("SELECT generation FROM store")).await?;
     let generation: i64 = row.ok_or_else(missing)?.read("generation")?;
-    if let Some(known) = known_generation.filter(|known| *known > generation) {
-        tracing::warn!(
-            generation,
-            known,
-            "the store is an older copy that was put back; requests it can't know of are refused for a while"
-        );
-        let generation = sql("UPDATE store SET generation = $1").put(known);
-        session.write(generation).await?;
+    let evidence = Evidence {
+        committed: generation,
+        witnessed: known_generation,
+        copied_at: find_copied_at(session).await?,
+        lies_elsewhere,
+    };
+    if evidence.tells_of_a_copy() {
+        session
+            .write(sql("UPDATE store SET generation = $1").put(evidence.newest()))
+            .await?;
         mark_restored(session, now).await?;
     }
     match session.commit().await? {
         Committed::Yes(generation) => Ok(generation),
         Committed::No(source) => Err(LedgerError::unavailable("open", source)),
     }
-}
-
-/// Remembers that an older copy was put back, and gives up what may have been billed since the copy was made: a second,
-/// different bill for one request is a fault that anybody can prove (design, section 3.3).
-pub(crate) async fn mark_restored(session: &mut Session, now: UnixSeconds) -> Result<(), LedgerError> {
-    session
-        .write(
-            sql("UPDATE store SET restored_at = $1;
-                 UPDATE requests SET dropped = 'accepted before the store was restored from a copy'
-                 WHERE dropped IS NULL
-                   AND channel IN (SELECT channel FROM accounts WHERE side = 'serving')
-                   AND hash NOT IN (SELECT request FROM bills)")
-            .put(now),
-        )
-        .await?;
-    Ok(())
 }

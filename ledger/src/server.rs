@@ -11,8 +11,8 @@ use crate::{
     column::{Column, Read as _, Row},
     lock::{Known, StoreLock, WriterId},
     migration::{self, APPLICATION_ID},
-    open::mark_restored,
     postgres::{self, Committed, ConnectError, PostgresWriter, answered, connect, settle},
+    restored::{Evidence, find_copied_at, mark_restored},
     session::Session,
     sqlite::Inspected,
     url::PostgresPlace,
@@ -220,13 +220,15 @@ pub(crate) async fn introduce(
 ) -> Result<i64, LedgerError> {
     session.start("open");
     session.begin().await?;
-    if let Some(witnessed) = witnessed.filter(|witnessed| *witnessed > session.committed()) {
-        tracing::warn!(
-            witnessed,
-            committed = session.committed(),
-            "the store is an older copy that was put back; requests it can't know of are refused for a while"
-        );
-        session.pass_generation(witnessed);
+    let evidence = Evidence {
+        committed: session.committed(),
+        witnessed,
+        copied_at: find_copied_at(session).await?,
+        // A home that moves takes no database with it.
+        lies_elsewhere: false,
+    };
+    if evidence.tells_of_a_copy() {
+        session.pass_generation(evidence.newest());
         mark_restored(session, now).await?;
     }
     match session.commit().await? {

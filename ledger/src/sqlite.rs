@@ -74,6 +74,22 @@ pub(crate) async fn open_writer(
     Ok(connection)
 }
 
+/// A connection that reads.
+pub(crate) async fn connect_to_read(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    reader_options(path).connect().await
+}
+
+/// A connection to a store that this process alone may touch: it brings the log into the file when it is closed.
+pub(crate) async fn open_alone(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+        .connect()
+        .await
+}
+
 pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
     SqlitePoolOptions::new()
         .max_connections(READERS)

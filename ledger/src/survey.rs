@@ -6,7 +6,8 @@ use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use crate::{
     Ledger, LedgerError,
     account::Side,
-    column::{Put as _, Read as _, Row, sql},
+    column::{Fixed, Put as _, Read as _, sql},
+    gathered::{self, Fields},
     session::Session,
     writer::Operation,
 };
@@ -36,6 +37,17 @@ pub struct SurveyedChannel {
     pub finalized: bool,
 }
 
+/// Columns of [`SurveyedChannel`].
+const WIDTH: usize =
+    ChannelId::WIDTH + 3 * Address::WIDTH + 4 * TokenAmount::WIDTH + UnixSeconds::WIDTH + <bool as Fixed>::WIDTH;
+
+const SELECT: &str = "
+SELECT string_agg(
+    c.id || c.payer || c.payee || c.token || a.authorized || a.spent || a.billed || coalesce(c.latest_settled, $4)
+    || coalesce(c.latest_close_requested_at, $5) || CASE WHEN c.latest_finalized THEN $6 ELSE $7 END, $8) AS gathered
+FROM accounts a CROSS JOIN channels c
+WHERE a.id > $1 AND a.id <= $2 AND a.side = $3 AND c.id = a.channel";
+
 impl SurveyedChannel {
     /// What could be claimed now and is not settled.
     pub fn unclaimed(&self) -> TokenAmount {
@@ -55,19 +67,42 @@ impl SurveyedChannel {
 }
 
 impl Ledger {
-    /// Every channel served here. One statement over all of them: whoever asks often keeps the answer for a while.
+    /// Every channel served here, in no order.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn survey(&self) -> Result<Vec<SurveyedChannel>, LedgerError> {
-        let statement = sql(
-            "SELECT c.id, c.payer, c.payee, c.token, a.authorized, a.spent, a.billed, c.latest_settled,
-                    c.latest_close_requested_at, c.latest_finalized
-             FROM accounts a JOIN channels c ON c.id = a.channel WHERE a.side = $1",
+        let mut channels = Vec::new();
+        self.survey_each(|channel| channels.push(channel)).await?;
+        Ok(channels)
+    }
+
+    /// The same, one after the other. All of them are read: whoever asks often keeps the answer for a while.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn survey_each(&self, mut each: impl FnMut(SurveyedChannel) + Send) -> Result<(), LedgerError> {
+        let mut session = self.snapshot("survey the channels").await?;
+        gathered::of_accounts(
+            &mut session,
+            |after, to| {
+                sql(SELECT)
+                    .put(after)
+                    .put(to)
+                    .put(Side::Serving)
+                    .put(TokenAmount::ZERO)
+                    .put(UnixSeconds::default())
+                    .put(Vec::from([u8::from(true)]))
+                    .put(Vec::from([u8::from(false)]))
+                    .put(Vec::new())
+            },
+            WIDTH,
+            |fields| {
+                each(read_surveyed(fields)?);
+                Ok(())
+            },
         )
-        .put(Side::Serving);
-        let rows = self.reader("survey the channels").await?.rows(statement).await?;
-        rows.iter().map(read_surveyed).collect()
+        .await
     }
 
     /// Writes and commits, without a change to any record: that it returns says that the writer lives and the disk
@@ -90,32 +125,21 @@ impl Ledger {
             None => Ok(None),
         }
     }
-
-    /// When this store was noticed to be an older copy that was put back, if it ever was.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn restored_at(&self) -> Result<Option<UnixSeconds>, LedgerError> {
-        let mut session = self.reader("read when it was restored").await?;
-        match session.row(sql("SELECT restored_at FROM store")).await? {
-            Some(row) => row.read_optional("restored_at"),
-            None => Ok(None),
-        }
-    }
 }
 
-fn read_surveyed(row: &Row) -> Result<SurveyedChannel, LedgerError> {
+fn read_surveyed(fields: &mut Fields<'_>) -> Result<SurveyedChannel, LedgerError> {
     Ok(SurveyedChannel {
-        id: row.read("id")?,
-        payer: row.read("payer")?,
-        payee: row.read("payee")?,
-        token: row.read("token")?,
-        authorized: row.read("authorized")?,
-        spent: row.read("spent")?,
-        billed: row.read("billed")?,
-        settled: row.read_optional("latest_settled")?.unwrap_or(TokenAmount::ZERO),
-        close_requested_at: row.read_optional("latest_close_requested_at")?,
-        finalized: row.read_optional("latest_finalized")?.unwrap_or(false),
+        id: fields.take()?,
+        payer: fields.take()?,
+        payee: fields.take()?,
+        token: fields.take()?,
+        authorized: fields.take()?,
+        spent: fields.take()?,
+        billed: fields.take()?,
+        settled: fields.take()?,
+        // Nobody asks in the year 1970.
+        close_requested_at: Some(fields.take()?).filter(|at: &UnixSeconds| at.get() > 0),
+        finalized: fields.take()?,
     })
 }
 

@@ -234,6 +234,17 @@ pub(crate) async fn channels_being_closed(session: &mut Session) -> Result<HashS
     Ok(closing)
 }
 
+/// The transactions that were stored after the one called `after`, in order.
+pub(crate) async fn page_of_transactions(
+    session: &mut Session,
+    after: TransactionId,
+    limit: u32,
+) -> Result<Vec<TransactionRecord>, LedgerError> {
+    let statement = sql(select!("WHERE id > $1 ORDER BY id LIMIT $2"));
+    let rows = session.rows(statement.put(after).put(i64::from(limit))).await?;
+    rows.iter().map(read_transaction).collect()
+}
+
 /// Takes back what was known of transactions in blocks above `ancestor`, and of those that they replaced: they may be mined
 /// again, either of them, or a stranger's in their place.
 pub(crate) async fn reopen_transactions(
@@ -261,7 +272,10 @@ pub(crate) async fn reopen_transactions(
     Ok(())
 }
 
-async fn find_transaction(session: &mut Session, id: TransactionId) -> Result<TransactionRecord, SettleError> {
+pub(crate) async fn find_transaction(
+    session: &mut Session,
+    id: TransactionId,
+) -> Result<TransactionRecord, SettleError> {
     let row = session.row(sql(select!("WHERE id = $1")).put(id)).await?;
     let row = row.ok_or(SettleError::UnknownTransaction { id })?;
     Ok(read_transaction(&row)?)

@@ -13,6 +13,7 @@ mod answer;
 mod body;
 mod books;
 mod inspection;
+mod losses;
 mod metrics;
 mod refuse;
 mod running;
@@ -37,7 +38,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::metrics::ExecutorMetrics;
-use self::{inspection::Inspection, served_channels::ServedChannels};
+use self::{inspection::Inspection, losses::FamiliarChannels, served_channels::ServedChannels};
 use crate::{Backend, Offer};
 
 /// How an executor treats its clients.
@@ -82,6 +83,7 @@ struct Shared {
     backend: Backend,
     offer: Offer,
     inspection: Inspection,
+    familiar: FamiliarChannels,
     places: Arc<Semaphore>,
     channels: Arc<ServedChannels>,
     draining: CancellationToken,
@@ -114,6 +116,7 @@ impl Executor {
                 backend,
                 offer,
                 inspection: Inspection::start(domain),
+                familiar: FamiliarChannels::default(),
                 places,
                 channels,
                 draining: CancellationToken::new(),

@@ -54,9 +54,11 @@ impl Batch {
             ClaimBy::Vouchers => Rows::Vouchers(
                 found
                     .filter_map(|(row, claimable)| {
+                        // One that was set aside since is no ceiling any more: the row is planned anew.
+                        let voucher = claimable.voucher.clone();
                         Some(VoucherRow {
                             parameters: claimable.channel.parameters,
-                            voucher: claimable.voucher.clone()?,
+                            voucher: voucher.filter(|voucher| voucher.document().amount >= row.amount)?,
                             amount: row.amount,
                         })
                     })

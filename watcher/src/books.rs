@@ -6,12 +6,12 @@ use std::{
 };
 
 use alloy::primitives::Address;
-use lloom_ledger::{Claimable, Ledger, LedgerError, Purpose, TransactionId, TransactionRecord};
+use lloom_ledger::{Claimable, Ledger, LedgerError, Purpose, Tally, TransactionId, TransactionRecord};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{
     defence::{Defence, DefencePolicy},
-    planner::Candidate,
+    planner::{Candidate, PlannedClaim},
     sender::Outlook,
 };
 
@@ -19,8 +19,14 @@ use crate::{
 const INHERITANCE_PATIENCE: Duration = Duration::from_secs(180);
 
 /// Everything that can be claimed, and what is under way.
+///
+/// Of the channels served here it has the amounts alone, of which there may be very many; the authorizations of the few
+/// that are claimed are read when they are.
 pub(crate) struct Books {
-    claimables: HashMap<ChannelId, Claimable>,
+    /// In the order of the channels.
+    tallies: Vec<Tally>,
+    /// What is defended for others.
+    held: HashMap<ChannelId, Claimable>,
     /// What pending transactions will settle, if they do.
     under_way: HashMap<ChannelId, TokenAmount>,
     closing: Vec<ChannelId>,
@@ -41,34 +47,37 @@ impl Books {
         now: UnixSeconds,
         defence: Option<&DefencePolicy>,
     ) -> Result<Self, LedgerError> {
-        let mut claimables = HashMap::new();
-        for (payee, token) in payees {
-            for claimable in ledger.claimable(*payee).await? {
-                if claimable.channel.parameters.token == *token && claimable.channel.is_open() {
-                    claimables.insert(claimable.channel.id, claimable);
-                }
+        let mut tallies: Vec<Tally> = Vec::new();
+        for (index, (payee, _)) in payees.iter().enumerate() {
+            // Once, however many tokens it is paid in.
+            if payees[..index].iter().any(|(before, _)| before == payee) {
+                continue;
+            }
+            let found = ledger.tallies(*payee).await?;
+            if tallies.is_empty() {
+                tallies = found;
+            } else {
+                tallies.extend(found);
             }
         }
-        let defence = match defence {
-            Some(policy) => {
-                let mut held = ledger.held_closing().await?;
-                held.retain(|held| !claimables.contains_key(&held.claimable.channel.id));
-                let defence = Defence::new(policy.margin(grace), &held);
-                for held in held {
-                    claimables.insert(held.claimable.channel.id, held.claimable);
-                }
-                defence
-            }
-            None => Defence::default(),
-        };
+        tallies.retain(|tally| payees.contains(&(tally.payee, tally.token)));
+        tallies.sort_unstable_by_key(|tally| tally.channel);
         let mut books = Self {
-            claimables,
+            tallies,
+            held: HashMap::new(),
             under_way: HashMap::new(),
             closing: Vec::new(),
             moot: HashSet::new(),
             grace,
-            defence,
+            defence: Defence::default(),
         };
+        if let Some(policy) = defence {
+            let mut held = ledger.held_closing().await?;
+            held.retain(|held| books.tally(held.claimable.channel.id).is_none());
+            books.defence = Defence::new(policy.margin(grace), &held);
+            let held = held.into_iter().map(|held| (held.claimable.channel.id, held.claimable));
+            books.held = held.collect();
+        }
         for record in ledger.pending_transactions().await? {
             if is_moot(ledger, &record.purpose).await? {
                 books.moot.insert(record.id);
@@ -97,24 +106,48 @@ impl Books {
         }
     }
 
-    pub(crate) fn claimables(&self) -> &HashMap<ChannelId, Claimable> {
-        &self.claimables
+    fn tally(&self, channel: ChannelId) -> Option<&Tally> {
+        let found = self.tallies.binary_search_by_key(&channel, |tally| tally.channel);
+        found.ok().and_then(|index| self.tallies.get(index))
+    }
+
+    /// Whether the channel is one to plan with.
+    pub(crate) fn has(&self, channel: ChannelId) -> bool {
+        self.tally(channel).is_some() || self.held.contains_key(&channel)
+    }
+
+    /// The authorizations of a claim's rows, as the ledger has them now.
+    pub(crate) async fn authorizations(
+        &self,
+        ledger: &Ledger,
+        claim: &PlannedClaim,
+    ) -> Result<HashMap<ChannelId, Claimable>, LedgerError> {
+        let mut found = HashMap::with_capacity(claim.rows.len());
+        for row in &claim.rows {
+            let claimable = match self.held.get(&row.channel) {
+                Some(held) => Some(held.clone()),
+                None => ledger.claimable_channel(row.channel).await?,
+            };
+            found.extend(claimable.map(|claimable| (row.channel, claimable)));
+        }
+        Ok(found)
     }
 
     /// The channels to plan with: what a pending transaction will settle counts as settled, so it is not claimed twice.
-    pub(crate) fn candidates(&self, now: UnixSeconds) -> Vec<Candidate> {
-        self.claimables
-            .values()
-            .filter(|claimable| !self.closing.contains(&claimable.channel.id))
-            .map(|claimable| {
-                let mut candidate = candidate(claimable, self.grace);
-                if let Some(under_way) = self.under_way.get(&claimable.channel.id) {
+    /// One after the other: there may be very many.
+    pub(crate) fn candidates(&self, now: UnixSeconds) -> impl Iterator<Item = Candidate> + '_ {
+        let served = self.tallies.iter().map(|tally| Candidate::new(tally, self.grace));
+        let held = self.held.values().map(|claimable| candidate(claimable, self.grace));
+        served
+            .chain(held)
+            .filter(|candidate| !self.closing.contains(&candidate.channel))
+            .map(|mut candidate| {
+                if let Some(under_way) = self.under_way.get(&candidate.channel) {
                     candidate.settled = candidate.settled.max(*under_way);
                 }
                 candidate
             })
-            .filter(|candidate| self.defence.allows(candidate, now))
-            .collect()
+            .filter(move |candidate| self.defence.allows(candidate, now))
     }
 
     /// A channel as the planner sees it, whatever is under way.
@@ -133,9 +166,9 @@ impl Books {
     /// Until when a pending transaction has to be mined: the first deadline of its channels.
     fn deadline(&self, record: &TransactionRecord) -> Option<UnixSeconds> {
         let of = |channel: &ChannelId| {
-            self.claimables
-                .get(channel)
-                .and_then(|claimable| candidate(claimable, self.grace).deadline)
+            let held = || self.held.get(channel).map(|claimable| candidate(claimable, self.grace));
+            let tally = self.tally(*channel).map(|tally| Candidate::new(tally, self.grace));
+            tally.or_else(held).and_then(|candidate| candidate.deadline)
         };
         let live = match &record.purpose {
             Purpose::Claim { rows, .. } => rows.iter().filter_map(|(channel, _)| of(channel)).min(),

@@ -192,6 +192,8 @@ pub enum Broadcast {
 pub struct MinedTransaction {
     /// Its hash.
     pub hash: B256,
+    /// Who signed it.
+    pub from: Address,
     /// The block.
     pub block: BlockNumber,
     /// The block's hash.

@@ -34,13 +34,16 @@ pub struct Deferral {
 #[derive(Debug, Default)]
 pub(crate) struct Deferrals {
     pub(crate) counts: DeferralCounts,
-    channels: BTreeMap<ChannelId, Deferral>,
+    /// How many plans were counted.
+    look: u64,
+    /// With the plan that put it off last.
+    channels: BTreeMap<ChannelId, (Deferral, u64)>,
 }
 
 impl Deferrals {
     /// Counts what `plan`, made for all channels, puts off.
     pub(crate) fn count(&mut self, plan: &Plan, now: UnixSeconds) {
-        let mut channels = BTreeMap::new();
+        self.look += 1;
         for waiting in &plan.waiting {
             let counter = match waiting.why {
                 WhyNot::NotWorthwhile { .. } => &mut self.counts.not_worthwhile,
@@ -48,19 +51,19 @@ impl Deferrals {
                 WhyNot::Quarantined(_) => &mut self.counts.quarantined,
             };
             *counter += 1;
-            let before = self.channels.get(&waiting.channel).copied();
-            let mut deferral = before.unwrap_or(Deferral { looks: 0, since: now });
+            let first = Deferral { looks: 0, since: now };
+            let (deferral, look) = self.channels.entry(waiting.channel).or_insert((first, 0));
             deferral.looks += 1;
-            channels.insert(waiting.channel, deferral);
+            *look = self.look;
         }
         // What is claimed, or has nothing to claim any more, begins anew.
-        self.channels = channels;
+        self.channels.retain(|_, (_, look)| *look == self.look);
     }
 
     /// Writes into `plan` what was counted.
     pub(crate) fn describe(&self, plan: &mut Plan) {
         for waiting in &mut plan.waiting {
-            waiting.deferred = self.channels.get(&waiting.channel).copied();
+            waiting.deferred = self.channels.get(&waiting.channel).map(|(deferral, _)| *deferral);
         }
     }
 

@@ -133,7 +133,7 @@ pub(crate) async fn explain<C: Chain>(
     } else {
         Verdict::Nothing(match &claimable {
             _ if state.is_some_and(|state| state.finalized) => NothingDue::Closed,
-            Some(claimable) if books.claimables().contains_key(&channel) => {
+            Some(claimable) if books.has(channel) => {
                 let settled = state.map_or(TokenAmount::ZERO, |state| state.settled);
                 if claimable.billed <= settled {
                     NothingDue::AllSettled

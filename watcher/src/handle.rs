@@ -90,6 +90,18 @@ pub struct WatcherStatus {
 }
 
 impl WatcherStatus {
+    /// Another watcher leads from now on: what this one led with is that one's. What it sees of the chain, and what it
+    /// counted, stays.
+    pub(crate) fn stand_by(&mut self) {
+        self.standing_by = true;
+        self.problem = None;
+        self.pending_transactions = 0;
+        self.obligations = 0;
+        self.next_deadline = None;
+        self.deferred = 0;
+        self.quarantined.clear();
+    }
+
     /// How many blocks the ledger is behind the head.
     pub fn behind(&self) -> u64 {
         match (self.head, self.cursor) {
@@ -298,5 +310,49 @@ impl WatcherHandle {
             .await
             .map_err(|_| HandleError::Stopped)?;
         answer.await.map_err(|_| HandleError::Stopped)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_stands_by_shows_nothing_of_what_it_led_with() {
+        let seen = WatcherStatus {
+            head: Some(Block {
+                number: BlockNumber::new(7),
+                hash: B256::repeat_byte(7),
+                parent: B256::repeat_byte(6),
+                timestamp: UnixSeconds::new(70),
+            }),
+            confirmed: Some(BlockNumber::new(5)),
+            last_progress: Some(UnixSeconds::new(71)),
+            deferrals: DeferralCounts {
+                gas_money: 3,
+                ..DeferralCounts::default()
+            },
+            ..WatcherStatus::default()
+        };
+        let mut status = WatcherStatus {
+            pending_transactions: 2,
+            obligations: 1,
+            next_deadline: Some(UnixSeconds::new(80)),
+            deferred: 4,
+            quarantined: vec![QuarantinedRow {
+                channel: ChannelId::new(B256::repeat_byte(1)),
+                reason: "it failed".to_owned(),
+                until: UnixSeconds::new(90),
+                failures: 1,
+            }],
+            problem: Some("gas money is missing".to_owned()),
+            ..seen.clone()
+        };
+        status.stand_by();
+        let expected = WatcherStatus {
+            standing_by: true,
+            ..seen
+        };
+        assert_eq!(status, expected);
     }
 }

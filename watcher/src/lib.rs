@@ -48,6 +48,7 @@ mod follower;
 mod gas;
 mod handle;
 mod log_range;
+mod lost_records;
 mod metrics;
 mod obligation;
 mod order;

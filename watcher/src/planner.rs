@@ -1,9 +1,9 @@
 //! What to claim now, and why not yet. Pure: everything it knows comes in as arguments.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{borrow::Borrow, cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use alloy::primitives::Address;
-use lloom_ledger::ClaimBy;
+use lloom_ledger::{ClaimBy, Tally};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{deferral::Deferral, quarantine::Held};
@@ -108,6 +108,22 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// A channel that is served here, where payers wait for `grace` before they take the rest out.
+    pub fn new(tally: &Tally, grace: Duration) -> Self {
+        Self {
+            channel: tally.channel,
+            payee: tally.payee,
+            token: tally.token,
+            deposit: tally.deposit,
+            settled: tally.settled,
+            billed: tally.billed,
+            voucher: tally.voucher,
+            receipt: tally.receipt,
+            deadline: tally.close_requested_at.map(|requested_at| requested_at.plus(grace)),
+            held: None,
+        }
+    }
+
     /// What a voucher row may settle: what was billed, never the voucher's slack.
     pub fn by_voucher(&self) -> Option<TokenAmount> {
         self.voucher
@@ -244,7 +260,11 @@ pub enum WhyNot {
 }
 
 /// Plans the claims of `candidates`.
-pub fn plan(candidates: &[Candidate], situation: Situation, policy: &PlannerPolicy) -> Plan {
+pub fn plan(
+    candidates: impl IntoIterator<Item = impl Borrow<Candidate>>,
+    situation: Situation,
+    policy: &PlannerPolicy,
+) -> Plan {
     let planner = Planner { situation, policy };
     let mut plan = Plan {
         gas_price: situation.gas_price,
@@ -252,6 +272,7 @@ pub fn plan(candidates: &[Candidate], situation: Situation, policy: &PlannerPoli
     };
     let mut groups: BTreeMap<Group, (ClaimBy, Vec<PlannedRow>)> = BTreeMap::new();
     for candidate in candidates {
+        let candidate = candidate.borrow();
         match planner.consider(candidate) {
             Considered::Row(by, row) => groups
                 .entry(Group {

@@ -51,6 +51,16 @@ pub(crate) struct Outlook {
     pub(crate) is_moot: bool,
 }
 
+impl Outlook {
+    /// What the transaction's own record says.
+    pub(crate) const fn of(record: &TransactionRecord) -> Self {
+        Self {
+            deadline: record.deadline,
+            is_moot: false,
+        }
+    }
+}
+
 /// A transaction that is stored, and so will be sent until its fate is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentTransaction {

@@ -80,12 +80,12 @@ impl<C: Chain> Settler<C> {
         ordered: bool,
         now: UnixSeconds,
     ) -> Result<Plan, SendError> {
-        let mut candidates = books.candidates(now);
-        candidates.retain(|candidate| filter.matches(candidate.payee, candidate.channel));
-        for candidate in &mut candidates {
-            candidate.held = self.quarantine.held(candidate.channel, candidate.deadline, now);
-        }
-        if candidates.is_empty() {
+        let candidates = || {
+            books
+                .candidates(now)
+                .filter(|candidate| filter.matches(candidate.payee, candidate.channel))
+        };
+        if candidates().next().is_none() {
             return Ok(Plan::default());
         }
         let situation = Situation {
@@ -93,7 +93,11 @@ impl<C: Chain> Settler<C> {
             gas_price: self.chain.fees().await?.gas_price(),
             ordered,
         };
-        let mut plan = plan(&candidates, situation, &self.policy);
+        let candidates = candidates().map(|mut candidate| {
+            candidate.held = self.quarantine.held(candidate.channel, candidate.deadline, now);
+            candidate
+        });
+        let mut plan = plan(candidates, situation, &self.policy);
         self.deferrals.describe(&mut plan);
         Ok(plan)
     }
@@ -175,12 +179,13 @@ impl<C: Chain> Settler<C> {
         books: &Books,
         now: UnixSeconds,
     ) -> Result<(Option<SentClaim>, Vec<RowRefused>), SendError> {
-        let (claim, mut refused) = self.check_billers(claim, books.claimables()).await?;
+        let authorizations = books.authorizations(&self.ledger, claim).await?;
+        let (claim, mut refused) = self.check_billers(claim, &authorizations).await?;
         if let Some(loss) = claim.loss() {
             tracing::warn!(payee = %claim.payee, value = %claim.value, %loss, "claiming at a loss: the payer is leaving");
         }
         let operator = self.sender.account();
-        let batch = Batch::new(&claim, books.claimables());
+        let batch = Batch::new(&claim, &authorizations);
         if batch.len() == 0 {
             return Ok((None, refused));
         }

@@ -5,7 +5,7 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_bindings::ChannelEscrow;
-use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError};
+use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError, TransactionRecord};
 use lloom_receipts::{BlockNumber, Domain, Keypair, UnixSeconds, Verifier};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,12 +21,13 @@ use crate::{
     fees::{FeePolicy, REPLACEMENTS_BEFORE_DEADLINE},
     follower::{Change, Follower, Step},
     handle::{Command, HandleError, MAX_WAITING_ORDERS, WatcherHandle, WatcherStatus},
+    lost_records::LostRecords,
     obligation,
     order::{ClaimOrder, CloseOrder},
     outbox::Outbox,
     planner::PlannerPolicy,
     quarantine::Quarantine,
-    sender::{Heights, RECENT_TRANSACTIONS, SendError, Sender},
+    sender::{Heights, Outlook, RECENT_TRANSACTIONS, SendError, Sender},
     settler::{ClaimFilter, Settler},
     view::read,
 };
@@ -260,6 +261,7 @@ impl<C: Chain> Watcher<C> {
         };
         Ok(Rounds {
             resumed: false,
+            lost_records: LostRecords::new(self.chain.clone(), self.ledger.clone(), self.sender.account()),
             follower: Follower::new(
                 self.chain.clone(),
                 self.ledger.clone(),
@@ -294,6 +296,7 @@ impl<C: Chain> Watcher<C> {
 struct Rounds<C> {
     /// What an earlier process sent is sent again.
     resumed: bool,
+    lost_records: LostRecords<C>,
     config: WatcherConfig,
     defence: Option<DefencePolicy>,
     follower: Follower<C>,
@@ -326,12 +329,16 @@ impl<C: Chain> Rounds<C> {
             self.settler.sender.rebroadcast_all(now).await?;
             self.resumed = true;
         }
-        let books = self.books(now).await?;
-        let finished = self
-            .settler
-            .sender
-            .advance(heights, now, |record| books.outlook(record))
-            .await?;
+        // Read where there is something to look after: it may be much.
+        let books = match ledger.pending_transactions().await?.is_empty() {
+            true => None,
+            false => Some(self.books(now).await?),
+        };
+        let outlook = |record: &TransactionRecord| match &books {
+            Some(books) => books.outlook(record),
+            None => Outlook::of(record),
+        };
+        let finished = self.settler.sender.advance(heights, now, outlook).await?;
         let inherited = self.settler.sender.advance_inherited(heights, now).await?;
         for done in finished.iter().chain(&inherited) {
             self.settler.learn(done, now).await?;
@@ -389,6 +396,8 @@ impl<C: Chain> Rounds<C> {
                 }
                 _ => {}
             }
+            // Whoever waits for the head must not go on with a store that the chain proves to be an old copy.
+            self.lost_records.look(&step).await?;
             let now = self.settler.ledger.now();
             self.status.send_modify(|status| {
                 status.head = Some(step.head);

@@ -157,6 +157,15 @@ impl Node {
             backend,
             offer.clone(),
         );
+        let mut watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
+        let role = Role::Executor(executor.metrics());
+        let monitoring = Monitoring::start(session, &ledger, &watching, operator, role).await?;
+        // Serving on what the chain was before this node was off would serve channels that are closing.
+        let handle = watching.handle.clone();
+        watching
+            .obey(async { handle.synced().await.map_err(handle_failure) })
+            .await?;
+        // Nor is anything billed before the chain had its chance to show that the store is an old copy.
         let recovered = executor
             .recover()
             .await
@@ -166,14 +175,6 @@ impl Node {
                 "Billed {recovered} answers that the last run was interrupted in."
             ));
         }
-        let mut watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
-        let role = Role::Executor(executor.metrics());
-        let monitoring = Monitoring::start(session, &ledger, &watching, operator, role).await?;
-        // Serving on what the chain was before this node was off would serve channels that are closing.
-        let handle = watching.handle.clone();
-        watching
-            .obey(async { handle.synced().await.map_err(handle_failure) })
-            .await?;
 
         let (network, incoming) = join_listening(session, &key).await?;
         monitoring.joined(&network);

@@ -284,7 +284,7 @@ impl Facts {
         };
         gauges.write(
             "value_at_risk",
-            "Claimable value in channels whose payers have asked for the rest, in base units: lost if no claim is mined before their deadlines",
+            "Claimable value in channels whose payers have asked for the rest, in base units: lost if no claim is mined before their deadlines. A tower's is what it promised to claim",
             None,
             sums(|sums| sums.at_risk),
         )?;
@@ -327,8 +327,13 @@ impl Facts {
             survey
                 .channels
                 .iter()
-                .filter(|(state, _)| !state.is_empty())
+                .filter(|_| survey.at.is_some())
                 .map(|(state, count)| (vec![("state", (*state).to_owned())], (*count).into())),
+        )?;
+        gauges.one(
+            "held_channels",
+            "Channels that this tower holds for others",
+            survey.at.map(|_| survey.held),
         )?;
         self.write_payers(gauges, survey)?;
         let gas = survey.gas;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use alloy::primitives::{Address, U256};
-use lloom_ledger::{Ledger, LedgerError, SurveyedChannel};
+use lloom_ledger::{Held, Ledger, LedgerError, SurveyedChannel};
 use lloom_receipts::{TokenAmount, UnixSeconds};
 use lloom_watcher::{Chain as _, RpcChain};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ const GAS_EVERY: Duration = Duration::from_secs(60);
 pub const NAMED_PAYERS: usize = 10;
 
 /// What the newest survey found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Survey {
     /// When it was made; `None` before the first.
     pub at: Option<UnixSeconds>,
@@ -34,6 +34,8 @@ pub struct Survey {
     pub tokens: BTreeMap<Address, Sums>,
     /// Channels that are open, closing and closed.
     pub channels: [(&'static str, u64); 3],
+    /// Channels that are held for others.
+    pub held: u64,
     /// The payers that owe the most, with their tokens.
     pub payers: Vec<((Address, Address), Payer)>,
     /// How many payers have something that could be claimed.
@@ -50,7 +52,8 @@ pub struct Survey {
 /// Money in one token, base units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Could be claimed now, in channels whose payers have asked for the rest: lost if no claim is mined in time.
+    /// Could be claimed now, in channels whose payers have asked for the rest: lost if no claim is mined in time. A tower's
+    /// are those that it promised to claim.
     pub at_risk: TokenAmount,
     /// Could be claimed now.
     pub unclaimed: TokenAmount,
@@ -131,10 +134,17 @@ fn pause_after(took: Duration) -> Duration {
 
 async fn survey(ledger: &Ledger, book: &mut PayerBook, defended: Option<Defended>) -> Result<Survey, LedgerError> {
     let began = Instant::now();
-    let channels = ledger.survey().await?;
+    let mut survey = Survey::default();
+    book.begin();
+    let surveyed = ledger.survey_each(|channel| {
+        survey.count(&channel);
+        book.add(&channel);
+    });
+    surveyed.await?;
     let now = UnixSeconds::from(SystemTime::now());
-    book.observe(&channels, now);
-    let mut survey = sum_up(&channels);
+    book.conclude(now);
+    survey.defend(&ledger.held_closing().await?);
+    survey.held = ledger.held_totals().await?.channels;
     survey.at = Some(now);
     survey.payers = book.largest(NAMED_PAYERS);
     survey.owing_payers = book.owing();
@@ -146,28 +156,51 @@ async fn survey(ledger: &Ledger, book: &mut PayerBook, defended: Option<Defended
     Ok(survey)
 }
 
-fn sum_up(channels: &[SurveyedChannel]) -> Survey {
-    let mut tokens: BTreeMap<Address, Sums> = BTreeMap::new();
-    let (mut open, mut closing, mut closed) = (0, 0, 0);
-    for channel in channels {
-        let sums = tokens.entry(channel.token).or_default();
+impl Default for Survey {
+    fn default() -> Self {
+        Self {
+            at: None,
+            took: Duration::ZERO,
+            tokens: BTreeMap::new(),
+            channels: [("open", 0), ("closing", 0), ("closed", 0)],
+            held: 0,
+            payers: Vec::new(),
+            owing_payers: 0,
+            longest_wait: Duration::ZERO,
+            uncovered: None,
+            gas: None,
+        }
+    }
+}
+
+impl Survey {
+    /// Adds a channel.
+    fn count(&mut self, channel: &SurveyedChannel) {
+        let sums = self.tokens.entry(channel.token).or_default();
         sums.unclaimed = sums.unclaimed.saturating_add(channel.unclaimed());
         sums.exposure = sums.exposure.saturating_add(channel.exposure());
         sums.billed = sums.billed.saturating_add(channel.billed);
         sums.settled = sums.settled.saturating_add(channel.settled);
+        let [(_, open), (_, closing), (_, closed)] = &mut self.channels;
         if channel.finalized {
-            closed += 1;
+            *closed += 1;
         } else if channel.close_requested_at.is_some() {
-            closing += 1;
+            *closing += 1;
             sums.at_risk = sums.at_risk.saturating_add(channel.unclaimed());
         } else {
-            open += 1;
+            *open += 1;
         }
     }
-    Survey {
-        tokens,
-        channels: [("open", open), ("closing", closing), ("closed", closed)],
-        ..Survey::default()
+
+    /// Adds what has to be defended for others. What is below the promised minimum is left to the executor.
+    fn defend(&mut self, closing: &[Held]) {
+        for Held { claimable, terms } in closing {
+            let value = claimable.unclaimed();
+            if value >= terms.minimum_value {
+                let sums = self.tokens.entry(claimable.channel.parameters.token).or_default();
+                sums.at_risk = sums.at_risk.saturating_add(value);
+            }
+        }
     }
 }
 
@@ -180,7 +213,8 @@ async fn look_at_gas(chain: &RpcChain, operator: Address) -> Option<Gas> {
 #[cfg(test)]
 mod tests {
     use alloy::primitives::B256;
-    use lloom_receipts::ChannelId;
+    use lloom_ledger::{ChannelRecord, ChannelState, Claimable, HeldTerms};
+    use lloom_receipts::{ChannelId, ChannelParameters, Domain, Keypair, Voucher};
 
     use super::*;
 
@@ -213,7 +247,8 @@ mod tests {
             finalized: true,
             ..closing
         };
-        let survey = sum_up(&[open, closing, closed]);
+        let mut survey = Survey::default();
+        [open, closing, closed].iter().for_each(|channel| survey.count(channel));
         assert_eq!(survey.channels, [("open", 1), ("closing", 1), ("closed", 1)]);
         let expected = Sums {
             at_risk: amount(50),
@@ -223,5 +258,60 @@ mod tests {
             settled: amount(120),
         };
         assert_eq!(survey.tokens[&Address::ZERO], expected);
+    }
+
+    #[test]
+    fn what_a_tower_has_promised_to_claim_is_at_risk_until_it_is_settled() {
+        let amount = TokenAmount::new;
+        let token = Address::repeat_byte(4);
+        let payer = Keypair::from_secret([7; 32]).unwrap();
+        let domain = Domain::new(1, Address::repeat_byte(1), Address::repeat_byte(2));
+        let parameters = ChannelParameters {
+            payer: payer.address(),
+            payee: Address::repeat_byte(3),
+            token,
+            salt: B256::ZERO,
+            authorized_signer: Address::ZERO,
+        };
+        let channel = parameters.id(&domain);
+        let held = |settled: u128| Held {
+            terms: HeldTerms {
+                minimum_value: amount(30),
+                max_fee_per_gas: 1,
+            },
+            claimable: Claimable {
+                channel: ChannelRecord {
+                    id: channel,
+                    parameters,
+                    opened_in: None,
+                    refunds_to_balance: true,
+                    confirmed: None,
+                    latest: Some(ChannelState {
+                        deposit: amount(1_000),
+                        settled: amount(settled),
+                        close_requested_at: Some(UnixSeconds::new(1)),
+                        finalized: false,
+                    }),
+                    operator: None,
+                    client_random: None,
+                },
+                billed: amount(80),
+                voucher: Some(payer.sign(
+                    &domain,
+                    Voucher {
+                        channel,
+                        amount: amount(100),
+                    },
+                )),
+                receipt: None,
+                linked: amount(0),
+            },
+        };
+        for (settled, at_risk) in [(20, 60), (50, 30), (51, 0), (80, 0)] {
+            let mut survey = Survey::default();
+            survey.defend(&[held(settled)]);
+            let found = survey.tokens.get(&token).map_or(amount(0), |sums| sums.at_risk);
+            assert_eq!(found, amount(at_risk), "{settled} of 80 are settled");
+        }
     }
 }

@@ -15,6 +15,8 @@ use super::{
 
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same before everything progresses for the first time: whoever waits for that is told at once.
+const LOOK_AT_START_EVERY: Duration = Duration::from_millis(50);
 /// A store that committed nothing for longer is asked to prove that it can. One that failed is asked each time.
 const PROOF_AFTER: Duration = Duration::from_secs(15);
 /// How long the store and the network may take to answer.
@@ -65,6 +67,7 @@ impl Vigil {
         let mut store_failure = None;
         let mut network = NetworkEvidence::Joining;
         let mut network_at: Option<Instant> = None;
+        let mut was_ready = false;
         loop {
             store_failure = self.prove_store(store_failure.is_some()).await;
             if self.expects_network && network_at.is_none_or(|at| at.elapsed() >= NETWORK_EVERY) {
@@ -88,9 +91,14 @@ impl Vigil {
             };
             let mut checks = judge(&evidence, &self.limits);
             memory.note(&mut checks, evidence.now);
-            self.tell(Verdict { checks });
+            let verdict = Verdict { checks };
+            was_ready |= verdict.is_ready();
+            self.tell(verdict);
             self.own.beat();
-            tokio::time::sleep(LOOK_EVERY).await;
+            // A store that takes nothing is asked each time, and not more often for being asked early.
+            let is_starting = !was_ready && store_failure.is_none();
+            let pause = if is_starting { LOOK_AT_START_EVERY } else { LOOK_EVERY };
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -13,7 +13,7 @@ const NOWHERE: &str = "http://127.0.0.1:1";
 const NO_CHANNEL: &str = "0x1111111111111111111111111111111111111111111111111111111111111111";
 const EXECUTOR: &str = "0x2222222222222222222222222222222222222222";
 
-fn deployment() -> StoreDeployment {
+pub fn deployment() -> StoreDeployment {
     let contracts = Contracts::of_this_version();
     StoreDeployment {
         chain_id: 31_337,

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod caring;
 mod chain;
 mod doctor;
 mod harness;

@@ -2,7 +2,7 @@
 
 use crate::harness::Home;
 
-const COMMANDS: [&str; 46] = [
+const COMMANDS: [&str; 50] = [
     "",
     "init",
     "devnet",
@@ -35,6 +35,10 @@ const COMMANDS: [&str; 46] = [
     "receipts verify",
     "receipts export",
     "ledger",
+    "ledger backup",
+    "ledger restore",
+    "ledger check",
+    "ledger compact",
     "ledger move",
     "models",
     "chat",
@@ -77,7 +81,9 @@ fn reference() {
 #[test]
 fn every_command_is_in_the_reference() {
     let home = Home::new();
-    for parent in ["", "channel", "operator", "splitter", "receipts", "node", "tower"] {
+    for parent in [
+        "", "channel", "operator", "splitter", "receipts", "ledger", "node", "tower",
+    ] {
         let mut arguments: Vec<&str> = parent.split_whitespace().collect();
         arguments.push("--help");
         let help = home.run(&arguments).stdout;

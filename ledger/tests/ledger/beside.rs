@@ -11,10 +11,11 @@ use sqlx::{
 use crate::world::Home;
 
 /// All tables but those that count openings.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "channels",
     "accounts",
     "requests",
+    "open_requests",
     "bills",
     "vouchers",
     "receipts",

@@ -26,9 +26,12 @@ macro_rules! on_both_stores {
     };
 }
 
+mod backing_up;
 mod beside;
 mod buying;
 mod chain;
+mod checking;
+mod compacting;
 mod delegating;
 mod fixtures;
 mod grouped;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use lloom_ledger::{AcceptRequest, Ledger, Outcome, ServeError};
+use lloom_ledger::{AcceptRequest, ChainEventKind, Ledger, Outcome, ServeError};
 use lloom_receipts::{MAX_DEADLINE_AHEAD, UnixSeconds};
 
 use crate::{
@@ -154,7 +154,41 @@ async fn a_restart_is_no_restore(on: Backend) {
     assert_eq!(ledger.account(pair.channel()).await.unwrap().spent, amount(30));
 }
 
+async fn a_payment_beyond_every_record_tells_of_a_loss(on: Backend) {
+    let (served, other) = (Pair::new(1, 1), Pair::new(2, 2));
+    let (_home, ledger) = serving(on, &served, 1_000).await;
+    mine(&ledger, vec![other.opened(1_000)]).await;
+    ledger.accept_request(served.accept(1, Some(300), 50)).await.unwrap();
+    let settled = |pair: &Pair, settled: u128| ChainEventKind::Settled {
+        channel: pair.channel(),
+        settled: amount(settled),
+    };
+    // What a voucher allows, and what is paid to others, tells nothing.
+    mine(&ledger, vec![settled(&served, 300), settled(&other, 900)]).await;
+    assert_eq!(ledger.unknown_payments(None).await.unwrap(), []);
+
+    let before = ledger.cursor().await.unwrap().map(|block| block.number);
+    mine(&ledger, vec![settled(&other, 950), settled(&served, 301)]).await;
+    let unknown = ledger.unknown_payments(before).await.unwrap();
+    assert_eq!(unknown.len(), 1);
+    assert_eq!(
+        (unknown[0].channel, unknown[0].payee, unknown[0].settled),
+        (served.channel(), served.payee, amount(301))
+    );
+    let cursor = ledger.cursor().await.unwrap().map(|block| block.number);
+    assert_eq!(ledger.unknown_payments(cursor).await.unwrap(), []);
+
+    assert_eq!(ledger.remember_loss().await.unwrap(), 1);
+    assert!(ledger.restored_at().await.unwrap().is_some());
+    let refused = ledger.commit_bill(served.bill(1, 20)).await.unwrap_err();
+    assert!(matches!(refused, ServeError::Waived { .. }), "{refused}");
+    // The payer's voucher turns up: it is explained.
+    ledger.accept_voucher(served.voucher(400)).await.unwrap();
+    assert_eq!(ledger.unknown_payments(None).await.unwrap(), []);
+}
+
 on_both_stores!(
+    a_payment_beyond_every_record_tells_of_a_loss,
     a_restored_backup_bills_nothing_that_may_be_billed_already,
     a_store_that_vanished_is_noticed_too,
     a_restart_is_no_restore

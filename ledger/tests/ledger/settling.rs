@@ -1,11 +1,98 @@
 use alloy::primitives::{Address, B256, Bytes};
 use lloom_ledger::{
-    AuthorizationRef, ChainEventKind, ClaimBy, Finish, NewTransaction, Outcome, Purpose, Resolution, ServeError,
-    SettleError, TransactionId,
+    AuthorizationRef, ChainEventKind, ClaimBy, Finish, Ledger, NewTransaction, Outcome, Purpose, Resolution,
+    ServeError, SettleError, Tally, TransactionId,
 };
 use lloom_receipts::{BlockNumber, ReceiptHead, UnixSeconds};
 
 use crate::world::{Backend, Home, NOW, Pair, amount, mine, serving};
+
+/// That the tallies of all channels are what each channel says by itself; returns how many there are.
+async fn assert_tallied(ledger: &Ledger, payee: Address) -> usize {
+    let mut tallies = ledger.tallies(payee).await.unwrap();
+    tallies.sort_by_key(|tally| tally.channel);
+    let mut expected: Vec<Tally> = Vec::new();
+    for claimable in ledger.claimable(payee).await.unwrap() {
+        let state = claimable.channel.latest.unwrap();
+        expected.push(Tally {
+            channel: claimable.channel.id,
+            payee,
+            token: claimable.channel.parameters.token,
+            deposit: state.deposit,
+            settled: state.settled,
+            close_requested_at: state.close_requested_at,
+            billed: claimable.billed,
+            voucher: claimable.voucher.map(|voucher| voucher.document().amount),
+            receipt: claimable.receipt.map(|receipt| receipt.receipt().cumulative_amount),
+        });
+    }
+    expected.sort_by_key(|tally| tally.channel);
+    assert_eq!(tallies, expected);
+    tallies.len()
+}
+
+async fn a_tally_says_what_each_channel_would_say(on: Backend) {
+    let [pair, other] = [Pair::new(1, 1), Pair::new(2, 1)];
+    let channel = pair.channel();
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
+    mine(&ledger, vec![other.opened(100)]).await;
+    assert_eq!(assert_tallied(&ledger, pair.payee).await, 0, "nothing was served yet");
+    ledger.accept_request(other.accept(1, Some(50), 20)).await.unwrap();
+    ledger.accept_request(pair.accept(1, Some(100), 90)).await.unwrap();
+    assert_eq!(assert_tallied(&ledger, pair.payee).await, 2);
+    assert_eq!(assert_tallied(&ledger, Address::ZERO).await, 0);
+
+    ledger.commit_bill(pair.bill(1, 90)).await.unwrap();
+    let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 90));
+    let head = ReceiptHead::at(receipt.receipt());
+    ledger.accept_receipt(receipt, Some(pair.voucher(300))).await.unwrap();
+    ledger.accept_request(pair.accept(2, None, 10)).await.unwrap();
+    ledger.commit_bill(pair.bill(2, 80)).await.unwrap();
+    ledger
+        .accept_receipt(pair.link(&head, pair.bill(2, 80)), None)
+        .await
+        .unwrap();
+    assert_eq!(assert_tallied(&ledger, pair.payee).await, 2);
+
+    for refused in [
+        AuthorizationRef::Voucher { amount: amount(300) },
+        AuthorizationRef::Receipt { sequence: 2 },
+        AuthorizationRef::Receipt { sequence: 1 },
+        AuthorizationRef::Voucher { amount: amount(100) },
+    ] {
+        ledger.set_unusable(channel, refused, "refused".into()).await.unwrap();
+        assert_eq!(assert_tallied(&ledger, pair.payee).await, 2, "without {refused:?}");
+    }
+    ledger.accept_voucher(pair.voucher(301)).await.unwrap();
+
+    let requested_at = NOW;
+    mine(
+        &ledger,
+        vec![
+            ChainEventKind::Settled {
+                channel,
+                settled: amount(150),
+            },
+            ChainEventKind::CloseRequested { channel, requested_at },
+        ],
+    )
+    .await;
+    assert_eq!(assert_tallied(&ledger, pair.payee).await, 2);
+    mine(
+        &ledger,
+        vec![ChainEventKind::Closed {
+            channel,
+            settled: amount(150),
+            refunded: amount(850),
+        }],
+    )
+    .await;
+    assert_eq!(
+        assert_tallied(&ledger, pair.payee).await,
+        1,
+        "what is over is no matter of claims"
+    );
+}
 
 async fn a_claim_takes_what_was_billed_and_never_slack(on: Backend) {
     let pair = Pair::new(1, 1);
@@ -385,6 +472,7 @@ async fn a_reorg_beyond_what_was_final_reopens_what_was_mined_there(on: Backend)
 }
 
 on_both_stores!(
+    a_tally_says_what_each_channel_would_say,
     a_reorg_beyond_what_was_final_reopens_what_was_mined_there,
     a_claim_takes_what_was_billed_and_never_slack,
     an_unusable_authorization_falls_back_to_the_next_best,

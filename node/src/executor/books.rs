@@ -54,8 +54,10 @@ impl Shared {
         let channel = receipt.receipt().channel;
         let sequence = receipt.receipt().sequence;
         let parameters = self.parameters(channel).await?;
-        let (receipt, voucher) = self.check_receipt(receipt, voucher, &parameters).await?;
+        let (receipt, voucher, biller) = self.check_receipt(receipt, voucher, &parameters).await?;
         let ledger = &self.ledger;
+        let bill = receipt.receipt().bill;
+        let was_lost = biller == self.operator() && self.was_lost(&bill).await.map_err(failed)?;
         let mut recorded = ledger.accept_receipt(receipt.clone(), voucher).await;
         if let Err(ServeError::VoucherOverDeposit { .. }) = recorded {
             // The receipt is an authorization of its own.
@@ -63,6 +65,7 @@ impl Shared {
         }
         if recorded.map_err(refusal)? == Outcome::Recorded {
             self.metrics.accepted(Accepted::Receipt);
+            self.learn(&bill, was_lost).await.map_err(failed)?;
         }
         self.channels.changed(channel);
         Ok(ExecutorFrame::Recorded { sequence })
@@ -73,15 +76,17 @@ impl Shared {
         receipt: Receipt<Unverified>,
         voucher: Option<Signed<Voucher>>,
         parameters: &ChannelParameters,
-    ) -> Result<(Receipt<Verified>, Option<Signed<Voucher, Verified>>), Refusal> {
+    ) -> Result<(Receipt<Verified>, Option<Signed<Voucher, Verified>>, Address), Refusal> {
         let payer_side = parameters.payer_side();
         let channel = receipt.receipt().channel;
         let by = |biller| receipt.clone().by(payer_side, biller);
         let voucher = voucher.map(|voucher| voucher.by(payer_side));
         let (checked, voucher) = self.inspection.receipt(by(self.operator()), voucher).await?;
+        let mut signed_by = self.operator();
         let checked = match checked {
             // A bill of an operator this node had before.
             Err(ReceiptError::NotExecutorSide { biller }) if self.was_operator(parameters, biller).await? => {
+                signed_by = biller;
                 self.inspection.receipt(by(biller), None).await?.0
             }
             other => other,
@@ -99,7 +104,7 @@ impl Shared {
                 document: Document::Bill,
             },
         })?;
-        Ok((receipt, accept_voucher(voucher, channel, payer_side)?))
+        Ok((receipt, accept_voucher(voucher, channel, payer_side)?, signed_by))
     }
 
     async fn was_operator(&self, parameters: &ChannelParameters, biller: Address) -> Result<bool, Refusal> {

@@ -8,7 +8,8 @@ pub(super) fn refusal(error: ServeError) -> Refusal {
         ServeError::UnknownChannel => Refusal::ChannelUnknown,
         ServeError::Unconfirmed => Refusal::ChannelUnconfirmed,
         ServeError::ChannelClosing => Refusal::ChannelClosing,
-        ServeError::ChannelFinalized => Refusal::ChannelFinalized,
+        // What is archived is over.
+        ServeError::ChannelFinalized | ServeError::Ledger(LedgerError::Archived { .. }) => Refusal::ChannelFinalized,
         // A request that is known here was asked before, whatever became of it.
         ServeError::NonceUsed | ServeError::AlreadyBilled | ServeError::Waived { .. } => Refusal::NonceUsed,
         ServeError::Uncovered {

@@ -377,6 +377,42 @@ async fn an_executor_restored_from_a_backup_takes_its_bills_back() {
     );
 }
 
+/// A whole disk that is put back has nothing on it that tells; the first client that comes back does.
+#[tokio::test]
+async fn a_client_proves_to_an_executor_that_its_store_is_an_old_copy() {
+    let mut world = World::new().await;
+    world.chat(json!({"tokens": 3})).await.unwrap();
+    world.stop_executor().await;
+    let backup = world.back_up("executor");
+    world.start_executor().await;
+    // What is on record proves nothing.
+    world.restart_client().await;
+    world.client.sync(world.channel, world.peer()).await.unwrap();
+    world.chat(json!({"tokens": 4})).await.unwrap();
+    assert_eq!(world.executor_ledger.restored_at().await.unwrap(), None);
+    world.chat(json!({"tokens": 5})).await.unwrap();
+    let owed = world.assert_settled(3).await;
+    world.stop_executor().await;
+    world.put_back("executor", backup);
+    std::fs::remove_file(world.directory.path().join("executor.db.lock")).unwrap();
+    world.start_executor().await;
+    assert_eq!(
+        world.executor_ledger.restored_at().await.unwrap(),
+        None,
+        "nothing tells so far"
+    );
+
+    world.restart_client().await;
+    world.client.sync(world.channel, world.peer()).await.unwrap();
+    assert_eq!(world.assert_settled(3).await, owed);
+    assert!(world.executor_ledger.restored_at().await.unwrap().is_some());
+    let refused = world.chat(json!({"tokens": 6})).await;
+    assert!(
+        matches!(refused, Err(ChatError::Refused(Refusal::RestoredTooRecently { .. }))),
+        "{refused:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_client_whose_receipt_does_not_extend_the_head_goes_on_from_the_one_it_is_told() {
     let world = World::new().await;

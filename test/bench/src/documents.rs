@@ -31,17 +31,26 @@ impl Books {
     /// # Errors
     /// Never in practice: a hash would have to be no key.
     pub fn new(number: u32) -> Result<Self> {
-        let key = |of: &str| Keypair::from_secret(keccak256(of).0).wrap_err("a key from a hash");
-        let (payer, operator) = (key(&format!("payer {number}"))?, key("operator")?);
+        let domain = Domain::new(31_337, Address::repeat_byte(0xe5), Address::repeat_byte(0x5e));
+        Self::on(domain, Address::repeat_byte(0x70), number)
+    }
+
+    /// The same on another deployment, paid in `token`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn on(domain: Domain, token: Address, number: u32) -> Result<Self> {
+        let payer = Keypair::from_secret(keccak256(format!("payer {number}")).0).wrap_err("a key from a hash")?;
+        let operator = Keypair::from_secret(operator_secret()).wrap_err("a key from a hash")?;
         let parameters = ChannelParameters {
             payer: payer.address(),
             payee: operator.address(),
-            token: Address::repeat_byte(0x70),
+            token,
             salt: commitment_salt(operator.address(), B256::with_last_byte(1)),
             authorized_signer: Address::ZERO,
         };
         Ok(Self {
-            domain: Domain::new(31_337, Address::repeat_byte(0xe5), Address::repeat_byte(0x5e)),
+            domain,
             payer,
             operator,
             parameters,
@@ -116,6 +125,11 @@ impl Books {
     }
 }
 
+/// The executor's key, the same everywhere here.
+pub fn operator_secret() -> [u8; 32] {
+    keccak256("operator").0
+}
+
 /// What every channel here has on deposit, base units.
 pub const DEPOSIT: TokenAmount = TokenAmount::new(1_000_000_000_000);
 
@@ -130,6 +144,14 @@ pub async fn open_channels(store: &Ledger, channels: &[(ChannelId, ChannelParame
         parent: B256::repeat_byte(0xb0),
         timestamp: NOW,
     };
+    open_channels_in(store, block, channels).await
+}
+
+/// The same, in `block`.
+///
+/// # Errors
+/// When the store fails.
+pub async fn open_channels_in(store: &Ledger, block: Block, channels: &[(ChannelId, ChannelParameters)]) -> Result<()> {
     let opened = channels
         .iter()
         .zip(0..)

@@ -92,6 +92,18 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// The least of `values` that `part` of them, from 0 to 1, don't exceed.
+///
+/// # Panics
+/// As [`median`].
+pub fn percentile(values: &[f64], part: f64) -> f64 {
+    assert!(!values.is_empty(), "a benchmark measured nothing");
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let within = (values.len() as f64 * part).ceil() as usize;
+    values[within.clamp(1, values.len()) - 1]
+}
+
 /// How long `work` keeps a core busy: this thread's processor time, whatever else the machine does meanwhile.
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = thread_time();
@@ -212,6 +224,15 @@ mod tests {
     fn the_median_is_the_middle() {
         assert!((median(vec![9.0, 1.0, 5.0]) - 5.0).abs() < f64::EPSILON);
         assert!((median(vec![9.0, 1.0, 5.0, 6.0]) - 5.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        for (part, expected) in [(0.0, 1.0), (0.5, 100.0), (0.99, 198.0), (1.0, 200.0)] {
+            assert!((percentile(&values, part) - expected).abs() < f64::EPSILON, "{part}");
+        }
+        assert!((percentile(&[7.0], 0.99) - 7.0).abs() < f64::EPSILON);
     }
 
     #[test]

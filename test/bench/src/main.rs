@@ -7,20 +7,27 @@ mod acceptance;
 mod documents;
 mod figure;
 mod gas;
+mod history;
+mod planning;
+mod restart;
 mod streaming;
 mod verification;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use eyre::Result;
+use eyre::{Result, WrapErr as _, bail};
+use lloom_e2e::interruption;
 
-use crate::figure::{Figure, Report};
+use crate::{
+    figure::{Figure, Report},
+    history::History,
+};
 
 /// Measures gas, verification, acceptance and streaming, next to their targets.
 #[derive(Parser)]
 struct Arguments {
-    /// Where the figures are written, a JSON file a topic.
+    /// Where the figures are written, a JSON file a topic, and the store with a long history is kept.
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
     /// Only these topics.
@@ -48,22 +55,40 @@ impl Topic {
         }
     }
 
-    fn measure(self) -> Result<Vec<Figure>> {
+    fn measure(self, output: &Path) -> Result<Vec<Figure>> {
         match self {
             Self::Gas => gas::measure(),
             Self::Receipts => verification::measure(),
-            Self::Ledger => acceptance::measure(),
+            Self::Ledger => ledger(output),
             Self::Streaming => streaming::measure(),
         }
     }
 }
 
+/// What the store does, and what is done with a large one.
+fn ledger(output: &Path) -> Result<Vec<Figure>> {
+    let mut figures = acceptance::measure()?;
+    let runtime = tokio::runtime::Runtime::new().wrap_err("starting a runtime")?;
+    let measuring = async {
+        let history = History::prepare(output.join("history")).await?;
+        figures.extend(restart::measure(&history).await?);
+        figures.extend(planning::measure(&history).await?);
+        Ok(figures)
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            figures = Box::pin(measuring) => figures,
+            interrupted = interruption() => interrupted.and_then(|()| bail!("interrupted")),
+        }
+    })
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let mut report = Report::new(arguments.output)?;
+    let mut report = Report::new(arguments.output.clone())?;
     for topic in Topic::ALL {
         if arguments.only.is_empty() || arguments.only.contains(&topic) {
-            report.add(topic.name(), topic.measure()?)?;
+            report.add(topic.name(), topic.measure(&arguments.output)?)?;
         }
     }
     report.conclude();

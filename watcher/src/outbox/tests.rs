@@ -56,6 +56,7 @@ impl Fixture {
         let confirmed = self.chain.block(BlockNumber::new(8)).await.unwrap().unwrap();
         self.chain.set_receipt(MinedTransaction {
             hash: sent.hash,
+            from: Address::ZERO,
             block: confirmed.number,
             block_hash: confirmed.hash,
             succeeded: true,

@@ -262,6 +262,7 @@ impl Chain for RpcChain {
         Ok(receipt.and_then(|receipt| {
             Some(MinedTransaction {
                 hash: receipt.transaction_hash,
+                from: receipt.from,
                 block: BlockNumber::new(receipt.block_number?.to()),
                 block_hash: receipt.block_hash?,
                 succeeded: receipt.status.is_none_or(|status| status == U64::from(1)),

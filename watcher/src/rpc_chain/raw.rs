@@ -36,6 +36,7 @@ impl From<RawBlock> for Block {
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawReceipt {
     pub(super) transaction_hash: B256,
+    pub(super) from: Address,
     pub(super) block_number: Option<U64>,
     pub(super) block_hash: Option<B256>,
     #[serde(default)]

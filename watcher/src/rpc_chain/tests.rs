@@ -165,12 +165,14 @@ async fn what_one_endpoint_does_not_know_is_asked_of_the_next() {
 
     fresh.set(|method, params| match method {
         "eth_getTransactionReceipt" => json!({ "result": {
-            "transactionHash": B256::repeat_byte(7), "blockNumber": "0x64", "blockHash": hash(100, 0), "status": "0x1", "gasUsed": "0x5208",
+            "transactionHash": B256::repeat_byte(7), "from": Address::repeat_byte(8), "blockNumber": "0x64",
+            "blockHash": hash(100, 0), "status": "0x1", "gasUsed": "0x5208",
         } }),
         _ => at(100)(method, params),
     });
     let receipt = chain.transaction_receipt(B256::repeat_byte(7)).await.unwrap().unwrap();
     assert_eq!(receipt.block_hash, hash(100, 0));
+    assert_eq!(receipt.from, Address::repeat_byte(8));
 }
 
 #[tokio::test]

@@ -92,6 +92,7 @@ impl Fixture {
     fn receipt(&self, hash: B256, block: Block) -> MinedTransaction {
         MinedTransaction {
             hash,
+            from: Address::ZERO,
             block: block.number,
             block_hash: block.hash,
             succeeded: true,

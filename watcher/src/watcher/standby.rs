@@ -9,7 +9,7 @@ use lloom_receipts::{BlockNumber, UnixSeconds};
 use super::Watcher;
 use crate::{
     chain::{Chain, ChainError},
-    handle::{Command, HandleError},
+    handle::{Command, HandleError, WatcherStatus},
     planner::Plan,
 };
 
@@ -24,16 +24,7 @@ impl<C: Chain> Watcher<C> {
             return Ok(leadership);
         }
         tracing::info!("another watcher of this store leads; standing by");
-        self.status.send_modify(|status| {
-            status.standing_by = true;
-            status.problem = None;
-            // What it led with is the leader's now.
-            status.pending_transactions = 0;
-            status.obligations = 0;
-            status.next_deadline = None;
-            status.deferred = 0;
-            status.quarantined.clear();
-        });
+        self.status.send_modify(WatcherStatus::stand_by);
         self.sender.metrics().planned(&Plan::default());
         let leading = {
             let ledger = self.ledger.clone();

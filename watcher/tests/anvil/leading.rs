@@ -70,6 +70,14 @@ fn watching_child() {
             loop {
                 let now = {
                     let status = status.borrow_and_update();
+                    if status.standing_by {
+                        let led_with = (status.pending_transactions, status.obligations, status.deferred);
+                        assert_eq!(
+                            (led_with, status.next_deadline),
+                            ((0, 0, 0), None),
+                            "they are the leader's"
+                        );
+                    }
                     match (status.standing_by, status.last_progress) {
                         (true, _) => Some("stands by"),
                         (false, Some(_)) => Some("leads"),

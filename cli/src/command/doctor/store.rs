@@ -10,6 +10,7 @@ use lloom_receipts::UnixSeconds;
 
 use super::diagnosis::Checks;
 use crate::{
+    date::utc,
     disk,
     failure::{Failure, Kind, OrFail as _, Result},
     session::{Session, store_failure},
@@ -112,6 +113,17 @@ async fn look(session: &Session, ledger: &Ledger, lock: LockState, name: &str) -
         return Ok(Found::Restored(format!(
             "it is an older copy that was put back: it has {found} commits of {known}"
         )));
+    }
+    if let Some(made) = ledger.copied_at().await.or_fail(Kind::Store, failed)? {
+        return Ok(Found::Restored(format!(
+            "it is the backup of {}, put in its place",
+            utc(made)
+        )));
+    }
+    if lock.is_copied && !lock.is_held {
+        return Ok(Found::Restored(
+            "its directory is a copy of another one, or was put back".to_owned(),
+        ));
     }
     let now = UnixSeconds::from(SystemTime::now());
     let restored = ledger.restored_at().await.or_fail(Kind::Store, failed)?;

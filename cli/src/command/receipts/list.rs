@@ -5,6 +5,7 @@ use lloom_ledger::ChannelRecord;
 use lloom_receipts::{ChannelId, ReceiptHash, RequestHash, TokenAmount, UnixSeconds, UsageReceipt};
 use serde::Serialize;
 
+use super::{InArchive, elsewhere};
 use crate::{
     failure::Result,
     money::Token,
@@ -81,12 +82,17 @@ struct Receipts {
     receipts: Vec<ReceiptLine>,
     /// Older ones that were left out.
     omitted: usize,
+    /// Channels whose receipts are in the archive.
+    archived: Vec<InArchive>,
 }
 
 impl Report for Receipts {
     fn write_human(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.receipts.is_empty() {
-            return writeln!(out, "No receipts yet.");
+            return match elsewhere(&self.archived) {
+                None => writeln!(out, "No receipts yet."),
+                Some(text) => writeln!(out, "No receipts in the store; {text}"),
+            };
         }
         let mut table = Table::new(&[
             ("CHANNEL", Align::Left),
@@ -110,6 +116,9 @@ impl Report for Receipts {
         if self.omitted > 0 {
             writeln!(out, "\n{} older ones are left out; --limit shows more.", self.omitted)?;
         }
+        if let Some(text) = elsewhere(&self.archived) {
+            writeln!(out, "\n{text}")?;
+        }
         Ok(())
     }
 }
@@ -124,7 +133,7 @@ pub async fn run(session: &Session, arguments: ListArgs) -> Result {
     let mut omitted = 0;
     let mut of_channel = 0;
     let mut current: Option<ChannelId> = None;
-    super::read(
+    let archived = super::read(
         session,
         arguments.channel.as_deref(),
         |record: &ChannelRecord, receipt| {
@@ -143,5 +152,9 @@ pub async fn run(session: &Session, arguments: ListArgs) -> Result {
         },
     )
     .await?;
-    session.output.print(&Receipts { receipts, omitted })
+    session.output.print(&Receipts {
+        receipts,
+        omitted,
+        archived,
+    })
 }

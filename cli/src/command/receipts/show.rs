@@ -91,8 +91,21 @@ pub async fn run(session: &Session, arguments: ShowArgs) -> Result {
         .await
         .or_fail(Kind::Store, failed)?
         .into_iter()
-        .find(|receipt| receipt.receipt().sequence == sequence)
-        .ok_or_else(nothing)?;
+        .find(|receipt| receipt.receipt().sequence == sequence);
+    let Some(receipt) = receipt else {
+        let archived = super::archived_channels(session, &ledger).await?;
+        let archived = archived
+            .into_iter()
+            .find(|archived| archived.channel == channel && (1..=archived.receipts).contains(&sequence));
+        return Err(match archived {
+            None => nothing(),
+            Some(archived) => Failure::new(
+                Kind::Refused,
+                format!("receipt {sequence} of the channel {channel} is in the archive"),
+            )
+            .hint(format!("it is a line of {}", archived.file.display())),
+        });
+    };
     ledger.close().await;
     session.output.print(&Shown {
         line: ReceiptLine::new(receipt.receipt(), &session.network.token),

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -7,10 +7,10 @@ use std::{
 
 use alloy::primitives::Address;
 use clap::Args;
-use lloom_receipts::{ChannelId, Domain, ReceiptHead, TokenAmount, Verifier, commitment_salt};
+use lloom_ledger::ArchivedReceipt;
+use lloom_receipts::{ChannelId, Domain, ReceiptHead, TokenAmount, Verifier};
 use serde::Serialize;
 
-use super::export::Exported;
 use crate::{
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::OperatorStatus,
@@ -25,13 +25,16 @@ use crate::{
 /// when a bill's signer is neither the payee nor the node the channel is committed to.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// What `receipts export` wrote, or - for standard input
+    /// What `receipts export` or `ledger compact` wrote, or - for standard input
     pub file: PathBuf,
 }
 
 #[derive(Serialize)]
 struct Checked {
     receipts: u64,
+    /// Operators whom the payer asked, and of whom the chain, which could not be reached, knows whether the payee has
+    /// named them.
+    unproven_operators: BTreeSet<Address>,
     channels: Vec<CheckedChannel>,
 }
 
@@ -85,6 +88,12 @@ impl Report for Checked {
                 self.receipts
             )?;
         }
+        for operator in &self.unproven_operators {
+            writeln!(
+                out,
+                "Bills are signed by {operator}, as the payer asked. Whether the payee has named it, the chain was not there to say."
+            )?;
+        }
         for channel in self.channels.iter().filter(|channel| channel.first_sequence != 1) {
             writeln!(
                 out,
@@ -107,7 +116,8 @@ struct Chain {
 }
 
 /// Advice for a file that isn't one of ours.
-const WHAT_IT_TAKES: &str = "give a file that `lloomctl receipts export` wrote, or - for standard input";
+const WHAT_IT_TAKES: &str =
+    "give a file that `lloomctl receipts export` wrote, or one of the archive, or - for standard input";
 /// Advice for a receipt that was tampered with, or never was one.
 const DO_NOT_RELY: &str = "don't rely on this file: ask for another export of the channel";
 /// Advice for receipts that don't fit together.
@@ -122,6 +132,7 @@ pub async fn run(session: &Session, arguments: VerifyArgs) -> Result {
     let verifier = Verifier::default();
     let mut chains: BTreeMap<ChannelId, Chain> = BTreeMap::new();
     let mut asked: HashMap<(Address, Address), bool> = HashMap::new();
+    let mut unproven = BTreeSet::new();
     let mut receipts = 0;
     for (number, line) in open(&arguments.file)?.lines().enumerate() {
         let place = || format!("line {} of {}", number + 1, arguments.file.display());
@@ -131,10 +142,10 @@ pub async fn run(session: &Session, arguments: VerifyArgs) -> Result {
         if line.trim().is_empty() {
             continue;
         }
-        let exported: Exported = serde_json::from_str(&line)
+        let exported: ArchivedReceipt = serde_json::from_str(&line)
             .or_fail(Kind::Failed, || format!("{} is no exported receipt", place()))
             .map_err(|failure| failure.hint(WHAT_IT_TAKES))?;
-        let head = check(session, &verifier, &exported, &mut asked)
+        let head = check(session, &verifier, &exported, &mut asked, &mut unproven)
             .await
             .map_err(|failure| failure.while_(format!("{} is not a good receipt", place())))?;
         let receipt = exported.receipt.receipt();
@@ -178,6 +189,7 @@ pub async fn run(session: &Session, arguments: VerifyArgs) -> Result {
     }
     session.output.print(&Checked {
         receipts,
+        unproven_operators: unproven,
         channels: chains
             .into_iter()
             .map(|(channel, chain)| CheckedChannel {
@@ -210,10 +222,11 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
 async fn check(
     session: &Session,
     verifier: &Verifier,
-    exported: &Exported,
+    exported: &ArchivedReceipt,
     asked: &mut HashMap<(Address, Address), bool>,
+    unproven: &mut BTreeSet<Address>,
 ) -> Result<ReceiptHead> {
-    let domain = Domain::new(exported.chain_id, exported.escrow, exported.settlement);
+    let domain = exported.domain();
     let channel = exported.channel;
     let id = channel.id(&domain);
     let receipt = exported.receipt.receipt();
@@ -227,11 +240,7 @@ async fn check(
         )
         .hint(DO_NOT_RELY));
     }
-    let committed = exported
-        .operator
-        .zip(exported.client_random)
-        .filter(|(operator, random)| commitment_salt(*operator, *random) == channel.salt)
-        .map(|(operator, _)| operator);
+    let committed = exported.committed_operator();
     let mut stranger = None;
     exported
         .receipt
@@ -249,7 +258,18 @@ async fn check(
         let named = match asked.get(&key) {
             Some(named) => *named,
             None => {
-                let named = is_operator(session, &domain, channel.payee, biller).await?;
+                // The chain's word is the best; without it there may be the payer's.
+                let by_payer = exported
+                    .request
+                    .as_ref()
+                    .map(|request| request.signed.document().operator);
+                let named = match is_operator(session, &domain, channel.payee, biller).await {
+                    Err(failure) if failure.kind() == Kind::Chain && by_payer == Some(biller) => {
+                        unproven.insert(biller);
+                        true
+                    }
+                    answer => answer?,
+                };
                 asked.insert(key, named);
                 named
             }
@@ -265,7 +285,35 @@ async fn check(
             .hint(DO_NOT_RELY));
         }
     }
+    check_request(&domain, verifier, exported)?;
     Ok(ReceiptHead::at(receipt))
+}
+
+/// What a file of the archive holds beside the receipt: the request that it bills, and vouchers.
+fn check_request(domain: &Domain, verifier: &Verifier, exported: &ArchivedReceipt) -> Result {
+    let payer_side = exported.channel.payer_side();
+    let bill = exported.receipt.receipt().bill;
+    if let Some(request) = exported.request.as_ref().map(|request| &request.signed) {
+        bill.check(request.document())
+            .or_fail(Kind::Failed, || "its request is another one".to_owned())
+            .map_err(|failure| failure.hint(DO_NOT_RELY))?;
+        request
+            .clone()
+            .verify(domain, verifier, payer_side)
+            .or_fail(Kind::Failed, || "its request's signature is wrong".to_owned())
+            .map_err(|failure| failure.hint(DO_NOT_RELY))?;
+    }
+    for voucher in &exported.vouchers {
+        let signed = voucher
+            .clone()
+            .verify(domain, verifier, payer_side)
+            .or_fail(Kind::Failed, || "a voucher's signature is wrong".to_owned());
+        let voucher = signed.map_err(|failure| failure.hint(DO_NOT_RELY))?;
+        if voucher.document().channel != bill.channel {
+            return Err(Failure::new(Kind::Failed, "a voucher is of another channel").hint(DO_NOT_RELY));
+        }
+    }
+    Ok(())
 }
 
 async fn is_operator(session: &Session, domain: &Domain, payee: Address, operator: Address) -> Result<bool> {

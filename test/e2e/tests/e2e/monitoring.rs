@@ -10,14 +10,11 @@ use crate::shop::Shop;
 
 /// Every sample of a scrape: its name and labels as they are written, and its value.
 #[derive(Debug)]
-struct Scrape(BTreeMap<String, f64>);
+pub struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
-    async fn of(shop: &Shop) -> Result<Self> {
-        let text = reqwest::get(format!("{}/metrics", shop.monitoring()))
-            .await?
-            .text()
-            .await?;
+    async fn of(monitoring: &str) -> Result<Self> {
+        let text = reqwest::get(format!("{monitoring}/metrics")).await?.text().await?;
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let samples = samples.filter_map(|line| {
             let (name, value) = line.rsplit_once(' ')?;
@@ -27,7 +24,7 @@ impl Scrape {
     }
 
     /// The one sample whose name is `name` and whose labels hold `label`.
-    fn sample(&self, name: &str, label: &str) -> Option<f64> {
+    pub fn sample(&self, name: &str, label: &str) -> Option<f64> {
         let mut found = self.0.iter().filter(|(sample, _)| {
             let (named, labels) = sample.split_once('{').unwrap_or((sample, ""));
             named == name && labels.contains(label)
@@ -38,16 +35,16 @@ impl Scrape {
     }
 }
 
-/// Waits until a sample has a value.
-async fn shown(shop: &Shop, name: &str, label: &str, expected: f64) -> Result<Scrape> {
+/// Waits until a sample of who is monitored there has a value.
+pub async fn shown(monitoring: &str, name: &str, label: &str, expected: f64) -> Result<Scrape> {
     wait::until(&format!("{name}{{{label}}} to be {expected}"), || async {
-        let scrape = Scrape::of(shop).await?;
+        let scrape = Scrape::of(monitoring).await?;
         Ok((scrape.sample(name, label) == Some(expected)).then_some(scrape))
     })
     .await
 }
 
-fn base_units(amount: TokenAmount) -> f64 {
+pub fn base_units(amount: TokenAmount) -> f64 {
     amount.base_units() as f64
 }
 
@@ -58,7 +55,7 @@ async fn operator_sees_what_is_owed_and_when_it_would_be_lost() -> Result<()> {
     let owed = shop.receipts().await?[0].receipt().cumulative_amount;
 
     // Earned, and not claimed: nothing is at risk yet.
-    let scrape = shown(&shop, "lloom_unclaimed_value", "LDEV", base_units(owed)).await?;
+    let scrape = shown(shop.monitoring(), "lloom_unclaimed_value", "LDEV", base_units(owed)).await?;
     let channel = shop.channel().await?;
     let payer = shop.chain.money.channel(channel).await?.payer;
     for (name, label, expected) in [
@@ -91,7 +88,7 @@ async fn operator_sees_what_is_owed_and_when_it_would_be_lost() -> Result<()> {
         .home
         .json(&["channel", "request-close", &id, "--yes"])
         .await?;
-    let scrape = shown(&shop, "lloom_value_at_risk", "LDEV", base_units(owed)).await?;
+    let scrape = shown(shop.monitoring(), "lloom_value_at_risk", "LDEV", base_units(owed)).await?;
     assert_eq!(scrape.sample("lloom_channels", "closing"), Some(1.0));
     let left = scrape.sample("lloom_deadline_remaining_seconds", "");
     assert!(left.is_some_and(|left| (3_000.0..=3_600.0).contains(&left)), "{left:?}");
@@ -128,7 +125,7 @@ async fn operator_sees_what_is_owed_and_when_it_would_be_lost() -> Result<()> {
     shop.start_executor().await?;
     shop.settled(owed).await?;
     let scrape = shown(
-        &shop,
+        shop.monitoring(),
         "lloom_transactions_total",
         "purpose=\"claim\",status=\"confirmed\"",
         1.0,
@@ -143,7 +140,7 @@ async fn operator_sees_what_is_owed_and_when_it_would_be_lost() -> Result<()> {
         .ok_or_else(|| eyre!("no gas"))?;
     assert!((30_000.0..200_000.0).contains(&gas), "{gas}");
     assert!(scrape.sample("lloom_fees_wei_total", "claim") >= Some(gas));
-    let scrape = shown(&shop, "lloom_value_at_risk", "LDEV", 0.0).await?;
+    let scrape = shown(shop.monitoring(), "lloom_value_at_risk", "LDEV", 0.0).await?;
     assert_eq!(scrape.sample("lloom_settled_value", "LDEV"), Some(base_units(owed)));
     assert_eq!(scrape.sample("lloom_payers_owing", ""), Some(0.0));
     Ok(())

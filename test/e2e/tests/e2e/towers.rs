@@ -12,7 +12,10 @@ use lloom_node::{
 use lloom_receipts::{Keypair, TokenAmount, UnixSeconds};
 use serde_json::Value;
 
-use crate::shop::Shop;
+use crate::{
+    monitoring::{base_units, shown},
+    shop::Shop,
+};
 
 /// A shop whose executor knows these towers.
 async fn shop_with(chain: Chain, towers: Vec<String>) -> Result<Shop> {
@@ -79,9 +82,15 @@ async fn executor_that_died_finds_its_money_after_its_tower_claimed() -> Result<
 
     shop.kill_executor().await?;
     request_close(&shop).await?;
+    // Whoever runs the tower sees what it is up to.
+    let scrape = shown(&watching.monitoring, "lloom_value_at_risk", "LDEV", base_units(owed)).await?;
+    assert_eq!(scrape.sample("lloom_held_channels", ""), Some(1.0));
+    let left = scrape.sample("lloom_deadline_remaining_seconds", "");
+    assert!(left.is_some_and(|left| (3_000.0..=3_600.0).contains(&left)), "{left:?}");
     // The executor's chance is over, and it did not come; the grace period is not.
     shop.chain.anvil.pass_time(41 * 60).await?;
     shop.settled(owed).await?;
+    shown(&watching.monitoring, "lloom_value_at_risk", "LDEV", 0.0).await?;
     let paid_to = shop.seller.payee.address();
     assert_eq!(shop.chain.money.held_by(paid_to).await?, owed);
     assert_eq!(shop.chain.money.held_by(tower.home.address()).await?, TokenAmount::ZERO);

@@ -345,6 +345,7 @@ impl Chain for SimChain {
             let logs = block.logs.iter().filter(|log| log.transaction_hash == Some(hash));
             Ok(Some(MinedTransaction {
                 hash,
+                from: included.sender,
                 block: block.header.number,
                 block_hash: block.header.hash,
                 succeeded: included.executed.succeeded,

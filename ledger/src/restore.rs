@@ -1,0 +1,216 @@
+//! Putting a backup in a store's place.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use lloom_receipts::{BlockNumber, UnixSeconds};
+use sqlx::Connection as _;
+
+use crate::{
+    Ledger, LedgerError, MoveError, OpenError, StoreDeployment, StoreUrl,
+    backup::{copy_file, find_damage, open_copy},
+    column::{Put as _, Read as _, sql},
+    lock::StoreLock,
+    migration,
+    new_file::{NewFile, sync_directory_of, with_suffix},
+    postgres::Committed,
+    restored::{find_copied_at, mark_restored},
+    session::{Connection, Session, SqliteLink},
+    sqlite,
+    url::Place,
+};
+
+/// What was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoredStore {
+    /// When the backup was made, where it says so.
+    pub copied_at: Option<UnixSeconds>,
+    /// The newest block it knows.
+    pub cursor: Option<BlockNumber>,
+    /// How many commits it has.
+    pub generation: i64,
+    /// How many commits more were made to the store it is put in the place of, where that is known.
+    pub lost_commits: Option<i64>,
+    /// Requests that it holds without a bill, and that will never be billed.
+    pub waived_requests: u64,
+    /// Where the store now lies that was there before, if one was.
+    pub kept: Option<PathBuf>,
+}
+
+/// Why nothing was restored. What was there is still there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The backup, or the store in whose place it is to be put, can't be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The backup is not sound.
+    #[error("the backup {} is damaged: {detail}", path.display())]
+    Unsound {
+        /// The backup.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// It can't be moved into the database.
+    #[error(transparent)]
+    Move(#[from] MoveError),
+    /// The file system failed.
+    #[error("the file {} can't be read or written", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The marked copy can't be made.
+    #[error("the backup {} can't be prepared", path.display())]
+    Prepare {
+        /// The backup.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: LedgerError,
+    },
+}
+
+impl Ledger {
+    /// Puts a copy of the backup at `from` in the place of `store`. The backup is checked first, and stays as it is. What
+    /// was in its place is kept beside it, as `<path>.replaced-<now>`; a database has to be empty.
+    ///
+    /// The store knows from then on that it was restored: requests that were open in the backup are never billed, and for
+    /// [`MAX_DEADLINE_AHEAD`](lloom_receipts::MAX_DEADLINE_AHEAD) requests are refused that may have been billed after it
+    /// was made.
+    ///
+    /// # Errors
+    /// [`RestoreError`]; a process that has the store open among them.
+    pub async fn restore(
+        from: &Path,
+        store: &StoreUrl,
+        deployment: &StoreDeployment,
+        now: UnixSeconds,
+    ) -> Result<RestoredStore, RestoreError> {
+        let backup = StoreUrl::file(from);
+        let missing = || OpenError::Missing { store: backup.clone() };
+        let existing = sqlite::inspect(from).await?.ok_or_else(missing)?;
+        deployment.check(&backup, existing.deployment.ok_or_else(missing)?)?;
+        let (lock, known) = StoreLock::acquire(store)?;
+
+        // A database's backup waits in the home until it is moved there.
+        let place = match &store.0 {
+            Place::Sqlite(path) => path.clone(),
+            Place::Postgres(place) => with_suffix(&place.witness, ".restoring"),
+        };
+        let failed = |source| RestoreError::Io {
+            path: place.clone(),
+            source,
+        };
+        let file = NewFile::beside(&place).map_err(failed)?;
+        let restored = prepare(from, file.temporary(), known.generation, now).await?;
+        match &store.0 {
+            Place::Sqlite(path) => {
+                let kept = set_aside(path, now).await.map_err(failed)?;
+                file.replace().map_err(failed)?;
+                lock.record(restored.generation);
+                lock.release();
+                Ok(RestoredStore { kept, ..restored })
+            }
+            Place::Postgres(_) => {
+                // Moving takes the lock itself.
+                lock.release();
+                let waiting = StoreUrl::file(file.temporary());
+                let moved = Self::move_store(&waiting, store).await;
+                for beside in [".lock", ".moved"] {
+                    let _ = fs::remove_file(with_suffix(file.temporary(), beside));
+                }
+                moved?;
+                Ok(restored)
+            }
+        }
+    }
+}
+
+/// Copies the backup into the empty file `to`, checks it, and marks it as restored.
+async fn prepare(from: &Path, to: &Path, known: Option<i64>, now: UnixSeconds) -> Result<RestoredStore, RestoreError> {
+    let failed = |source| RestoreError::Prepare {
+        path: from.to_owned(),
+        source,
+    };
+    let sql_failed = |source| sqlite::failed(from, source);
+    copy_file(from, to).await.map_err(sql_failed)?;
+    let mut copy = open_copy(to).await.map_err(sql_failed)?;
+    if let Some(detail) = find_damage(&mut copy).await.map_err(sql_failed)? {
+        return Err(RestoreError::Unsound {
+            path: from.to_owned(),
+            detail,
+        });
+    }
+    migration::run_sqlite(&mut copy, migration::SUPPORTED)
+        .await
+        .map_err(sql_failed)?;
+    let mut session = Session::new(Connection::Sqlite(SqliteLink::Writer(copy)), "mark a store as restored");
+    let restored = mark(&mut session, known, now).await.map_err(failed)?;
+    session.close().await.map_err(sql_failed)?;
+    Ok(restored)
+}
+
+async fn mark(session: &mut Session, known: Option<i64>, now: UnixSeconds) -> Result<RestoredStore, LedgerError> {
+    session.begin().await?;
+    let copied_at = find_copied_at(session).await?;
+    let newest = sql("SELECT generation, (SELECT max(number) FROM blocks) AS cursor FROM store");
+    let row = session.row(newest).await?.ok_or(LedgerError::Inconsistent {
+        what: "it has no row that says what it is for",
+    })?;
+    let own: i64 = row.read("generation")?;
+    let waived_requests = mark_restored(session, now).await?;
+    session
+        .write(sql("UPDATE store SET generation = $1").put(own.max(known.unwrap_or(0))))
+        .await?;
+    let generation = match session.commit().await? {
+        Committed::Yes(generation) => generation,
+        Committed::No(source) => return Err(LedgerError::unavailable("mark a store as restored", source)),
+    };
+    Ok(RestoredStore {
+        copied_at,
+        cursor: row.read_optional("cursor")?,
+        generation,
+        lost_commits: known.map(|known| known.saturating_sub(own).max(0)),
+        waived_requests,
+        kept: None,
+    })
+}
+
+/// Gives what lies at `path` a second name, and takes the store's log away from there: a log belongs to the file that it
+/// was written for, and would be read into any other. The store's own file stays until another one replaces it.
+async fn set_aside(path: &Path, now: UnixSeconds) -> io::Result<Option<PathBuf>> {
+    if !fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        return Ok(None);
+    }
+    // Whatever can still be read of the log goes into the file itself. A store that is damaged keeps its log.
+    if let Ok(connection) = sqlite::open_alone(path).await {
+        let _ = connection.close().await;
+    }
+    let kept = with_suffix(path, &format!(".replaced-{now}"));
+    for beside in ["", "-wal"] {
+        let (from, to) = (with_suffix(path, beside), with_suffix(&kept, beside));
+        if !from.exists() {
+            continue;
+        }
+        if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to)?;
+            fs::OpenOptions::new().write(true).open(&to)?.sync_all()?;
+        }
+    }
+    sync_directory_of(path)?;
+    for beside in ["-wal", "-shm"] {
+        match fs::remove_file(with_suffix(path, beside)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    sync_directory_of(path)?;
+    Ok(Some(kept))
+}

@@ -1,0 +1,94 @@
+//! What the chain proves of a store: that records are missing in it.
+//!
+//! The executor's side claims with what its store holds, by transactions that its store holds. A payment by its keys
+//! that the store knows neither of was recorded once, and then lost with the copy of the disk that was put back. A stranger's payment
+//! proves nothing: a payer may sign and submit what it likes.
+
+use alloy::primitives::Address;
+use lloom_ledger::{Ledger, UnknownPayment};
+use lloom_receipts::BlockNumber;
+
+use crate::{
+    chain::{Chain, ChainError},
+    follower::{Change, FollowError, Step},
+};
+
+/// Looks at each payment once.
+pub(crate) struct LostRecords<C> {
+    chain: C,
+    ledger: Ledger,
+    /// The key that claims here.
+    account: Address,
+    /// The block up to which all is judged. `None` at first: what the last process saw, it may not have judged.
+    judged: Option<BlockNumber>,
+}
+
+impl<C: Chain> LostRecords<C> {
+    pub(crate) const fn new(chain: C, ledger: Ledger, account: Address) -> Self {
+        Self {
+            chain,
+            ledger,
+            account,
+            judged: None,
+        }
+    }
+
+    /// Judges what is new after a step of the follower.
+    pub(crate) async fn look(&mut self, step: &Step) -> Result<(), FollowError> {
+        let is_news = match step.change {
+            Some(Change::Committed { events, .. }) => events > 0,
+            Some(Change::Reorged { ancestor, .. }) => {
+                self.judged = self.judged.min(Some(ancestor));
+                false
+            }
+            None => false,
+        };
+        if !is_news && self.judged.is_some() {
+            return Ok(());
+        }
+        for payment in self.ledger.unknown_payments(self.judged).await? {
+            match self.sender_of(&payment).await? {
+                // An endpoint that shows an event and not its transaction is asked again in the next round.
+                None => return Ok(()),
+                Some(sender) if self.is_own(&payment, sender).await? => {
+                    let waived = self.ledger.remember_loss().await?;
+                    tracing::error!(
+                        channel = %payment.channel,
+                        settled = %payment.settled,
+                        transaction = %payment.transaction,
+                        %sender,
+                        waived,
+                        "the chain has seen a claim of this side that the store knows nothing of: it is an old copy; requests it can't know of are refused for a while"
+                    );
+                    break;
+                }
+                Some(sender) => tracing::warn!(
+                    channel = %payment.channel,
+                    settled = %payment.settled,
+                    transaction = %payment.transaction,
+                    %sender,
+                    "somebody else claimed more for this side than it holds a voucher for"
+                ),
+            }
+        }
+        self.judged = Some(step.cursor.number);
+        Ok(())
+    }
+
+    async fn sender_of(&self, payment: &UnknownPayment) -> Result<Option<Address>, ChainError> {
+        let mined = self.chain.transaction_receipt(payment.transaction).await?;
+        Ok(mined.map(|mined| mined.from))
+    }
+
+    /// Whether `sender` is of the executor's side: this key, the payee, or an operator that the payee has ever named.
+    async fn is_own(&self, payment: &UnknownPayment, sender: Address) -> Result<bool, FollowError> {
+        if sender == self.account || sender == payment.payee {
+            return Ok(true);
+        }
+        let operators = self.ledger.operators(payment.payee).await?;
+        Ok(operators.iter().any(|(operator, _)| *operator == sender))
+    }
+}
+
+#[cfg(test)]
+mod tests;
