@@ -29,6 +29,9 @@ use crate::{
     writer::Operation,
 };
 
+/// Receipts that are read, and written to the archive, at a time.
+const LINES_AT_A_TIME: u32 = 100;
+
 /// A channel that can be archived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compactable {
@@ -186,7 +189,7 @@ impl Ledger {
         };
         let mut file = NewArchive::begin(archive, now).map_err(io_failed)?;
         for standing in standings {
-            self.write_channel(&mut file, &standing.channel)
+            self.write_channel(&mut file, &standing.channel, &standing.head)
                 .await?
                 .map_err(io_failed)?;
         }
@@ -222,6 +225,7 @@ impl Ledger {
         &self,
         file: &mut NewArchive,
         channel: &ChannelRecord,
+        head: &ReceiptHead,
     ) -> Result<io::Result<()>, LedgerError> {
         let mut session = self.snapshot("read what is to be archived").await?;
         let vouchers = sql(concat!(
@@ -251,9 +255,9 @@ impl Ledger {
                 " AND p.sequence > $2 ORDER BY p.sequence LIMIT $3"
             ));
             let rows = session
-                .rows(statement.put(channel.id).put(after).put(i64::from(PAGE)))
+                .rows(statement.put(channel.id).put(after).put(i64::from(LINES_AT_A_TIME)))
                 .await?;
-            for (row, left) in rows.iter().zip((0..rows.len()).rev()) {
+            for row in &rows {
                 let receipt = read_receipt(row)?;
                 after = receipt.receipt().sequence;
                 let request = find_request(&mut session, receipt.receipt().bill.request).await?;
@@ -262,15 +266,14 @@ impl Ledger {
                     content_salt: stored.content_salt,
                     signed: stored.request.into_unverified(),
                 });
-                let last = left == 0 && rows.len() < PAGE as usize;
-                if last {
+                if after == head.sequence {
                     line.vouchers = std::mem::take(&mut vouchers);
                 }
                 if let Err(error) = file.write(&line) {
                     return Ok(Err(error));
                 }
             }
-            if rows.len() < PAGE as usize {
+            if rows.is_empty() {
                 return Ok(Ok(()));
             }
         }

@@ -142,6 +142,25 @@ fn lines(file: &Path) -> Vec<ArchivedReceipt> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// As many receipts as are read at a time: nothing comes after the page that holds the last one.
+#[tokio::test]
+async fn a_full_last_page_takes_the_vouchers_along() {
+    const PAGE: u64 = 100;
+    let pair = Pair::new(1, 1);
+    let home = Home::new(Backend::Sqlite).await;
+    let ledger = home.open().await;
+    mine(&ledger, vec![pair.opened(1_000_000)]).await;
+    serve(&ledger, &pair, PAGE).await;
+    mine(&ledger, vec![closed(&pair, u128::from(PAGE) * 10)]).await;
+    let held = rows(&home, "vouchers").await;
+
+    ledger.compact(&archive(&home), BEFORE, LATER).await.unwrap();
+    let archived = lines(&files(&home)[0]);
+    assert_eq!(archived.len() as u64, PAGE);
+    assert_eq!(archived.last().unwrap().vouchers.len() as i64, held);
+    ledger.close().await;
+}
+
 async fn what_is_over_moves_to_the_archive_and_no_total_changes(on: Backend) {
     let (home, ledger, pairs) = a_life(on).await;
     let before = totals(&ledger, &pairs).await;
