@@ -13,12 +13,16 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     process,
-    time::UNIX_EPOCH,
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use alloy::primitives::B128;
 
 use crate::{OpenError, StoreUrl, url::Place};
+
+/// How long after one commit that waited for the disk the next one does. What comes between, the system writes in its own
+/// time. A copy of the store that is made before that, and put back after a power cut, is not told from the store itself.
+const FLUSH_EVERY: Duration = Duration::from_secs(5);
 
 /// In whose name a home writes to a store that others write to as well: chosen at random when it is first opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +91,8 @@ pub(crate) struct StoreLock {
     writer: Option<WriterId>,
     /// `None` for a database: which files a home has says nothing of what was committed to it.
     origin: Option<Origin>,
+    /// When the disk was last waited for.
+    flushed: Option<Instant>,
 }
 
 impl StoreLock {
@@ -131,6 +137,7 @@ impl StoreLock {
             path,
             writer: known.writer,
             origin,
+            flushed: None,
         };
         Ok((lock, known))
     }
@@ -146,11 +153,27 @@ impl StoreLock {
             })
     }
 
-    /// Writes the generation down, without waiting for the disk: a lost write only makes the file older than the store.
-    pub(crate) fn record(&self, generation: i64) {
-        if let Err(error) = self.write(generation) {
+    /// Writes the generation down. The disk is waited for only now and then: where a power cut takes the newest lines, the
+    /// store is the newer one, and nothing is wrong with that unless an old copy is put in its place as well.
+    pub(crate) fn record(&mut self, generation: i64) {
+        let written = self.write(generation).and_then(|()| match self.is_due(Instant::now()) {
+            true => self.file.sync_data(),
+            false => Ok(()),
+        });
+        if let Err(error) = written {
             tracing::warn!(%error, path = %self.path.display(), "the lock file can't be written; a restored backup may go unnoticed");
         }
+    }
+
+    /// Whether the disk has to be waited for at `now`, and notes that it is.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self
+            .flushed
+            .is_none_or(|flushed| now.saturating_duration_since(flushed) >= FLUSH_EVERY);
+        if is_due {
+            self.flushed = Some(now);
+        }
+        is_due
     }
 
     /// Lets others in. The file stays: it knows the generation.
@@ -270,7 +293,7 @@ mod tests {
     fn remembers_the_generation_and_names_the_holder() {
         let directory = tempfile::tempdir().unwrap();
         let store = StoreUrl::file(&directory.path().join("lloom.db"));
-        let (lock, known) = StoreLock::acquire(&store).unwrap();
+        let (mut lock, known) = StoreLock::acquire(&store).unwrap();
         assert_eq!(known, Known::default());
         lock.record(7);
         let OpenError::Locked { holder, .. } = StoreLock::acquire(&store).unwrap_err() else {
@@ -294,6 +317,17 @@ mod tests {
     }
 
     #[test]
+    fn the_disk_is_waited_for_at_first_and_then_now_and_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = StoreUrl::file(&directory.path().join("lloom.db"));
+        let (mut lock, _) = StoreLock::acquire(&store).unwrap();
+        let began = Instant::now();
+        let due =
+            [0, 1, 4_999, 5_000, 5_001, 9_999, 10_000].map(|millis| lock.is_due(began + Duration::from_millis(millis)));
+        assert_eq!(due, [true, false, false, true, false, false, true]);
+    }
+
+    #[test]
     fn a_copy_knows_that_it_is_one() {
         let directory = tempfile::tempdir().unwrap();
         let home = |name: &str| directory.path().join(name);
@@ -305,7 +339,7 @@ mod tests {
             known.lies_elsewhere
         };
         std::fs::create_dir(home("first")).unwrap();
-        let (lock, _) = StoreLock::acquire(&store("first")).unwrap();
+        let (mut lock, _) = StoreLock::acquire(&store("first")).unwrap();
         if lock.origin.is_none() {
             eprintln!("this file system doesn't say when files came into being; skipped");
             return;
@@ -323,7 +357,7 @@ mod tests {
         )
         .unwrap();
         assert!(lies_elsewhere("copy"));
-        let (lock, known) = StoreLock::acquire(&store("copy")).unwrap();
+        let (mut lock, known) = StoreLock::acquire(&store("copy")).unwrap();
         assert_eq!(known.generation, Some(7));
         lock.record(8);
         lock.release();

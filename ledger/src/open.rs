@@ -196,7 +196,7 @@ impl Ledger {
         environment: Environment,
         now: UnixSeconds,
     ) -> Result<Self, OpenError> {
-        let (lock, known) = StoreLock::acquire(&url)?;
+        let (mut lock, known) = StoreLock::acquire(&url)?;
         // A simulated process's files are copies from life to life.
         let lies_elsewhere = known.lies_elsewhere && environment.disk().is_none();
         let existing = match environment.disk() {

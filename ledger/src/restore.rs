@@ -97,7 +97,7 @@ impl Ledger {
         let missing = || OpenError::Missing { store: backup.clone() };
         let existing = sqlite::inspect(from).await?.ok_or_else(missing)?;
         deployment.check(&backup, existing.deployment.ok_or_else(missing)?)?;
-        let (lock, known) = StoreLock::acquire(store)?;
+        let (mut lock, known) = StoreLock::acquire(store)?;
 
         // A database's backup waits in the home until it is moved there.
         let place = match &store.0 {
