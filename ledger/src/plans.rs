@@ -5,7 +5,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use crate::{billing, environment::Environment, follow, migration, restored, sqlite, tally};
+use crate::{billing, environment::Environment, follow, migration, reorg, restored, sqlite, tally};
 
 /// The steps in which SQLite runs `text`.
 async fn steps(text: &'static str) -> Vec<String> {
@@ -51,6 +51,8 @@ async fn what_large_tables_are_asked_is_found_by_an_index() {
     }
     let bounds = steps(follow::SELECT_NEWLY_CONFIRMED).await;
     assert!(bounds[0].contains("block>? AND block<?"), "{bounds:?}");
+    let fork = steps(reorg::SELECT_CHANNELS_SINCE).await;
+    assert!(fork[0].contains("block>?"), "{fork:?}");
     let covered = steps(tally::SELECT_ON_CHAIN).await;
     assert!(
         covered[0].contains("USING COVERING INDEX channels_to_claim"),

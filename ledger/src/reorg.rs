@@ -18,7 +18,7 @@ use crate::{
 impl Ledger {
     /// Takes back everything above `ancestor`, in one transaction: blocks, events, obligations that came from them, and
     /// what was derived. Where it takes back what counted as final, the transactions that were mined there are pending
-    /// again. The cursor is the newest block left. When no recorded block is left, everything goes, and
+    /// again, and the obligations of the channels they were about stand again. The cursor is the newest block left. When no recorded block is left, everything goes, and
     /// following starts anew.
     ///
     /// # Errors
@@ -27,6 +27,10 @@ impl Ledger {
         self.submit_leading(RollBack { ancestor }).await
     }
 }
+
+/// The channels, one an event, of which something is told from block `$1` on. Asked for the different ones, or for those that
+/// aren't NULL, SQLite would walk through all events there are, in the order of channels.
+pub(crate) const SELECT_CHANNELS_SINCE: &str = "SELECT channel FROM events WHERE block >= $1";
 
 struct RollBack {
     ancestor: BlockNumber,
@@ -49,34 +53,43 @@ impl Operation for RollBack {
             .await?
             .is_some();
         let ancestor = connected.then_some(self.ancestor);
-        let gone = session
-            .rows(
-                sql("SELECT DISTINCT channel FROM events WHERE channel IS NOT NULL AND ($1 IS NULL OR block > $1)")
-                    .put_optional(ancestor),
-            )
-            .await?;
-        let channels: BTreeSet<ChannelId> = gone.iter().map(|row| row.read("channel")).collect::<Result<_, _>>()?;
+        let first_gone = ancestor.map_or_else(BlockNumber::default, BlockNumber::next);
+        let gone = session.rows(sql(SELECT_CHANNELS_SINCE).put(first_gone)).await?;
+        let channels = gone.iter().map(|row| row.read_optional("channel"));
+        let channels: Vec<Option<ChannelId>> = channels.collect::<Result<_, _>>()?;
+        let channels: BTreeSet<ChannelId> = channels.into_iter().flatten().collect();
         let was_confirmed = confirmed_block(session).await?;
         let confirmed = was_confirmed.and_then(|before| Some(before.min(ancestor?)));
-        if confirmed < was_confirmed {
-            reopen_transactions(session, ancestor).await?;
-        }
         session
             .write(
                 sql("DELETE FROM obligations WHERE (block_hash, position) IN
-                         (SELECT block_hash, position FROM events WHERE $1 IS NULL OR block > $1);
-                     DELETE FROM events WHERE $1 IS NULL OR block > $1;
-                     DELETE FROM blocks WHERE $1 IS NULL OR number > $1;
+                         (SELECT block_hash, position FROM events WHERE block >= $1);
+                     DELETE FROM events WHERE block >= $1;
+                     DELETE FROM blocks WHERE number >= $1;
                      UPDATE store SET confirmed = $2")
-                .put_optional(ancestor)
+                .put(first_gone)
                 .put_optional(confirmed),
             )
             .await?;
-        for channel in channels {
-            replay(session, channel, confirmed).await?;
+        for channel in &channels {
+            replay(session, *channel, confirmed).await?;
+        }
+        if confirmed < was_confirmed {
+            reopen_transactions(session, ancestor).await?;
+            for channel in &channels {
+                reopen_obligations(session, *channel).await?;
+            }
         }
         Ok(Outcome::Recorded)
     }
+}
+
+/// What ended the channel's obligations may be gone: they stand again until the chain, as it is now, ends them.
+async fn reopen_obligations(session: &mut Session, channel: ChannelId) -> Result<(), LedgerError> {
+    session
+        .write(sql("UPDATE obligations SET resolution = NULL WHERE channel = $1").put(channel))
+        .await?;
+    Ok(())
 }
 
 /// Derives a channel's states anew from the events that are left.

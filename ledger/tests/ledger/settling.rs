@@ -471,9 +471,43 @@ async fn a_reorg_beyond_what_was_final_reopens_what_was_mined_there(on: Backend)
     assert_eq!(ledger.pending_transactions().await.unwrap(), []);
 }
 
+async fn a_reorg_beyond_what_was_final_reopens_the_obligations_that_ended_there(on: Backend) {
+    let (pair, other) = (Pair::new(1, 1), Pair::new(2, 2));
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
+    let request = |channel| ChainEventKind::CloseRequested {
+        channel,
+        requested_at: UnixSeconds::new(100),
+    };
+    let settled = ChainEventKind::Settled {
+        channel: pair.channel(),
+        settled: amount(500),
+    };
+    mine(
+        &ledger,
+        vec![other.opened(5), request(other.channel()), request(pair.channel())],
+    )
+    .await;
+    let requested_in = ledger.cursor().await.unwrap().unwrap().number;
+    mine(&ledger, vec![settled]).await;
+    for obligation in ledger.obligations().await.unwrap() {
+        let claimed = Resolution::Claimed {
+            transaction: B256::repeat_byte(3),
+        };
+        ledger.resolve_obligation(obligation.id, claimed).await.unwrap();
+    }
+    assert_eq!(ledger.obligations().await.unwrap(), []);
+
+    // The claim is gone, and its channel's payer waits for the money all the same.
+    ledger.roll_back(requested_in).await.unwrap();
+    let stand: Vec<_> = ledger.obligations().await.unwrap();
+    let stand: Vec<_> = stand.iter().map(|obligation| obligation.channel).collect();
+    assert_eq!(stand, [pair.channel()]);
+}
+
 on_both_stores!(
     a_tally_says_what_each_channel_would_say,
     a_reorg_beyond_what_was_final_reopens_what_was_mined_there,
+    a_reorg_beyond_what_was_final_reopens_the_obligations_that_ended_there,
     a_claim_takes_what_was_billed_and_never_slack,
     an_unusable_authorization_falls_back_to_the_next_best,
     a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it,
