@@ -8,15 +8,13 @@
 //! commit is under way its outcome is unknown, and is found out: each commit leaves its generation in this home's row of
 //! `writers`, which is read once the row of `store` can be locked again, after the lost connection has let go of it.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::{io, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
     postgres::{PgConnectOptions, PgRow},
 };
+use tokio::time::Instant;
 
 use crate::{LedgerError, lock::WriterId};
 

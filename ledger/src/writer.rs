@@ -5,13 +5,13 @@
 //! does not disturb the others. If the store itself fails, the whole batch is rolled back and each operation runs alone; if
 //! the connection to it is lost, the whole batch runs again.
 
-use std::{
-    any::Any,
-    time::{Duration, Instant},
-};
+use std::{any::Any, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{
     LedgerError, error::Failure, lock::StoreLock, metrics::LedgerMetrics, postgres::Committed, session::Session,

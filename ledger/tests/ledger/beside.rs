@@ -51,9 +51,14 @@ async fn postgres(url: &str) -> PgConnection {
     PgConnectOptions::from_str(url).unwrap().connect().await.unwrap()
 }
 
+/// A connection to a database of PostgreSQL.
+pub async fn at(url: &str) -> Beside {
+    Beside::Postgres(postgres(url).await)
+}
+
 /// Runs statements in a database of PostgreSQL.
 pub async fn run_at(url: &str, statements: &str) {
-    Beside::Postgres(postgres(url).await).run(statements).await;
+    at(url).await.run(statements).await;
 }
 
 impl Beside {

@@ -36,6 +36,7 @@ mod delegating;
 mod fixtures;
 mod grouped;
 mod moving;
+mod network;
 mod opening;
 mod receiving;
 mod restoring;

@@ -2,6 +2,8 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead as _, BufReader, Read as _},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
@@ -34,13 +36,24 @@ wait "$server"
 rm -rf "$directory"
 "#;
 
-/// A server on a UNIX socket of its own. It ends with this guard, or with the process.
+/// A server on a UNIX socket of its own, and on a port of this machine where that is asked for. It ends with this guard, or
+/// with the process.
 #[derive(Debug)]
 pub struct Server {
     directory: PathBuf,
     programs: PathBuf,
     settings: Vec<String>,
+    port: Option<u16>,
     running: Option<Running>,
+}
+
+/// What a server proves by TLS that it is the one meant. PEM.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
 }
 
 #[derive(Debug)]
@@ -65,16 +78,42 @@ impl Server {
     /// # Errors
     /// When no PostgreSQL is found, or it doesn't start.
     pub fn start_with(settings: &[&str]) -> Result<Self> {
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self::start_as(settings, None, None)
+    }
+
+    /// Starts one that also listens on a port of this machine, for [`network_url`](Self::network_url): with a certificate
+    /// it speaks TLS there.
+    ///
+    /// # Errors
+    /// When no PostgreSQL is found, or it doesn't start.
+    pub fn start_on_network(certificate: Option<&Certificate>) -> Result<Self> {
+        // Somebody else may take the port before the server does: then it doesn't start.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).wrap_err("looking for a free port")?;
+        let port = listener.local_addr()?.port();
+        drop(listener);
+        let settings = vec![
+            format!("listen_addresses={}", Ipv4Addr::LOCALHOST),
+            format!("port={port}"),
+        ];
+        Self::start_as(settings, Some(port), certificate)
+    }
+
+    fn start_as(mut settings: Vec<String>, port: Option<u16>, certificate: Option<&Certificate>) -> Result<Self> {
         let directory = TempDir::with_prefix("lloom-postgres-").wrap_err("a directory for PostgreSQL")?;
         if is_root()? {
             // PostgreSQL refuses to run as root.
             give_to_nobody(directory.path())?;
         }
         let programs = readable(programs::directory()?, directory.path())?;
+        if let Some(certificate) = certificate {
+            settings.extend(certificate.install(directory.path())?);
+        }
         let mut server = Self {
             directory: directory.keep(),
             programs,
-            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            settings,
+            port,
             running: None,
         };
         server.initialize()?;
@@ -84,10 +123,29 @@ impl Server {
 
     /// The URL of a database on it, which need not exist.
     pub fn url(&self, database: &str) -> String {
+        // The port is in the socket's name.
+        let port = self.port.map_or_else(String::new, |port| format!(":{port}"));
         format!(
-            "postgres://{USER}@localhost/{database}?host={}",
+            "postgres://{USER}@localhost{port}/{database}?host={}",
             self.directory.display()
         )
+    }
+
+    /// The URL of a database on it over the network, with these parameters, such as `sslmode=require`.
+    ///
+    /// # Panics
+    /// When it does not listen there.
+    pub fn network_url(&self, database: &str, parameters: &str) -> String {
+        let port = self.port();
+        format!("postgres://{USER}@localhost:{port}/{database}?{parameters}")
+    }
+
+    /// The port it listens on.
+    ///
+    /// # Panics
+    /// When it listens on none.
+    pub fn port(&self) -> u16 {
+        self.port.expect("this server is not on the network")
     }
 
     /// Its process id.
@@ -216,6 +274,24 @@ impl Server {
 
     fn data(&self) -> PathBuf {
         self.directory.join("data")
+    }
+}
+
+impl Certificate {
+    /// Puts it where the server reads it. Gives the settings that say so.
+    fn install(&self, directory: &Path) -> Result<[String; 3]> {
+        let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
+        fs::write(&certificate, &self.certificate).wrap_err("writing the certificate")?;
+        fs::write(&key, &self.key).wrap_err("writing its key")?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).wrap_err("hiding the key")?;
+        if is_root()? {
+            give_to_nobody(&key)?;
+        }
+        Ok([
+            String::from("ssl=on"),
+            format!("ssl_cert_file={}", certificate.display()),
+            format!("ssl_key_file={}", key.display()),
+        ])
     }
 }
 
