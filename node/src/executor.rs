@@ -37,8 +37,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::metrics::ExecutorMetrics;
-use self::{inspection::Inspection, losses::FamiliarChannels, served_channels::ServedChannels};
+pub use self::{
+    inspection::{Checked, Inspection},
+    metrics::ExecutorMetrics,
+};
+use self::{losses::FamiliarChannels, served_channels::ServedChannels};
 use crate::{Backend, Offer};
 
 /// How an executor treats its clients.

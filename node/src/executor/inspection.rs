@@ -36,11 +36,14 @@ type Verdicts = (
     Option<Result<Signed<Voucher, Verified>, VerifyError>>,
 );
 /// A document of some kind and a voucher, once they are checked.
-pub(super) type Checked<T, E> = (Result<T, E>, Option<Result<Signed<Voucher, Verified>, VerifyError>>);
+pub type Checked<T, E> = (Result<T, E>, Option<Result<Signed<Voucher, Verified>, VerifyError>>);
 
-/// Where documents are handed in. Clones share the desk.
+/// Where documents are handed in, and checked together with those of other streams. Clones share the desk.
+///
+/// All of its methods fail with [`Refusal::Internal`] when the desk's runtime shuts down, and only then: what is wrong with a
+/// document is its verdict.
 #[derive(Clone, Debug)]
-pub(super) struct Inspection {
+pub struct Inspection {
     queue: mpsc::Sender<Waiting>,
 }
 
@@ -52,13 +55,18 @@ struct Waiting {
 
 impl Inspection {
     /// Works until the last handle is gone. Outside of a Tokio runtime it panics.
-    pub(super) fn start(domain: Domain) -> Self {
+    #[must_use]
+    pub fn start(domain: Domain) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
         tokio::spawn(work(domain, waiting));
         Self { queue }
     }
 
-    pub(super) async fn request(
+    /// Checks a request, and the voucher that came with it.
+    ///
+    /// # Errors
+    /// See [`Inspection`].
+    pub async fn request(
         &self,
         request: SignedBy<InferenceRequest>,
         voucher: Option<SignedBy<Voucher>>,
@@ -67,7 +75,11 @@ impl Inspection {
         Ok((request_verdict.ok_or(Refusal::Internal)?, voucher))
     }
 
-    pub(super) async fn receipt(
+    /// Checks a receipt with both of its signatures, and the voucher that came with it.
+    ///
+    /// # Errors
+    /// See [`Inspection`].
+    pub async fn receipt(
         &self,
         receipt: ReceiptBy,
         voucher: Option<SignedBy<Voucher>>,
@@ -76,7 +88,11 @@ impl Inspection {
         Ok((receipt_verdict.ok_or(Refusal::Internal)?, voucher))
     }
 
-    pub(super) async fn voucher(
+    /// Checks a voucher that came alone.
+    ///
+    /// # Errors
+    /// See [`Inspection`].
+    pub async fn voucher(
         &self,
         voucher: SignedBy<Voucher>,
     ) -> Result<Result<Signed<Voucher, Verified>, VerifyError>, Refusal> {

@@ -3,7 +3,8 @@ use std::time::{Duration, Instant};
 use eyre::{Result, WrapErr};
 use futures::future::try_join_all;
 use lloom_ledger::{AcceptRequest, ExposurePolicy, Ledger, StoreDeployment};
-use lloom_receipts::{ContentSalt, Receipt, ReceiptHead, Signed, TokenAmount, Unverified, Verified, Verifier, Voucher};
+use lloom_node::executor::Inspection;
+use lloom_receipts::{ContentSalt, Receipt, ReceiptHead, Signed, TokenAmount, Unverified, Verified, Voucher};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -52,7 +53,10 @@ pub fn measure() -> Result<Vec<Figure>> {
             "receipts verified and durably accepted",
             median(checked.rates),
             "receipts/s, all cores",
-            format!("{callers} Here the three signatures are checked by the callers while the clock runs."),
+            format!(
+                "{callers} Here the three signatures are checked while the clock runs, by the executor's desk: those of \
+                 callers that wait together as one batch."
+            ),
         ),
         latency("50 of 100 within", percentile(waits, 0.5)),
         latency("99 of 100 within", percentile(waits, 0.99))
@@ -162,17 +166,18 @@ async fn check_and_deliver(store: &Ledger, books: &[Books], batches: Vec<Vec<Del
                 .collect()
         })
         .collect();
+    let first = books.first().ok_or_else(|| eyre::eyre!("no callers"))?;
+    let desk = Inspection::start(first.domain);
     let callers = unverified.into_iter().zip(books).map(|(batch, book)| {
-        let (store, domain) = (store.clone(), book.domain);
+        let (store, desk) = (store.clone(), desk.clone());
         let (payer, operator) = (book.payer.address(), book.operator.address());
         tokio::spawn(async move {
-            let verifier = Verifier::default();
             let mut waits = Vec::with_capacity(batch.len());
             for (receipt, voucher) in batch {
                 let called = Instant::now();
-                let receipt = receipt.verify(&domain, &verifier, payer, |biller| biller == operator)?;
-                let voucher = voucher.verify(&domain, &verifier, payer)?;
-                store.accept_receipt(receipt, Some(voucher)).await?;
+                let papers = (receipt.by(payer, operator), voucher.by(payer));
+                let (receipt, voucher) = desk.receipt(papers.0, Some(papers.1)).await?;
+                store.accept_receipt(receipt?, voucher.transpose()?).await?;
                 waits.push(called.elapsed());
             }
             Ok::<_, eyre::Report>(waits)
