@@ -7,7 +7,7 @@ use lloom_receipts::{ChannelId, ReceiptHead, TokenAmount};
 use crate::{
     Account, ChannelRecord, LedgerError,
     channel::{channel_columns, read_channel},
-    column::{Column, Put as _, Read as _, Row, sql},
+    column::{Column, Fixed, Put as _, Read as _, Row, sql},
     packed::{Packed, packed_rows},
     session::Session,
 };
@@ -34,6 +34,19 @@ impl Column for Side {
         match form.as_str() {
             "serving" => Some(Self::Serving),
             "buying" => Some(Self::Buying),
+            _ => None,
+        }
+    }
+}
+
+/// As one of rows that are [gathered](crate::gathered).
+impl Fixed for Side {
+    const WIDTH: usize = 1;
+
+    fn from_slice(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0] => Some(Self::Serving),
+            [1] => Some(Self::Buying),
             _ => None,
         }
     }

@@ -34,6 +34,31 @@ impl Fields<'_> {
         self.left = left;
         T::from_slice(field).ok_or_else(|| unreadable(std::any::type_name::<T>()))
     }
+
+    /// The next column, which may have no value: `coalesce($yes || column, $missing)` with [`YES`] and [`missing`].
+    pub(crate) fn take_optional<T: Fixed>(&mut self) -> Result<Option<T>, LedgerError> {
+        if self.take()? {
+            return self.take().map(Some);
+        }
+        let left = self.left.split_at_checked(T::WIDTH);
+        self.left = left.ok_or_else(|| unreadable("a row is too short"))?.1;
+        Ok(None)
+    }
+}
+
+/// `true`, as a column, and what stands before an optional column that is there.
+pub(crate) const YES: [u8; 1] = [1];
+/// `false`, as a column.
+pub(crate) const NO: [u8; 1] = [0];
+
+/// The width of an optional column of `T`.
+pub(crate) const fn optional<T: Fixed>() -> usize {
+    NO.len() + T::WIDTH
+}
+
+/// What stands in the place of an optional column of `T` that has no value.
+pub(crate) fn missing<T: Fixed>() -> Vec<u8> {
+    vec![0; optional::<T>()]
 }
 
 /// Reads rows of `width` bytes, which a statement appends to one another as `gathered`, of the accounts with numbers above

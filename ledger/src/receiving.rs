@@ -6,15 +6,17 @@
 use std::collections::{HashMap, HashSet};
 
 use lloom_receipts::{
-    BillHash, ChannelId, Receipt, ReceiptHash, ReceiptHead, RequestHash, Signed, TokenAmount, Verified, Voucher,
+    BillHash, ChannelId, Receipt, ReceiptHash, ReceiptHead, RequestHash, Signed, TokenAmount, TokenTotal, Verified,
+    Voucher,
 };
 
 use crate::{
     Ledger, LedgerError, Outcome, ServeError,
     acceptance::{Admission, HeldVouchers, judge},
-    account::{Side, account_of, read_head},
-    column::{Put as _, Read as _, Row, sql},
+    account::{Side, account_of},
+    column::{Fixed, Put as _, sql},
     document::{insert_vouchers, newest_receipt, pack_voucher},
+    gathered::{self, Fields, NO, YES, missing, optional},
     group::{Answers, Grouped},
     packed::{Packed, packed_rows},
     session::Session,
@@ -186,12 +188,55 @@ impl AcceptReceipt {
     }
 }
 
+/// A row of [`SELECT_FACTS`], in bytes.
+const FACTS_WIDTH: usize = <bool as Fixed>::WIDTH
+    + optional::<TokenAmount>()
+    + optional::<Side>()
+    + ACCOUNT_WIDTH
+    + optional::<ReceiptHash>()
+    + optional::<BillHash>()
+    + <bool as Fixed>::WIDTH
+    + optional::<bool>()
+    + optional::<TokenAmount>();
+/// What is read of an account, but for its side.
+const ACCOUNT_WIDTH: usize = 2 * TokenAmount::WIDTH + u64::WIDTH + 2 * TokenTotal::WIDTH + ReceiptHash::WIDTH;
+
+/// As of an account that nothing was done with: the head of no receipts is all zeros.
+const NOTHING_USED: [u8; ACCOUNT_WIDTH] = [0; ACCOUNT_WIDTH];
+
+/// What receipts are judged by: a row each, in order.
+const SELECT_FACTS: &str = concat!(
+    packed_rows!("$1", "88"),
+    ", asked AS (SELECT at, substr($1, at, 32) AS channel, substr($1, at + 32, 8) AS sequence,
+                        substr($1, at + 40, 32) AS request, substr($1, at + 72, 16) AS voucher FROM packed)
+     SELECT string_agg(
+         CASE WHEN c.id IS NULL THEN $2 ELSE $3 END
+         || coalesce($3 || c.confirmed_deposit, $4)
+         || coalesce($3 || CASE WHEN a.side = $5 THEN $2 WHEN a.side IS NOT NULL THEN $3 END, $6)
+         || coalesce(a.authorized || a.head_sequence || a.head_input || a.head_output || a.head_amount || a.head_hash,
+                     $7)
+         || coalesce($3 || (SELECT hash FROM receipts WHERE account = a.id AND sequence = q.sequence), $8)
+         || coalesce($3 || b.hash, $8)
+         || CASE WHEN EXISTS (SELECT 1 FROM receipts WHERE bill = b.id) THEN $3 ELSE $2 END
+         || coalesce($3 || (SELECT CASE WHEN unusable IS NULL THEN $3 ELSE $2 END FROM vouchers
+                            WHERE account = a.id AND amount = q.voucher), $6)
+         || coalesce($3 || (SELECT amount FROM vouchers
+                            WHERE account = a.id AND unusable IS NULL AND amount <= c.confirmed_deposit
+                            ORDER BY amount DESC LIMIT 1), $4),
+         $9 ORDER BY q.at) AS gathered
+     FROM asked q LEFT JOIN channels c ON c.id = q.channel LEFT JOIN accounts a ON a.channel = q.channel
+         LEFT JOIN bills b ON b.request = q.request AND b.account = a.id"
+);
+
 /// What each of `operations` is judged by, in order: its channel's page, if anything is known of the channel, and what is
-/// stored. One read for all, of no more columns than that takes: the driver hands every value from its thread to this one.
+/// stored. One read for all, and one value.
 async fn find<'a>(
     session: &mut Session,
     operations: &[AcceptReceipt],
 ) -> Result<Vec<(Option<Page<'a>>, Stored)>, LedgerError> {
+    const OTHERS: LedgerError = LedgerError::Inconsistent {
+        what: "it answers for other receipts than it was asked for",
+    };
     let mut asked = Packed::default();
     for operation in operations {
         let receipt = operation.receipt.receipt();
@@ -203,67 +248,60 @@ async fn find<'a>(
             .push(receipt.bill.request)
             .push(voucher.unwrap_or(TokenAmount::ZERO));
     }
-    let statement = sql(concat!(
-        packed_rows!("$1", "88"),
-        ", asked AS (SELECT at, substr($1, at, 32) AS channel, substr($1, at + 32, 8) AS sequence,
-                            substr($1, at + 40, 32) AS request, substr($1, at + 72, 16) AS voucher FROM packed)
-         SELECT
-             c.id IS NOT NULL AS channel_known, c.confirmed_deposit AS deposit,
-             a.side, a.authorized, a.head_sequence, a.head_input, a.head_output, a.head_amount, a.head_hash,
-             (SELECT hash FROM receipts WHERE account = a.id AND sequence = q.sequence) AS same_sequence,
-             b.hash AS bill, EXISTS (SELECT 1 FROM receipts WHERE bill = b.id) AS linked,
-             (SELECT unusable IS NULL FROM vouchers WHERE account = a.id AND amount = q.voucher) AS known_voucher,
-             (SELECT amount FROM vouchers
-              WHERE account = a.id AND unusable IS NULL AND amount <= c.confirmed_deposit
-              ORDER BY amount DESC LIMIT 1) AS best_voucher
-         FROM asked q LEFT JOIN channels c ON c.id = q.channel LEFT JOIN accounts a ON a.channel = q.channel
-             LEFT JOIN bills b ON b.request = q.request AND b.account = a.id
-         ORDER BY q.at"
-    ))
-    .put(asked.into_bytes());
-    let rows = session.rows(statement).await?;
-    if rows.len() != operations.len() {
-        return Err(LedgerError::Inconsistent {
-            what: "it answers for other receipts than it was asked for",
-        });
+    let statement = sql(SELECT_FACTS)
+        .put(asked.into_bytes())
+        .put(NO.to_vec())
+        .put(YES.to_vec())
+        .put(missing::<TokenAmount>())
+        .put(Side::Serving)
+        .put(missing::<bool>())
+        .put(NOTHING_USED.to_vec())
+        .put(missing::<ReceiptHash>())
+        .put(Vec::new());
+    let mut found = Vec::with_capacity(operations.len());
+    let each = |fields: &mut Fields<'_>| {
+        let channel = operations.get(found.len()).ok_or(OTHERS)?.receipt.receipt().channel;
+        found.push((take_page(fields, channel)?, take_stored(fields)?));
+        Ok(())
+    };
+    gathered::run(session, statement, FACTS_WIDTH, each).await?;
+    if found.len() == operations.len() {
+        Ok(found)
+    } else {
+        Err(OTHERS)
     }
-    let channels = operations.iter().map(|operation| operation.receipt.receipt().channel);
-    rows.iter()
-        .zip(channels)
-        .map(|(row, channel)| Ok((read_page(row, channel)?, read_stored(row)?)))
-        .collect()
 }
 
-fn read_page<'a>(row: &Row, channel: ChannelId) -> Result<Option<Page<'a>>, LedgerError> {
-    let known: bool = row.read("channel_known")?;
-    if !known {
-        return Ok(None);
-    }
-    let side = row.read_optional("side")?;
-    let (authorized, head) = match side {
-        None => (TokenAmount::ZERO, ReceiptHead::empty(channel)),
-        Some(_) => (row.read("authorized")?, read_head(row, channel)?),
-    };
-    Ok(Some(Page {
-        side,
-        deposit: row.read_optional("deposit")?,
-        authorized,
-        head,
+fn take_page<'a>(fields: &mut Fields<'_>, channel: ChannelId) -> Result<Option<Page<'a>>, LedgerError> {
+    let known: bool = fields.take()?;
+    let page = Page {
+        deposit: fields.take_optional()?,
+        side: fields.take_optional()?,
+        authorized: fields.take()?,
+        head: ReceiptHead {
+            channel,
+            sequence: fields.take()?,
+            input: fields.take()?,
+            output: fields.take()?,
+            amount: fields.take()?,
+            hash: fields.take()?,
+        },
         changed: false,
         receipts: HashMap::new(),
         linked: HashSet::new(),
         vouchers: Vec::new(),
-    }))
+    };
+    Ok(known.then_some(page))
 }
 
-fn read_stored(row: &Row) -> Result<Stored, LedgerError> {
+fn take_stored(fields: &mut Fields<'_>) -> Result<Stored, LedgerError> {
     Ok(Stored {
-        same_sequence: row.read_optional("same_sequence")?,
-        bill: row.read_optional("bill")?,
-        linked: row.read("linked")?,
+        same_sequence: fields.take_optional()?,
+        bill: fields.take_optional()?,
+        linked: fields.take()?,
         held: HeldVouchers {
-            known: row.read_optional("known_voucher")?,
-            best: row.read_optional("best_voucher")?,
+            known: fields.take_optional()?,
+            best: fields.take_optional()?,
         },
     })
 }
