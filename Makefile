@@ -89,6 +89,31 @@ test-sim: ## Simulate 2,000 seeds, and see that five broken rules are noticed
 sim: ## The same for 200,000 seeds from LLOOM_SIM_START on
 	cargo run --release --package lloom-sim -- --seeds 200000 --start $${LLOOM_SIM_START:-0}
 
+# --- Alert rules ---
+
+# The machine's promtool, or else Debian's: taken out of its package, because to install that takes root and may start a
+# server. apt gets lists of its own, by absolute paths, or they would be the machine's: a fresh one has none, and only root
+# may update them. Before Debian 13 promtool is in the package of the server.
+UNPACKED_PROMTOOL := $(TARGET_DIR)/tools/promtool
+PROMTOOL := $(or $(shell command -v promtool),$(UNPACKED_PROMTOOL))
+APT_DIR := $(abspath $(UNPACKED_PROMTOOL)).apt
+APT := apt-get --quiet=2 -o Dir::State::Lists=$(APT_DIR)/lists -o Dir::Cache=$(APT_DIR)/cache -o APT::Sandbox::User=root
+NO_PROMTOOL := { echo 'make: alerts are tested with promtool, a part of Prometheus: install it (Debian: promtool or prometheus)' >&2; exit 1; }
+$(UNPACKED_PROMTOOL):
+	@{ command -v apt-get && command -v dpkg-deb; } > /dev/null || $(NO_PROMTOOL)
+	@rm -rf $(APT_DIR) && mkdir -p $(APT_DIR)/lists/partial $(APT_DIR)/cache/archives/partial
+	@cd $(APT_DIR) && $(APT) update && { $(APT) download promtool 2> /dev/null || $(APT) download prometheus; } || $(NO_PROMTOOL)
+	dpkg-deb --fsys-tarfile $(APT_DIR)/prom*.deb | tar --extract --to-stdout ./usr/bin/promtool > $@
+	@chmod +x $@ && rm -rf $(APT_DIR)
+
+.PHONY: promtool
+promtool: $(PROMTOOL)
+
+.PHONY: test-alerts
+test-alerts: $(PROMTOOL) ## Evaluate the alert rules on made-up nodes, and see which alerts fire when
+	$(PROMTOOL) check rules monitoring/alerts.yml
+	$(PROMTOOL) test rules monitoring/alerts.test.yml
+
 # --- Contracts ---
 
 .PHONY: node_modules

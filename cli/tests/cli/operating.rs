@@ -106,6 +106,38 @@ fn alerts() -> Vec<Alert> {
         .collect()
 }
 
+/// Whoever asks for this has to name all that fires.
+const FIRING: &str = "ALERTS{alertstate=\"firing\"}";
+
+/// What fires in each scenario of alerts.test.yml: the names of the alerts, minute by minute.
+fn scenarios() -> Vec<BTreeMap<u32, BTreeSet<String>>> {
+    let documents = YamlLoader::load_from_str(&read("monitoring/alerts.test.yml")).unwrap();
+    let [document] = &documents[..] else {
+        panic!("one document");
+    };
+    assert_eq!(document["rule_files"][0].as_str(), Some("alerts.yml"));
+    document["tests"].as_vec().unwrap().iter().map(firing).collect()
+}
+
+fn firing(scenario: &Yaml) -> BTreeMap<u32, BTreeSet<String>> {
+    let checks = scenario["promql_expr_test"].as_vec().unwrap().iter();
+    checks
+        .filter(|check| check["expr"].as_str() == Some(FIRING))
+        .map(|check| {
+            let time = check["eval_time"].as_str();
+            let minute = time.and_then(|time| time.strip_suffix('m')?.parse::<u32>().ok());
+            let minute = minute.unwrap_or_else(|| panic!("a minute in {check:?}"));
+            let samples = check["exp_samples"].as_vec().into_iter().flatten();
+            let names = samples.map(|sample| {
+                let labels = sample["labels"].as_str().unwrap();
+                let (_, name) = labels.split_once("alertname=\"").unwrap();
+                name.split_once('"').unwrap().0.to_owned()
+            });
+            (minute, names.collect())
+        })
+        .collect()
+}
+
 fn dashboard_expressions() -> Vec<String> {
     let dashboard: Value = serde_json::from_str(&read("monitoring/dashboard.json")).unwrap();
     let mut expressions = Vec::new();
@@ -129,12 +161,14 @@ fn dashboard_expressions() -> Vec<String> {
 }
 
 /// The functions and words of PromQL that are used here.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 18] = [
     "and",
     "by",
     "delta",
+    "group_left",
     "histogram_quantile",
     "increase",
+    "max_over_time",
     "min",
     "on",
     "rate",
@@ -238,6 +272,20 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
                 assert!(runbooks.contains(word), "{name} points to {word}");
             }
         }
+    }
+}
+
+#[test]
+fn every_alert_begins_and_ends_in_a_scenario() {
+    let scenarios = scenarios();
+    for Alert { name, .. } in alerts() {
+        let is_covered = scenarios.iter().any(|scenario| {
+            let fires: Vec<_> = scenario.values().map(|firing| firing.contains(&name)).collect();
+            let first = fires.iter().position(|fires| *fires);
+            let last = fires.iter().rposition(|fires| *fires);
+            first.is_some_and(|first| first > 0) && last.is_some_and(|last| last + 1 < fires.len())
+        });
+        assert!(is_covered, "{name} begins and ends in no scenario of alerts.test.yml");
     }
 }
 
