@@ -12,6 +12,7 @@ use lloom_receipts::{BlockNumber, ChannelId, RequestHash, TokenAmount, UnixSecon
 
 use crate::{
     Ledger, LedgerError,
+    account::minus,
     column::{Put as _, Read as _, sql},
     session::Session,
     writer::Operation,
@@ -177,14 +178,40 @@ pub(crate) async fn mark_restored(session: &mut Session, now: UnixSeconds) -> Re
     session
         .write(sql("UPDATE store SET restored_at = $1, copied_at = NULL").put(now))
         .await?;
+    release_reservations(session).await?;
     let waived = session
-        .write(sql(
-            "UPDATE requests SET dropped = 'accepted before the store was restored from a copy'
-             WHERE hash IN (SELECT request FROM open_requests)",
-        ))
+        .write(
+            sql(
+                "UPDATE requests SET dropped = 'accepted before the store was restored from a copy', reserved = $1
+                 WHERE hash IN (SELECT request FROM open_requests)",
+            )
+            .put(TokenAmount::ZERO),
+        )
         .await?;
     session.write(sql("DELETE FROM open_requests")).await?;
     Ok(waived)
+}
+
+/// Takes what is reserved for open requests out of what is spent. They are never billed from here, so it would be spent for
+/// ever, and nothing would cover it; a bill that comes back from its client is spent again.
+async fn release_reservations(session: &mut Session) -> Result<(), LedgerError> {
+    let open = sql("SELECT r.channel, r.reserved FROM open_requests o JOIN requests r ON r.hash = o.request");
+    for row in session.rows(open).await? {
+        let (channel, reserved): (ChannelId, TokenAmount) = (row.read("channel")?, row.read("reserved")?);
+        let account = sql("SELECT spent FROM accounts WHERE channel = $1").put(channel);
+        let Some(row) = session.row(account).await? else {
+            continue;
+        };
+        let spent = minus(row.read("spent")?, reserved)?;
+        session
+            .write(
+                sql("UPDATE accounts SET spent = $2 WHERE channel = $1")
+                    .put(channel)
+                    .put(spent),
+            )
+            .await?;
+    }
+    Ok(())
 }
 
 struct RememberLoss {

@@ -82,6 +82,16 @@ async fn serving_alone(on: Backend, pair: &Pair) -> (Home, Ledger) {
     (home, ledger)
 }
 
+async fn assert_sound(ledger: &Ledger) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut findings = Vec::new();
+    ledger
+        .check(directory.path(), &mut |finding| findings.push(finding))
+        .await
+        .unwrap();
+    assert!(findings.is_empty(), "{findings:?}");
+}
+
 fn late(pair: &Pair, nonce: u64, deadline: UnixSeconds) -> AcceptRequest {
     AcceptRequest {
         request: pair.request_until(nonce, deadline),
@@ -104,6 +114,9 @@ async fn a_restored_backup_bills_nothing_that_may_be_billed_already(on: Backend)
     assert!(ledger.interrupted_requests().await.unwrap().is_empty());
     let refused = ledger.commit_bill(pair.bill(1, 20)).await.unwrap_err();
     assert!(matches!(refused, ServeError::Waived { .. }), "{refused}");
+    // What was set aside for it is free, or it would be owed for ever, and the channel never closed.
+    assert_eq!(ledger.account(pair.channel()).await.unwrap().spent, amount(0));
+    assert_sound(&ledger).await;
 
     let safe = RESTORE.plus(MAX_DEADLINE_AHEAD);
     let refused = ledger.accept_request(late(&pair, 2, safe)).await.unwrap_err();
