@@ -85,7 +85,7 @@ impl Grouped for AcceptReceipt {
                 None => Err(ServeError::UnknownChannel),
             };
             match answer {
-                Err(ServeError::Ledger(error)) if !matches!(error, LedgerError::OtherSide { .. }) => return Err(error),
+                Err(ServeError::Ledger(error)) if !is_of_one(&error) => return Err(error),
                 answer => answers.push(answer),
             }
         }
@@ -95,9 +95,16 @@ impl Grouped for AcceptReceipt {
     }
 }
 
+/// Whether an error is about one receipt's channel, and keeps none of the others from an answer.
+const fn is_of_one(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::OtherSide { .. } | LedgerError::Archived { .. })
+}
+
 /// A channel as its receipts are judged by it: as stored, and what the receipts before have changed.
 struct Page<'a> {
     side: Option<Side>,
+    /// Whether the channel is over and its receipts are in the archive: what one would be judged by is not here any more.
+    is_archived: bool,
     /// What is deposited and confirmed.
     deposit: Option<TokenAmount>,
     authorized: TokenAmount,
@@ -136,8 +143,8 @@ impl AcceptReceipt {
         news: &mut News<'a>,
     ) -> Result<Outcome, ServeError> {
         let receipt = self.receipt.receipt();
+        let channel = receipt.channel;
         if page.side.is_some_and(|side| side != Side::Serving) {
-            let channel = receipt.channel;
             return Err(LedgerError::OtherSide { channel }.into());
         }
         let just_taken = page.receipts.get(&receipt.sequence).map(|taken| taken.head.hash);
@@ -146,11 +153,14 @@ impl AcceptReceipt {
             if page.head.check_extends(receipt).is_err() {
                 let head = match page.receipts.get(&page.head.sequence) {
                     Some(taken) => Some(taken.receipt.clone()),
-                    None => newest_receipt(session, receipt.channel).await?,
+                    None => newest_receipt(session, channel).await?,
                 };
                 return Err(ServeError::DoesNotExtend {
                     head: head.map(Box::new),
                 });
+            }
+            if page.is_archived {
+                return Err(LedgerError::Archived { channel }.into());
             }
             if stored.bill != Some(self.bill_hash) {
                 return Err(ServeError::BillNotCommitted);
@@ -165,8 +175,11 @@ impl AcceptReceipt {
                 known: stored.held.known.or(page.vouchers.contains(&amount).then_some(true)),
                 best: stored.held.best.max(page.vouchers.last().copied()),
             };
-            // The last thing that can be refused: from here on the page changes.
-            if matches!(judge(receipt.channel, page.deposit, voucher, held)?, Admission::New) {
+            if matches!(judge(channel, page.deposit, voucher, held)?, Admission::New) {
+                if page.is_archived {
+                    return Err(LedgerError::Archived { channel }.into());
+                }
+                // Nothing is refused any more: from here on the page changes.
                 page.authorized = page.authorized.max(amount);
                 page.vouchers.push(amount);
                 page.changed = true;
@@ -192,6 +205,7 @@ impl AcceptReceipt {
 const FACTS_WIDTH: usize = <bool as Fixed>::WIDTH
     + optional::<TokenAmount>()
     + optional::<Side>()
+    + <bool as Fixed>::WIDTH
     + ACCOUNT_WIDTH
     + optional::<ReceiptHash>()
     + optional::<BillHash>()
@@ -213,6 +227,7 @@ const SELECT_FACTS: &str = concat!(
          CASE WHEN c.id IS NULL THEN $2 ELSE $3 END
          || coalesce($3 || c.confirmed_deposit, $4)
          || coalesce($3 || CASE WHEN a.side = $5 THEN $2 WHEN a.side IS NOT NULL THEN $3 END, $6)
+         || CASE WHEN a.archive IS NULL THEN $2 ELSE $3 END
          || coalesce(a.authorized || a.head_sequence || a.head_input || a.head_output || a.head_amount || a.head_hash,
                      $7)
          || coalesce($3 || (SELECT hash FROM receipts WHERE account = a.id AND sequence = q.sequence), $8)
@@ -277,6 +292,7 @@ fn take_page<'a>(fields: &mut Fields<'_>, channel: ChannelId) -> Result<Option<P
     let page = Page {
         deposit: fields.take_optional()?,
         side: fields.take_optional()?,
+        is_archived: fields.take()?,
         authorized: fields.take()?,
         head: ReceiptHead {
             channel,

@@ -250,6 +250,14 @@ async fn an_archived_channel_takes_nothing_more(on: Backend) {
         matches!(refused, ServeError::Ledger(LedgerError::Archived { .. })),
         "{refused}"
     );
+    // Nor is a bill linked that nobody linked before.
+    let unlinked = ledger.unlinked_bills(pair.channel()).await.unwrap();
+    let late = pair.link(&head, *unlinked[0].bill());
+    let refused = ledger.accept_receipt(late, None).await.unwrap_err();
+    assert!(
+        matches!(refused, ServeError::Ledger(LedgerError::Archived { .. })),
+        "{refused}"
+    );
     // Nor is a request that was answered.
     let refused = ledger.accept_request(pair.accept(1, None, 10)).await.unwrap_err();
     assert!(matches!(refused, ServeError::UnknownChannel), "{refused}");
