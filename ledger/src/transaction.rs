@@ -75,6 +75,16 @@ impl Ledger {
         rows.iter().map(read_transaction).collect()
     }
 
+    /// A stored transaction.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRecord>, LedgerError> {
+        let statement = sql(select!("WHERE id = $1")).put(id);
+        let row = self.reader("read a transaction").await?.row(statement).await?;
+        row.as_ref().map(read_transaction).transpose()
+    }
+
     /// The newest transactions, newest first.
     ///
     /// # Errors

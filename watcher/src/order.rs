@@ -6,7 +6,6 @@ use lloom_receipts::{ChannelId, TokenAmount};
 
 use crate::{
     handle::{ClaimReport, ClaimTransaction, ClaimedRow, CloseReport, MinedClaim, Reply},
-    sender::find_transaction,
     settler::{Claimed, SentClaim},
 };
 
@@ -20,7 +19,7 @@ pub(crate) struct Ended {
 /// How `id` ended; `None` while that is unknown.
 pub(crate) async fn ended(ledger: &Ledger, mut id: TransactionId) -> Result<Option<Ended>, LedgerError> {
     loop {
-        let Some(record) = find_transaction(ledger, id).await? else {
+        let Some(record) = ledger.transaction(id).await? else {
             return Ok(None);
         };
         let mined = match record.finish {

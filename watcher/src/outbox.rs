@@ -8,7 +8,7 @@ use crate::{
     chain::{Call, CallOutcome, Chain, ChainError, MinedTransaction, StateAt},
     fees::FeePolicy,
     gas::with_margin,
-    sender::{Heights, Order, Outlook, SendError, Sender, SentTransaction, find_transaction},
+    sender::{Heights, Order, Outlook, SendError, Sender, SentTransaction},
 };
 
 /// A person's own transactions: approvals, deposits, openings, withdrawals.
@@ -120,7 +120,7 @@ impl<C: Chain> Outbox<C> {
         let mut id = sent.id;
         loop {
             self.advance().await?;
-            let Some(record) = find_transaction(&self.ledger, id).await? else {
+            let Some(record) = self.ledger.transaction(id).await? else {
                 return Ok(Fate::Dropped);
             };
             match record.finish {

@@ -139,15 +139,6 @@ impl From<SettleError> for SendError {
     }
 }
 
-/// A stored transaction, if it is among the recent ones.
-pub(crate) async fn find_transaction(
-    ledger: &Ledger,
-    id: TransactionId,
-) -> Result<Option<TransactionRecord>, LedgerError> {
-    let recent = ledger.transactions(RECENT_TRANSACTIONS).await?;
-    Ok(recent.into_iter().find(|record| record.id == id))
-}
-
 /// The highest fee, wei per gas, that `balance` affords beside `value`, if it affords that.
 fn affordable_fee(balance: U256, value: U256, gas_limit: u64) -> Option<u128> {
     let left = balance.checked_sub(value)?;

@@ -103,7 +103,7 @@ impl Fixture {
     }
 
     async fn record(&self, id: TransactionId) -> TransactionRecord {
-        find_transaction(&self.ledger, id).await.unwrap().unwrap()
+        self.ledger.transaction(id).await.unwrap().unwrap()
     }
 }
 
