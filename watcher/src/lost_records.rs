@@ -21,6 +21,8 @@ pub(crate) struct LostRecords<C> {
     account: Address,
     /// The block up to which all is judged. `None` at first: what the last process saw, it may not have judged.
     judged: Option<BlockNumber>,
+    /// Whether there may be payments above it.
+    is_behind: bool,
 }
 
 impl<C: Chain> LostRecords<C> {
@@ -30,20 +32,18 @@ impl<C: Chain> LostRecords<C> {
             ledger,
             account,
             judged: None,
+            is_behind: true,
         }
     }
 
     /// Judges what is new after a step of the follower.
     pub(crate) async fn look(&mut self, step: &Step) -> Result<(), FollowError> {
-        let is_news = match step.change {
-            Some(Change::Committed { events, .. }) => events > 0,
-            Some(Change::Reorged { ancestor, .. }) => {
-                self.judged = self.judged.min(Some(ancestor));
-                false
-            }
-            None => false,
-        };
-        if !is_news && self.judged.is_some() {
+        match step.change {
+            Some(Change::Committed { events, .. }) => self.is_behind |= events > 0,
+            Some(Change::Reorged { ancestor, .. }) => self.judged = self.judged.min(Some(ancestor)),
+            None => {}
+        }
+        if !self.is_behind {
             return Ok(());
         }
         for payment in self.ledger.unknown_payments(self.judged).await? {
@@ -72,6 +72,7 @@ impl<C: Chain> LostRecords<C> {
             }
         }
         self.judged = Some(step.cursor.number);
+        self.is_behind = false;
         Ok(())
     }
 
