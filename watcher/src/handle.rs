@@ -72,7 +72,7 @@ pub struct WatcherStatus {
     pub pending_transactions: usize,
     /// Closes that payers have asked for and that are not dealt with for good.
     pub obligations: usize,
-    /// The first of their deadlines.
+    /// The first deadline of those in which anything is unclaimed, or is still to be billed.
     pub next_deadline: Option<UnixSeconds>,
     /// Whether another watcher on the same store leads, and this one waits to take over. It still looks whether the
     /// store keeps up with the chain, which is its progress then.

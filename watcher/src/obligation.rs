@@ -1,9 +1,7 @@
 //! Deadlines that the ledger keeps until they are met or moot.
 
 use alloy::primitives::B256;
-use lloom_ledger::{
-    Block, ChannelState, Finish, Held, Ledger, LedgerError, Obligation, Purpose, Resolution, SettleError,
-};
+use lloom_ledger::{Block, ChannelState, Finish, Held, Ledger, LedgerError, Purpose, Resolution, SettleError};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 /// Finished transactions that are looked through for the one that met an obligation.
@@ -18,16 +16,31 @@ struct Standing {
     unbilled: bool,
 }
 
+/// The obligations that stand.
+pub(crate) struct Review {
+    /// How many.
+    pub(crate) standing: usize,
+    /// The nearest deadline of those with anything to lose. A stranger may open a channel, and ask for its close, as often as
+    /// it likes: that keeps nobody busy, and nobody awake.
+    pub(crate) next_deadline: Option<UnixSeconds>,
+}
+
 enum Verdict {
+    /// With anything to lose, as far as is known.
     Stands,
+    /// With nothing to lose: nothing is claimable beyond what is settled, and nothing is to be billed.
+    StandsEmpty,
     Met,
     Moot(String),
     Lost(TokenAmount),
 }
 
-/// Resolves the obligations whose end is final. Returns those that stand, the most urgent first.
-pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Vec<Obligation>, SettleError> {
-    let mut standing = Vec::new();
+/// Resolves the obligations whose end is final. Returns what is known of those that stand.
+pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Review, SettleError> {
+    let mut review = Review {
+        standing: 0,
+        next_deadline: None,
+    };
     for obligation in ledger.obligations().await? {
         let verdict = judge(
             obligation.requested_at,
@@ -36,7 +49,13 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Vec<Obli
         );
         let resolution = match verdict {
             Verdict::Stands => {
-                standing.push(obligation);
+                review.standing += 1;
+                // The most urgent comes first.
+                review.next_deadline = review.next_deadline.or(Some(obligation.deadline));
+                continue;
+            }
+            Verdict::StandsEmpty => {
+                review.standing += 1;
                 continue;
             }
             Verdict::Met => match claim_of(ledger, obligation.channel).await? {
@@ -60,8 +79,7 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Vec<Obli
             Err(error) => return Err(error),
         }
     }
-    standing.sort_by_key(|obligation| obligation.deadline);
-    Ok(standing)
+    Ok(review)
 }
 
 async fn read(ledger: &Ledger, channel: ChannelId) -> Result<Option<Standing>, LedgerError> {
@@ -110,10 +128,13 @@ fn judge(requested_at: UnixSeconds, confirmed: Block, standing: Option<Standing>
     if confirmed.timestamp > requested_at && standing.state.close_requested_at != Some(requested_at) {
         return Verdict::Moot(String::from("the payer called the close off"));
     }
-    if unclaimed.is_zero() && !standing.unbilled && !standing.claimable.is_zero() {
-        return Verdict::Met;
+    if !unclaimed.is_zero() || standing.unbilled {
+        return Verdict::Stands;
     }
-    Verdict::Stands
+    match standing.claimable.is_zero() {
+        true => Verdict::StandsEmpty,
+        false => Verdict::Met,
+    }
 }
 
 /// The transaction of ours that settled the channel last.
@@ -164,6 +185,7 @@ mod tests {
     fn name(verdict: &Verdict) -> &'static str {
         match verdict {
             Verdict::Stands => "stands",
+            Verdict::StandsEmpty => "stands empty",
             Verdict::Met => "met",
             Verdict::Moot(_) => "moot",
             Verdict::Lost(_) => "lost",
@@ -180,7 +202,7 @@ mod tests {
         assert_eq!(verdict(1_100, 400, true, true, 500), "lost");
         assert_eq!(
             verdict(1_100, 0, true, false, 0),
-            "stands",
+            "stands empty",
             "the channel may still be billed"
         );
         assert_eq!(name(&judge_with(1_100, None)), "stands");

@@ -372,8 +372,8 @@ impl<C: Chain> Rounds<C> {
             status.confirmed = Some(confirmed.number);
             status.last_progress = Some(ledger.now());
             status.pending_transactions = pending.iter().filter(|record| record.from == account).count();
-            status.obligations = obligations.len();
-            status.next_deadline = obligations.first().map(|obligation| obligation.deadline);
+            status.obligations = obligations.standing;
+            status.next_deadline = obligations.next_deadline;
             status.deferred = deferrals.channels();
             status.deferrals = deferrals.counts;
             status.quarantined = quarantined;
