@@ -10,6 +10,7 @@ use lloom_watcher::{RpcChain, RpcConfig};
 use crate::{
     cli::GlobalOptions,
     config::{Config, DEFAULT_KEY, LedgerSettings},
+    control::{Answer, Order, hand_over},
     failure::{Failure, Kind, OrFail as _, Result},
     home::{Home, begin_store},
     keystore::LockedKey,
@@ -35,6 +36,8 @@ pub struct Session {
     key: String,
     password: PasswordSource,
     own_endpoint: bool,
+    /// Whether it is one that a node which runs here was not started with.
+    passing_endpoint: bool,
 }
 
 impl Session {
@@ -50,12 +53,14 @@ impl Session {
         let mut network = Network::load(&home, name)?;
         // An endpoint in config.toml is one of the network named there, and of no other.
         let configured = config.as_ref().filter(|config| config.network == name);
-        let mut own_endpoints: Vec<String> = match options.rpc_url {
-            Some(url) => vec![url],
-            None => configured
-                .map(|config| config.rpc_url.iter().chain(&config.rpc_urls).cloned().collect())
-                .unwrap_or_default(),
-        };
+        let mut own_endpoints: Vec<String> = configured
+            .map(|config| config.rpc_url.iter().chain(&config.rpc_urls).cloned().collect())
+            .unwrap_or_default();
+        let mut passing_endpoint = false;
+        if let Some(url) = options.rpc_url {
+            passing_endpoint = !own_endpoints.contains(&url) && !network.rpc_urls.contains(&url);
+            own_endpoints = vec![url];
+        }
         let own_endpoint = !own_endpoints.is_empty();
         if own_endpoint {
             std::mem::swap(&mut network.rpc_urls, &mut own_endpoints);
@@ -74,7 +79,23 @@ impl Session {
                 file: options.password_file,
             },
             own_endpoint,
+            passing_endpoint,
         })
+    }
+
+    /// Hands `order` to the node that runs in this home. `None` when none does.
+    ///
+    /// # Errors
+    /// What the node answers, or a connection that broke.
+    pub async fn hand_over(&self, order: &Order) -> Result<Option<Answer>> {
+        let socket = self.home.control_socket();
+        // Said before: with an endpoint that does not answer, the node may take long.
+        if self.passing_endpoint && hand_over(&socket, &Order::Status {}).await?.is_some() {
+            self.output.note(
+                "The node that runs in this home does it, with the endpoints it was started with: --rpc-url is not used. Stop the node first to use it, or change config.toml and start the node again.",
+            );
+        }
+        hand_over(&socket, order).await
     }
 
     /// The configuration.

@@ -2,7 +2,7 @@ use clap::Args;
 use lloom_receipts::ChannelId;
 
 use crate::{
-    control::{Answer, Order, Served, hand_over, obey},
+    control::{Answer, Order, Served, obey},
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::parse_channel,
     progress::Progress,
@@ -49,7 +49,7 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
         None => (Order::Claim { channels }, "Claiming"),
     };
     let progress = Progress::spinner(session.output, doing);
-    let answer = match hand_over(&session.home.control_socket(), &order).await? {
+    let answer = match session.hand_over(&order).await? {
         Some(answer) => answer,
         None => obey_here(session, order).await?,
     };

@@ -1,7 +1,7 @@
 use clap::Args;
 
 use crate::{
-    control::{Answer, Order, hand_over},
+    control::{Answer, Order},
     failure::{Failure, Kind, Result},
     onchain::parse_channel,
     progress::Progress,
@@ -58,7 +58,7 @@ pub async fn run(session: &Session, arguments: CloseArgs) -> Result {
     }
     let progress = Progress::spinner(session.output, "Closing");
     let order = Order::Close { channel: id };
-    let answer = match hand_over(&session.home.control_socket(), &order).await? {
+    let answer = match session.hand_over(&order).await? {
         Some(Answer::Closed(answer)) => answer,
         Some(_) => return Err(Failure::new(Kind::Failed, "the node answered something else")),
         None => {
