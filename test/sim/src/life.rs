@@ -111,14 +111,27 @@ impl Life {
         }
     }
 
-    /// Lets the life end after `steps` more steps.
+    /// Lets the life end after `steps` more steps, in place of what it was doomed to before; but a life that takes no step
+    /// more stays one.
     pub fn doom(&self, steps: u64) {
-        *lock(&self.steps_left) = Some((steps, None));
+        self.set_doom(steps, None);
     }
 
-    /// Lets the life end after `steps` more steps of this kind.
+    /// Lets the life end after `steps` more steps of this kind, likewise.
     pub fn doom_at(&self, kind: &'static str, steps: u64) {
-        *lock(&self.steps_left) = Some((steps, Some(kind)));
+        self.set_doom(steps, Some(kind));
+    }
+
+    fn set_doom(&self, steps: u64, kind: Option<&'static str>) {
+        let mut steps_left = lock(&self.steps_left);
+        if *steps_left != Some((0, None)) {
+            *steps_left = Some((steps, kind));
+        }
+    }
+
+    /// Lets it live.
+    pub fn reprieve(&self) {
+        *lock(&self.steps_left) = None;
     }
 
     /// Ends the life now.

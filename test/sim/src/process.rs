@@ -175,6 +175,13 @@ impl Process {
         }
     }
 
+    /// Takes back what it was doomed to.
+    pub fn reprieve(&self) {
+        if let Some(alive) = &self.alive {
+            alive.body.life.reprieve();
+        }
+    }
+
     /// Ends its life at once, wherever it is. Its next one finds what `end` leaves.
     ///
     /// # Errors

@@ -596,7 +596,7 @@ impl Simulation {
         self.disturbances.clear();
         self.world.lock().note("", format_args!("everything is settled"));
         self.calm_weather();
-        self.undoom()?;
+        self.undoom();
         self.start_all();
         self.open_what_is_missing();
         self.pass(240_000)?;
@@ -653,15 +653,16 @@ impl Simulation {
         Ok(())
     }
 
-    /// Nobody dies any more.
-    fn undoom(&mut self) -> io::Result<()> {
+    /// Nobody dies any more. Whoever was about to be restored isn't: what it bills from now on, nobody has noted.
+    fn undoom(&mut self) {
         for seller in &mut self.sellers {
-            seller.process.doom(u64::MAX);
+            seller.process.reprieve();
+            seller.restores = false;
         }
         for buyer in &mut self.buyers {
-            buyer.process.doom(u64::MAX);
+            buyer.process.reprieve();
+            buyer.restores = false;
         }
-        Ok(())
     }
 
     /// In the minutes before a deadline nothing goes wrong; what is durable when they begin has to be paid.
@@ -671,7 +672,7 @@ impl Simulation {
         }
         self.calm_weather();
         self.disturbances.clear();
-        self.undoom()?;
+        self.undoom();
         self.start_all();
         self.note_held();
         Ok(())
