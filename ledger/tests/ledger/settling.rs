@@ -372,6 +372,25 @@ async fn a_transaction_is_stored_before_it_is_sent_and_until_it_is_final(on: Bac
     );
 }
 
+async fn a_transaction_is_found_however_many_came_after_it(on: Backend) {
+    let home = Home::new(on).await;
+    let ledger = home.open().await;
+    let first = ledger.record_transaction(transaction(0, 1)).await.unwrap();
+    let later = (1..=300_u64).map(|nonce| {
+        ledger.record_transaction(NewTransaction {
+            hash: B256::left_padding_from(&nonce.to_be_bytes()),
+            ..transaction(nonce, 2)
+        })
+    });
+    futures::future::try_join_all(later).await.unwrap();
+    let found = ledger.transaction(first).await.unwrap().unwrap();
+    assert_eq!((found.id, found.nonce), (first, 0));
+    let newest = ledger.transactions(256).await.unwrap();
+    assert!(newest.iter().all(|record| record.id != first));
+    let other = Home::new(on).await;
+    assert_eq!(other.open().await.transaction(first).await.unwrap(), None);
+}
+
 async fn a_requested_close_obliges_until_it_is_resolved(on: Backend) {
     let (pair, later) = (Pair::new(1, 1), Pair::new(2, 2));
     let channel = pair.channel();
@@ -512,5 +531,6 @@ on_both_stores!(
     an_unusable_authorization_falls_back_to_the_next_best,
     a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it,
     a_transaction_is_stored_before_it_is_sent_and_until_it_is_final,
+    a_transaction_is_found_however_many_came_after_it,
     a_requested_close_obliges_until_it_is_resolved
 );
