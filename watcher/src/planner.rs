@@ -191,6 +191,19 @@ pub struct PlannedClaim {
     pub deadline: Option<UnixSeconds>,
 }
 
+impl Plan {
+    /// Leaves claims for a later plan: those that a deadline presses stay, and of the others the first `room`.
+    pub(crate) fn keep_first(&mut self, room: usize) {
+        let mut left = room;
+        self.claims.retain(|claim| {
+            let presses = claim.rows.iter().any(|row| row.why == WhyNow::Deadline);
+            let fits = left > 0;
+            left = left.saturating_sub(usize::from(!presses));
+            presses || fits
+        });
+    }
+}
+
 impl PlannedClaim {
     /// What the claim costs more than it brings: only a deadline makes that worth it.
     pub fn loss(&self) -> Option<TokenAmount> {

@@ -40,6 +40,9 @@ use trouble::{RoundError, Trouble};
 
 /// Steps of the follower in one round at most: the rest of the work must not wait for a chain that outruns it.
 const MAX_STEPS: usize = 4_096;
+/// Claims that may be under way at a time, unless a deadline presses: an endpoint's pool promises an account room for about as
+/// many transactions, and a round with hundreds of them would see nothing else meanwhile.
+const CLAIMS_UNDER_WAY: usize = 16;
 /// The longest wait between two tries while the chain does not answer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -433,10 +436,14 @@ impl<C: Chain> Rounds<C> {
     /// Claims what the policy says. Returns what keeps it from doing so, if that is nothing to stop for.
     async fn claim_due(&mut self, now: UnixSeconds) -> Result<Option<String>, RoundError> {
         let books = self.books(now).await?;
-        let plan = match self.settler.plan(&books, &ClaimFilter::default(), false, now).await {
+        let mut plan = match self.settler.plan(&books, &ClaimFilter::default(), false, now).await {
             Ok(plan) => plan,
             Err(error) => return tolerate(error).map(Some),
         };
+        let account = self.settler.sender.account();
+        let pending = self.settler.ledger.pending_transactions().await?;
+        let under_way = pending.iter().filter(|record| record.from == account).count();
+        plan.keep_first(CLAIMS_UNDER_WAY.saturating_sub(under_way));
         self.settler.deferrals.count(&plan, now);
         self.settler.sender.metrics().planned(&plan);
         match self.settler.claim(&plan, &books, now).await.failure {

@@ -337,6 +337,34 @@ fn splits_at_the_most_rows_and_sends_the_urgent_first() {
 }
 
 #[test]
+fn what_is_kept_for_later_is_never_what_a_deadline_presses() {
+    let policy = PlannerPolicy {
+        max_rows: 1,
+        ..policy()
+    };
+    let candidates = [
+        channel(1, 1_000),
+        channel(2, 3_000),
+        Candidate {
+            deadline: Some(NOW.plus(Duration::from_secs(60))),
+            ..channel(3, 10)
+        },
+        channel(5, 2_000),
+    ];
+    for (room, kept) in [
+        (0, vec![id(3)]),
+        (1, vec![id(3), id(2)]),
+        (2, vec![id(3), id(2), id(5)]),
+        (9, vec![id(3), id(2), id(5), id(1)]),
+    ] {
+        let mut plan = plan(&candidates, SITUATION, &policy);
+        plan.keep_first(room);
+        let channels: Vec<_> = plan.claims.iter().map(|claim| claim.rows[0].channel).collect();
+        assert_eq!(channels, kept, "room for {room}");
+    }
+}
+
+#[test]
 fn a_fee_beyond_every_amount_is_not_worth_anything() {
     let policy = PlannerPolicy {
         native_price_in_token: Some(TokenAmount::MAX),
