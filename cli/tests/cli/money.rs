@@ -169,6 +169,12 @@ fn a_watcher_runs_beside_reading_commands_and_takes_orders() {
     assert_eq!(home.json(&["claim"])["transactions"], json!([]));
     assert_eq!(home.json(&["claim", "--dry-run"])["waiting"], json!([]));
     assert_eq!(home.run(&["watch"]).code, 6);
+    // And it is the watcher's endpoint that is asked. Whoever names another is told.
+    let elsewhere = home.run(&["claim", "--rpc-url", "http://127.0.0.1:9"]);
+    assert_eq!(elsewhere.code, 0, "{elsewhere:?}");
+    assert!(elsewhere.stderr.contains("--rpc-url is not used"), "{elsewhere:?}");
+    let same = home.run(&["claim", "--rpc-url", &devnet.url]);
+    assert!(!same.stderr.contains("--rpc-url"), "{same:?}");
     assert_eq!(watch.terminate(), 0);
     assert!(!home.path().join("control.sock").exists());
 }
