@@ -1,7 +1,10 @@
+use alloy::primitives::U256;
+use lloom_watcher::Call;
+
 use crate::evidence::Evidence;
 
-/// No double nonce: what a key signs for one nonce always does the same thing. A store that was put back doesn't know what
-/// it has signed, and the chain decides between the two.
+/// No double nonce: what a key signs for one nonce always does the same thing, or nothing at all: what is stuck and has
+/// become moot is cancelled. A store that was put back doesn't know what it has signed, and the chain decides between the two.
 pub fn check(evidence: &Evidence) -> Vec<String> {
     let mut found = Vec::new();
     for ((account, nonce), signed) in &evidence.signed {
@@ -9,10 +12,12 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
             .stores
             .iter()
             .any(|store| store.account == *account && store.restored);
-        let Some((first, call)) = signed.first() else {
+        let cancellation = Call::transfer(*account, U256::ZERO);
+        let mut signed = signed.iter().filter(|(_, call)| *call != cancellation);
+        let Some((first, call)) = signed.next() else {
             continue;
         };
-        for (other, _) in signed.iter().filter(|(_, other)| other != call && !forgot) {
+        for (other, _) in signed.filter(|(_, other)| other != call && !forgot) {
             found.push(format!(
                 "{account} signed both {first} and {other} for the nonce {nonce}"
             ));
