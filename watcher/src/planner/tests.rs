@@ -306,13 +306,8 @@ fn packs_by_payee_token_and_means() {
     assert!(plan.claims.iter().all(|claim| claim.rows.len() == 1));
 }
 
-#[test]
-fn splits_at_the_most_rows_and_sends_the_urgent_first() {
-    let policy = PlannerPolicy {
-        max_rows: 2,
-        ..policy()
-    };
-    let candidates = [
+fn two_urgent_among_five() -> [Candidate; 5] {
+    [
         channel(1, 1_000),
         channel(2, 3_000),
         Candidate {
@@ -324,7 +319,16 @@ fn splits_at_the_most_rows_and_sends_the_urgent_first() {
             ..channel(4, 20)
         },
         channel(5, 2_000),
-    ];
+    ]
+}
+
+#[test]
+fn splits_at_the_most_rows_and_sends_the_urgent_first() {
+    let policy = PlannerPolicy {
+        max_rows: 2,
+        ..policy()
+    };
+    let candidates = two_urgent_among_five();
     let plan = plan(&candidates, SITUATION, &policy);
     assert_eq!(
         amounts(&plan),
@@ -342,20 +346,12 @@ fn what_is_kept_for_later_is_never_what_a_deadline_presses() {
         max_rows: 1,
         ..policy()
     };
-    let candidates = [
-        channel(1, 1_000),
-        channel(2, 3_000),
-        Candidate {
-            deadline: Some(NOW.plus(Duration::from_secs(60))),
-            ..channel(3, 10)
-        },
-        channel(5, 2_000),
-    ];
+    let candidates = two_urgent_among_five();
     for (room, kept) in [
-        (0, vec![id(3)]),
-        (1, vec![id(3), id(2)]),
-        (2, vec![id(3), id(2), id(5)]),
-        (9, vec![id(3), id(2), id(5), id(1)]),
+        (0, vec![id(4), id(3)]),
+        (1, vec![id(4), id(3), id(2)]),
+        (2, vec![id(4), id(3), id(2), id(5)]),
+        (9, vec![id(4), id(3), id(2), id(5), id(1)]),
     ] {
         let mut plan = plan(&candidates, SITUATION, &policy);
         plan.keep_first(room);
