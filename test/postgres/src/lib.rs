@@ -4,7 +4,10 @@
 //! and on a port of this machine where a test asks for that, keeps everything in the directory, and ends with the process
 //! that started it, however that ends.
 
+mod certificate;
+mod nobody;
 mod programs;
 mod server;
 
-pub use server::{Certificate, Server};
+pub use certificate::Certificate;
+pub use server::Server;

@@ -3,7 +3,6 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     net::{Ipv4Addr, TcpListener},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
@@ -12,7 +11,11 @@ use std::{
 use eyre::{Result, WrapErr as _, bail, eyre};
 use tempfile::TempDir;
 
-use crate::programs;
+use crate::{
+    Certificate,
+    nobody::{as_nobody, give_to_nobody, is_root},
+    programs,
+};
 
 /// The superuser of every server.
 const USER: &str = "lloom";
@@ -45,15 +48,6 @@ pub struct Server {
     settings: Vec<String>,
     port: Option<u16>,
     running: Option<Running>,
-}
-
-/// What a server proves by TLS that it is the one meant. PEM.
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// The certificate.
-    pub certificate: String,
-    /// Its private key.
-    pub key: String,
 }
 
 #[derive(Debug)]
@@ -277,24 +271,6 @@ impl Server {
     }
 }
 
-impl Certificate {
-    /// Puts it where the server reads it. Gives the settings that say so.
-    fn install(&self, directory: &Path) -> Result<[String; 3]> {
-        let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
-        fs::write(&certificate, &self.certificate).wrap_err("writing the certificate")?;
-        fs::write(&key, &self.key).wrap_err("writing its key")?;
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).wrap_err("hiding the key")?;
-        if is_root()? {
-            give_to_nobody(&key)?;
-        }
-        Ok([
-            String::from("ssl=on"),
-            format!("ssl_cert_file={}", certificate.display()),
-            format!("ssl_key_file={}", key.display()),
-        ])
-    }
-}
-
 impl Drop for Server {
     fn drop(&mut self) {
         match self.running.take() {
@@ -313,39 +289,6 @@ fn is_running(process_id: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
-}
-
-fn id(arguments: &[&str]) -> Result<u32> {
-    let asked = Command::new("id").args(arguments).output().wrap_err("asking id")?;
-    String::from_utf8_lossy(&asked.stdout)
-        .trim()
-        .parse()
-        .wrap_err_with(|| format!("id {} says no number", arguments.join(" ")))
-}
-
-fn is_root() -> Result<bool> {
-    Ok(id(&["-u"])? == 0)
-}
-
-fn give_to_nobody(path: &Path) -> Result<()> {
-    let (user, group) = (id(&["-u", "nobody"])?, id(&["-g", "nobody"])?);
-    std::os::unix::fs::chown(path, Some(user), Some(group)).wrap_err("giving a directory to nobody")
-}
-
-/// A program, run by a user that PostgreSQL accepts.
-fn as_nobody(program: impl Into<OsString>) -> Result<Command> {
-    let program = program.into();
-    if !is_root()? {
-        return Ok(Command::new(program));
-    }
-    let (user, group) = (id(&["-u", "nobody"])?, id(&["-g", "nobody"])?);
-    let mut command = Command::new("setpriv");
-    command
-        .arg(format!("--reuid={user}"))
-        .arg(format!("--regid={group}"))
-        .args(["--clear-groups", "--"])
-        .arg(program);
-    Ok(command)
 }
 
 /// Where the programs can be run from by the user that runs them: a copy, when the way to them is closed to it.
