@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use alloy::primitives::{Address, B256, Bytes, U256};
 use clap::Args;
 use lloom_bindings::{CREATE2_PROXY, Contracts, dev_token_address, dev_token_creation_call};
-use lloom_watcher::{Call, RpcChain};
+use lloom_watcher::{Call, ChainError, RpcChain};
 use serde::Serialize;
 
 use crate::{
@@ -97,6 +97,19 @@ pub fn creation(label: impl Into<String>, data: Bytes, usual_gas: u64) -> Step {
 /// How often a transaction from an account that others use too is tried.
 const MAX_TRIES: u32 = 16;
 
+/// Whether the chain gave the nonce that it had chosen to somebody else meanwhile: what has it is in a block, or waits for
+/// one, or is the very same transaction. Nodes tell that in words only.
+fn tells_of_a_taken_nonce(error: &ChainError) -> bool {
+    let words = error.to_string();
+    [
+        "nonce too low",
+        "replacement transaction underpriced",
+        "already imported",
+    ]
+    .iter()
+    .any(|taken| words.contains(taken))
+}
+
 /// Sends the steps from an unlocked account of a development chain, which needs no key.
 ///
 /// # Errors
@@ -108,9 +121,7 @@ pub async fn send_unlocked(chain: &RpcChain, from: Address, step: &Step) -> Resu
     let hash: B256 = loop {
         tries += 1;
         match chain.request("eth_sendTransaction", (&transaction,)).await {
-            // The account is everybody's, and the chain gave its nonce to somebody else meanwhile. Nodes tell that in
-            // words only.
-            Err(error) if tries < MAX_TRIES && error.to_string().contains("nonce too low") => {}
+            Err(error) if tries < MAX_TRIES && tells_of_a_taken_nonce(&error) => {}
             sent => break sent.map_err(failed)?,
         }
     };

@@ -49,6 +49,22 @@ fn a_deposit_is_one_command_and_says_what_it_costs() {
 }
 
 #[test]
+fn whoever_asks_the_faucet_at_the_same_time_gets_the_same() {
+    let devnet = Devnet::start();
+    // What is sent stays in the pool for a while.
+    devnet.call("evm_setIntervalMining", &json!([1]));
+    let homes: Vec<Home> = (0..12).map(|_| Home::client(&devnet.url)).collect();
+    std::thread::scope(|scope| {
+        for home in &homes {
+            scope.spawn(|| home.json(&["faucet", "7"]));
+        }
+    });
+    for home in &homes {
+        assert_eq!(balance(home), amounts("7000000", "0", "0"));
+    }
+}
+
+#[test]
 fn on_a_devnet_a_deposit_gets_its_money_from_the_faucet() {
     let devnet = Devnet::start();
     let home = Home::client(&devnet.url);
