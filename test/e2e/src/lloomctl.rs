@@ -39,6 +39,14 @@ async fn locate() -> Result<PathBuf> {
         if program.parent().is_some_and(|folder| folder.ends_with("release")) {
             build.arg("--release");
         }
+        // Cargo says to this program what package it is of. A build script that listens to that (ring's does) would run anew,
+        // and all that is built on it.
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                build.env_remove(&variable);
+            }
+        }
         build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let built = build.status().await.wrap_err("running cargo to build lloomctl")?;
         ensure!(built.success(), "lloomctl doesn't build");
