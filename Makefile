@@ -64,9 +64,9 @@ test-e2e: $(NODE_MODULES) ## Run only the stories of whole systems
 
 # Each prints its seed when it fails.
 .PHONY: chaos
-chaos: $(NODE_MODULES) ## Break everything around a watcher, and kill it a thousand times (LLOOM_CHAOS_SEED, LLOOM_CHAOS_KILLS)
+chaos: $(NODE_MODULES) ## Break everything around a watcher, and kill it, and a selling node, a thousand times each (LLOOM_CHAOS_SEED, LLOOM_CHAOS_KILLS)
 	LLOOM_CHAOS_SEED=$${LLOOM_CHAOS_SEED:-$$(date +%s)} LLOOM_CHAOS_KILLS=$${LLOOM_CHAOS_KILLS:-1000} \
-		cargo test --workspace --test e2e -- chaos:: surroundings::
+		cargo test --workspace --test e2e -- chaos:: rush:: surroundings::
 
 # A disagreement prints its seed and the few steps it needs.
 .PHONY: model

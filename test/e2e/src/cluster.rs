@@ -80,6 +80,11 @@ impl Node {
         Self::of(home.start(&["node", "run"])?).await
     }
 
+    /// Its address without its peer id: what `listen` has to say for another life to be found there.
+    pub fn listens_at(&self) -> String {
+        self.address.split("/p2p/").next().unwrap_or_default().to_owned()
+    }
+
     /// Waits until `process` says that it is ready.
     async fn of(process: Process) -> Result<Self> {
         let ready = |line: &str| {
@@ -261,8 +266,7 @@ impl Tower {
     /// When it ends, or isn't ready in time.
     pub async fn start(&mut self) -> Result<Node> {
         let node = Node::of(self.home.start(&["watch", "--tower"])?).await?;
-        let listen = node.address.split("/p2p/").next().unwrap_or_default();
-        self.settings.listen = listen.to_owned();
+        self.settings.listen = node.listens_at();
         self.home.configure(&self.settings)?;
         Ok(node)
     }

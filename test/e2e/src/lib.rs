@@ -35,5 +35,5 @@ pub use rpc_proxy::{Fault, RpcProxy};
 pub use settings::{Promising, Selling, Settings, Watching};
 pub use stub_backend::{Behavior, Ending, Served, StubBackend, answer, prompt_tokens, tokens_of};
 pub use till::{Patron, Till};
-pub use truth::Truth;
+pub use truth::{Due, Truth};
 pub use weather::Weather;

@@ -16,7 +16,7 @@ use lloom_receipts::{
 };
 use serde_json::json;
 
-use crate::{Anvil, Chain, Seller, wait};
+use crate::{Anvil, Chain, Due, Seller, wait};
 
 /// What a patron's channel holds, base units.
 const DEPOSIT: u128 = 10_000_000;
@@ -193,6 +193,15 @@ impl Till {
             signature: signature.to_bytes().to_vec().into(),
         };
         send(&chain.anvil, self.payee, self.escrow, &settle).await
+    }
+
+    /// What all patrons owe.
+    pub fn dues(&self) -> Vec<Due> {
+        let dues = self.patrons.iter().map(|patron| Due {
+            channel: patron.channel,
+            amount: patron.owed,
+        });
+        dues.collect()
     }
 
     /// Whether the chain has settled everything.

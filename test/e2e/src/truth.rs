@@ -8,9 +8,18 @@ use alloy::{
 };
 use eyre::{Result, ensure, eyre};
 use lloom_ledger::{Finish, Resolution, TransactionRecord};
-use lloom_receipts::TokenAmount;
+use lloom_receipts::{ChannelId, TokenAmount};
 
-use crate::{Chain, Seller, Till, wait};
+use crate::{Chain, Seller, wait};
+
+/// What a channel owes the payee, all in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What has to be settled in the end, and no more, base units.
+    pub amount: TokenAmount,
+}
 
 /// What has to be true in the end, whatever happened: seen on the chain, and in the store beside it.
 #[derive(Clone, Debug)]
@@ -40,34 +49,29 @@ impl Truth {
         Ok(())
     }
 
-    /// Checks that every unit is paid, once, and nothing else; that no nonce was used for two things; that the ledger says
+    /// Checks that all `dues` are paid, once, and nothing else; that no nonce was used for two things; that the ledger says
     /// what the chain says; and that every obligation ended as it should.
     ///
     /// # Errors
     /// When one of these doesn't hold.
-    pub async fn check(chain: &Chain, seller: &Seller, till: &Till) -> Result<Self> {
+    pub async fn check(chain: &Chain, seller: &Seller, dues: &[Due]) -> Result<Self> {
         let store = seller.home.store().await?;
         let mut paid = TokenAmount::ZERO;
-        for patron in &till.patrons {
-            let on_chain = chain.money.channel(patron.channel).await?;
+        for &Due { channel, amount } in dues {
+            let on_chain = chain.money.channel(channel).await?;
             let settled = TokenAmount::new(on_chain.settled);
             ensure!(
-                settled == patron.owed,
-                "{} is owed on {}, and {settled} were settled",
-                patron.owed,
-                patron.channel
+                settled == amount,
+                "{amount} is owed on {channel}, and {settled} were settled"
             );
             paid = paid.saturating_add(settled);
-            let totals = chain.money.settlements(patron.channel).await?;
+            let totals = chain.money.settlements(channel).await?;
             ensure!(
                 totals.is_sorted_by(|before, after| before < after),
                 "settled twice: {totals:?}"
             );
-            let known = store
-                .channel(patron.channel)
-                .await?
-                .and_then(|channel| channel.confirmed);
-            let known = known.ok_or_else(|| eyre!("the store knows no final state of {}", patron.channel))?;
+            let known = store.channel(channel).await?.and_then(|record| record.confirmed);
+            let known = known.ok_or_else(|| eyre!("the store knows no final state of {channel}"))?;
             ensure!(
                 known.settled == settled,
                 "the store says {}, the chain {settled}",
@@ -77,7 +81,7 @@ impl Truth {
                 known.finalized == on_chain.finalized,
                 "the store and the chain disagree about a close"
             );
-            for obligation in store.obligations_of(patron.channel).await? {
+            for obligation in store.obligations_of(channel).await? {
                 match obligation.resolution {
                     Some(Resolution::Claimed { .. }) => {}
                     Some(Resolution::Moot { reason }) if !reason.contains("not claimed") => {}

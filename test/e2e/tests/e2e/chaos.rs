@@ -17,12 +17,14 @@ const MARGIN_BEGINS: u64 = 30 * 60 + 5;
 /// Calls of one life at most: enough to begin, to claim and to look after it. One that has nothing to do takes a second for them.
 const LONGEST_LIFE: u64 = 40;
 
-fn number(variable: &str, default: u64) -> u64 {
+/// What the environment says in place of `default`.
+pub fn number(variable: &str, default: u64) -> u64 {
     let given = std::env::var(variable).ok().and_then(|given| given.parse().ok());
     given.unwrap_or(default)
 }
 
-fn seed() -> u64 {
+/// What chooses everything, printed.
+pub fn seed() -> u64 {
     let seed = number("LLOOM_CHAOS_SEED", 7);
     eprintln!("LLOOM_CHAOS_SEED={seed}");
     seed

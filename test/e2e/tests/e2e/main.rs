@@ -6,6 +6,7 @@ mod crashes;
 mod demo;
 mod monitoring;
 mod payment;
+mod rush;
 mod scripts;
 mod sharing;
 mod shop;

@@ -71,7 +71,7 @@ impl Stand {
     pub async fn ends_well(&self) -> Result<Truth> {
         self.paid().await?;
         Truth::settles(&self.seller).await?;
-        Truth::check(&self.chain, &self.seller, &self.till).await
+        Truth::check(&self.chain, &self.seller, &self.till.dues()).await
     }
 }
 
