@@ -85,6 +85,29 @@ impl Ledger {
         row.as_ref().map(read_transaction).transpose()
     }
 
+    /// The stored transaction that was the last to settle `channel`, in a block up to `up_to`. `None` when only others did.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn settled_by(
+        &self,
+        channel: ChannelId,
+        up_to: BlockNumber,
+    ) -> Result<Option<TransactionRecord>, LedgerError> {
+        let statement = sql(select!(
+            "WHERE hash = (SELECT t.hash FROM events e JOIN transactions t ON t.hash = e.transaction_hash
+                           WHERE e.channel = $1 AND e.block <= $2 AND e.name IN ('settled', 'usage_settled', 'closed')
+                           ORDER BY e.block DESC, e.position DESC LIMIT 1)"
+        ));
+        let statement = statement.put(channel).put(up_to);
+        let row = self
+            .reader("look for what settled a channel")
+            .await?
+            .row(statement)
+            .await?;
+        row.as_ref().map(read_transaction).transpose()
+    }
+
     /// The newest transactions, newest first.
     ///
     /// # Errors

@@ -1,11 +1,7 @@
 //! Deadlines that the ledger keeps until they are met or moot.
 
-use alloy::primitives::B256;
-use lloom_ledger::{Block, ChannelState, Finish, Held, Ledger, LedgerError, Purpose, Resolution, SettleError};
+use lloom_ledger::{Block, ChannelState, Held, Ledger, LedgerError, Resolution, SettleError};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
-
-/// Finished transactions that are looked through for the one that met an obligation.
-const RECENT_TRANSACTIONS: u32 = 256;
 
 /// What one obligation stands against, all of it final.
 struct Standing {
@@ -58,8 +54,10 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Review, 
                 review.standing += 1;
                 continue;
             }
-            Verdict::Met => match claim_of(ledger, obligation.channel).await? {
-                Some(transaction) => Resolution::Claimed { transaction },
+            Verdict::Met => match ledger.settled_by(obligation.channel, confirmed.number).await? {
+                Some(record) => Resolution::Claimed {
+                    transaction: record.hash,
+                },
                 None => Resolution::Moot {
                     reason: String::from("everything was settled, by a transaction that is not in this store"),
                 },
@@ -137,23 +135,10 @@ fn judge(requested_at: UnixSeconds, confirmed: Block, standing: Option<Standing>
     }
 }
 
-/// The transaction of ours that settled the channel last.
-async fn claim_of(ledger: &Ledger, channel: ChannelId) -> Result<Option<B256>, LedgerError> {
-    let recent = ledger.transactions(RECENT_TRANSACTIONS).await?;
-    let newest = recent
-        .into_iter()
-        .filter(|record| matches!(record.finish, Some(Finish::Mined { succeeded: true, .. })))
-        .filter(|record| match &record.purpose {
-            Purpose::Claim { rows, .. } => rows.iter().any(|(claimed, _)| *claimed == channel),
-            Purpose::Close { channel: closed, .. } => *closed == channel,
-            Purpose::Cancellation | Purpose::Other => false,
-        })
-        .max_by_key(|record| record.id);
-    Ok(newest.map(|record| record.hash))
-}
-
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::B256;
+
     use super::*;
 
     const REQUESTED_AT: UnixSeconds = UnixSeconds::new(1_000);

@@ -490,6 +490,44 @@ async fn a_reorg_beyond_what_was_final_reopens_what_was_mined_there(on: Backend)
     assert_eq!(ledger.pending_transactions().await.unwrap(), []);
 }
 
+async fn the_last_of_our_transactions_that_settled_a_channel_is_found(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
+    // An event's transaction has the hash of its place in the block.
+    for hash in [0, 1] {
+        ledger
+            .record_transaction(transaction(u64::from(hash), hash))
+            .await
+            .unwrap();
+    }
+    let settled = |total| ChainEventKind::Settled {
+        channel,
+        settled: amount(total),
+    };
+    let stranger = |seed| Pair::new(seed, 2).opened(5);
+    let by = async |up_to: BlockNumber| {
+        let found = ledger.settled_by(channel, up_to).await.unwrap();
+        found.map(|record| record.hash)
+    };
+    let tip = async || ledger.cursor().await.unwrap().unwrap().number;
+    let before = tip().await;
+    assert_eq!(by(before).await, None, "that it was opened settles nothing");
+    mine(&ledger, vec![settled(50)]).await;
+    let first = tip().await;
+    assert_eq!(by(first).await, Some(B256::repeat_byte(0)));
+    assert_eq!(by(before).await, None);
+    mine(&ledger, vec![stranger(2), stranger(3), settled(90)]).await;
+    assert_eq!(
+        by(tip().await).await,
+        Some(B256::repeat_byte(0)),
+        "that was a stranger's"
+    );
+    mine(&ledger, vec![stranger(4), settled(120)]).await;
+    assert_eq!(by(tip().await).await, Some(B256::repeat_byte(1)));
+    assert_eq!(by(first).await, Some(B256::repeat_byte(0)));
+}
+
 async fn a_reorg_beyond_what_was_final_reopens_the_obligations_that_ended_there(on: Backend) {
     let (pair, other) = (Pair::new(1, 1), Pair::new(2, 2));
     let (_home, ledger) = serving(on, &pair, 1_000).await;
@@ -532,5 +570,6 @@ on_both_stores!(
     a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it,
     a_transaction_is_stored_before_it_is_sent_and_until_it_is_final,
     a_transaction_is_found_however_many_came_after_it,
+    the_last_of_our_transactions_that_settled_a_channel_is_found,
     a_requested_close_obliges_until_it_is_resolved
 );
