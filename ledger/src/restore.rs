@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use alloy::primitives::Address;
 use lloom_receipts::{BlockNumber, UnixSeconds};
 use sqlx::Connection as _;
 
@@ -54,6 +55,14 @@ pub enum RestoreError {
         /// What is wrong with it.
         detail: String,
     },
+    /// It holds somebody else's money.
+    #[error("the backup {} is of {}", path.display(), listed(owners))]
+    Foreign {
+        /// The backup.
+        path: PathBuf,
+        /// Who served and bought by it.
+        owners: Vec<Address>,
+    },
     /// It can't be moved into the database.
     #[error(transparent)]
     Move(#[from] MoveError),
@@ -81,6 +90,9 @@ impl Ledger {
     /// Puts a copy of the backup at `from` in the place of `store`. The backup is checked first, and stays as it is. What
     /// was in its place is kept beside it, as `<path>.replaced-<now>`; a database has to be empty.
     ///
+    /// It has to be of one of `owners`, where they are given: an operator of what it served, a payee that was earned for, or
+    /// a payer that bought. One in which nothing happened is anybody's.
+    ///
     /// The store knows from then on that it was restored: requests that were open in the backup are never billed, and for
     /// [`MAX_DEADLINE_AHEAD`](lloom_receipts::MAX_DEADLINE_AHEAD) requests are refused that may have been billed after it
     /// was made.
@@ -91,6 +103,7 @@ impl Ledger {
         from: &Path,
         store: &StoreUrl,
         deployment: &StoreDeployment,
+        owners: Option<&[Address]>,
         now: UnixSeconds,
     ) -> Result<RestoredStore, RestoreError> {
         let backup = StoreUrl::file(from);
@@ -109,7 +122,7 @@ impl Ledger {
             source,
         };
         let file = NewFile::beside(&place).map_err(failed)?;
-        let restored = prepare(from, file.temporary(), known.generation, now).await?;
+        let restored = prepare(from, file.temporary(), owners, known.generation, now).await?;
         match &store.0 {
             Place::Sqlite(path) => {
                 let kept = set_aside(path, now).await.map_err(failed)?;
@@ -134,7 +147,13 @@ impl Ledger {
 }
 
 /// Copies the backup into the empty file `to`, checks it, and marks it as restored.
-async fn prepare(from: &Path, to: &Path, known: Option<i64>, now: UnixSeconds) -> Result<RestoredStore, RestoreError> {
+async fn prepare(
+    from: &Path,
+    to: &Path,
+    owners: Option<&[Address]>,
+    known: Option<i64>,
+    now: UnixSeconds,
+) -> Result<RestoredStore, RestoreError> {
     let failed = |source| RestoreError::Prepare {
         path: from.to_owned(),
         source,
@@ -152,9 +171,36 @@ async fn prepare(from: &Path, to: &Path, known: Option<i64>, now: UnixSeconds) -
         .await
         .map_err(sql_failed)?;
     let mut session = Session::new(Connection::Sqlite(SqliteLink::Writer(copy)), "mark a store as restored");
+    let found = find_owners(&mut session).await.map_err(failed)?;
+    if let Some(owners) = owners
+        && !found.is_empty()
+        && !found.iter().any(|owner| owners.contains(owner))
+    {
+        return Err(RestoreError::Foreign {
+            path: from.to_owned(),
+            owners: found,
+        });
+    }
     let restored = mark(&mut session, known, now).await.map_err(failed)?;
     session.close().await.map_err(sql_failed)?;
     Ok(restored)
+}
+
+/// Who served and bought by a store.
+async fn find_owners(session: &mut Session) -> Result<Vec<Address>, LedgerError> {
+    let statement = sql(
+        "SELECT r.operator AS owner FROM requests r JOIN accounts a ON a.channel = r.channel
+         WHERE a.side = 'serving'
+         UNION SELECT c.payee FROM accounts a JOIN channels c ON c.id = a.channel WHERE a.side = 'serving'
+         UNION SELECT c.payer FROM accounts a JOIN channels c ON c.id = a.channel WHERE a.side = 'buying'",
+    );
+    let rows = session.rows(statement).await?;
+    rows.iter().map(|row| row.read("owner")).collect()
+}
+
+fn listed(owners: &[Address]) -> String {
+    let owners: Vec<String> = owners.iter().map(Address::to_string).collect();
+    owners.join(", ")
 }
 
 async fn mark(session: &mut Session, known: Option<i64>, now: UnixSeconds) -> Result<RestoredStore, LedgerError> {

@@ -309,8 +309,14 @@ fn programs_are_told_what_follows_from_a_restore() {
     assert_eq!(refused.failure()["kind"], "store");
     assert!(refused.stderr.contains("belongs to"), "{refused:?}");
     assert!(!other.store().exists());
-    // A new home takes it, as after the loss of a machine.
-    other.json(&["ledger", "restore", backup]);
+    // Another key's home takes it only when it is told to, as after the loss of a machine and its key.
+    let refused = other.run(&["ledger", "restore", backup, "--json"]);
+    assert_eq!(refused.failure()["kind"], "store");
+    let owner = home.address().to_lowercase();
+    assert!(refused.stderr.to_lowercase().contains(&owner), "{refused:?}");
+    assert!(refused.stderr.contains("--foreign"), "{refused:?}");
+    assert!(!other.store().exists());
+    other.json(&["ledger", "restore", backup, "--foreign"]);
     assert_eq!(
         other.json(&["receipts", "list"])["receipts"].as_array().unwrap().len(),
         3

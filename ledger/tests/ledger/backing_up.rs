@@ -137,7 +137,7 @@ async fn a_backup_is_restored(on: Backend) {
         Backend::Postgres => Home::new(on).await,
     };
     let replaced = target.url().path().map(|path| fs::read(path).unwrap());
-    let restored = Ledger::restore(&path, &target.url(), &deployment(), LATER)
+    let restored = Ledger::restore(&path, &target.url(), &deployment(), None, LATER)
         .await
         .unwrap();
     assert_eq!((restored.copied_at, restored.waived_requests), (Some(NOW), 1));
@@ -164,7 +164,7 @@ async fn a_backup_is_restored(on: Backend) {
     target.resign();
 
     if on == Backend::Postgres {
-        let refused = Ledger::restore(&path, &target.url(), &deployment(), LATER)
+        let refused = Ledger::restore(&path, &target.url(), &deployment(), None, LATER)
             .await
             .unwrap_err();
         assert!(
@@ -180,7 +180,7 @@ async fn what_can_not_be_restored_leaves_everything_as_it_is(on: Backend) {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("backup.db");
     Ledger::back_up(&home.url(), &path, NOW).await.unwrap();
-    let refused = Ledger::restore(&path, &home.url(), &deployment(), NOW)
+    let refused = Ledger::restore(&path, &home.url(), &deployment(), None, NOW)
         .await
         .unwrap_err();
     assert!(
@@ -195,13 +195,24 @@ async fn what_can_not_be_restored_leaves_everything_as_it_is(on: Backend) {
         escrow: Address::ZERO,
         ..deployment()
     };
-    let refused = Ledger::restore(&path, &home.url(), &elsewhere, NOW).await.unwrap_err();
+    let refused = Ledger::restore(&path, &home.url(), &elsewhere, None, NOW)
+        .await
+        .unwrap_err();
     assert!(
         matches!(refused, RestoreError::Open(OpenError::OtherDeployment { .. })),
         "{refused}"
     );
+    let stranger = Address::repeat_byte(9);
+    let refused = Ledger::restore(&path, &home.url(), &deployment(), Some(&[stranger]), NOW)
+        .await
+        .unwrap_err();
+    let pair = Pair::new(1, 1);
+    assert!(
+        matches!(&refused, RestoreError::Foreign { owners, .. } if owners.contains(&pair.payee) && owners.contains(&pair.operator.address())),
+        "{refused}"
+    );
     let nothing = place.path().join("nothing.db");
-    let refused = Ledger::restore(&nothing, &home.url(), &deployment(), NOW)
+    let refused = Ledger::restore(&nothing, &home.url(), &deployment(), None, NOW)
         .await
         .unwrap_err();
     assert!(
@@ -213,7 +224,7 @@ async fn what_can_not_be_restored_leaves_everything_as_it_is(on: Backend) {
     damaged[8_192..16_384].fill(0x5a);
     for damaged in [damaged, sound[..sound.len() / 2].to_vec(), b"a letter".to_vec()] {
         fs::write(&path, &damaged).unwrap();
-        let refused = Ledger::restore(&path, &home.url(), &deployment(), NOW)
+        let refused = Ledger::restore(&path, &home.url(), &deployment(), None, NOW)
             .await
             .unwrap_err();
         assert!(
@@ -244,7 +255,9 @@ async fn a_damaged_store_is_replaced_and_kept() {
     fs::write(home.path(), &garbage).unwrap();
     fs::write(&wal, &log).unwrap();
 
-    let restored = Ledger::restore(&path, &home.url(), &deployment(), LATER).await.unwrap();
+    let restored = Ledger::restore(&path, &home.url(), &deployment(), None, LATER)
+        .await
+        .unwrap();
     let kept = restored.kept.unwrap();
     assert_eq!(fs::read(&kept).unwrap(), garbage);
     let mut kept_log = kept.into_os_string();

@@ -4,6 +4,7 @@ use std::{
     time::SystemTime,
 };
 
+use alloy::primitives::Address;
 use clap::Args;
 use lloom_ledger::{Ledger, OpenError, RestoreError};
 use lloom_receipts::{BlockNumber, MAX_DEADLINE_AHEAD, UnixSeconds};
@@ -24,12 +25,17 @@ use crate::{
 /// knows. It stays as it is; what is put in place is a copy. The store that is there now is kept beside it under a name
 /// with the time. Stop the node, watcher or client of this home first.
 ///
+/// It has to be this home's: what it served and bought has to be of this home's key, or of the payee in its config.toml.
+///
 /// A database of PostgreSQL has to be empty, and every node on it stopped.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// What `ledger backup` wrote, or any copy of a lloom.db
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Restore it though it is of another key: this home's was changed since
+    #[arg(long)]
+    foreign: bool,
 }
 
 #[derive(Serialize)]
@@ -116,7 +122,7 @@ impl Report for Restored {
 ///
 /// # Errors
 /// When nothing was restored then.
-pub async fn run(session: &Session, RestoreArgs { file }: RestoreArgs) -> Result {
+pub async fn run(session: &Session, RestoreArgs { file, foreign }: RestoreArgs) -> Result {
     let url = session.store_url()?;
     if let Some(path) = url.path() {
         session.home.create()?;
@@ -129,8 +135,9 @@ pub async fn run(session: &Session, RestoreArgs { file }: RestoreArgs) -> Result
         }
     }
     let now = UnixSeconds::from(SystemTime::now());
+    let owners = if foreign { None } else { own_addresses(session)? };
     let progress = Progress::spinner(session.output, "Checking and copying the backup");
-    let restored = Ledger::restore(&file, &url, &session.store_deployment(), now)
+    let restored = Ledger::restore(&file, &url, &session.store_deployment(), owners.as_deref(), now)
         .await
         .map_err(restore_failure)?;
     drop(progress);
@@ -146,6 +153,15 @@ pub async fn run(session: &Session, RestoreArgs { file }: RestoreArgs) -> Result
     })
 }
 
+/// Whom this home serves and buys for. `None` in one that has no key yet.
+fn own_addresses(session: &Session) -> Result<Option<Vec<Address>>> {
+    if !session.home.key(session.key_name()).exists() {
+        return Ok(None);
+    }
+    let payee = session.config()?.executor.as_ref().and_then(|executor| executor.payee);
+    Ok(Some([session.address()?].into_iter().chain(payee).collect()))
+}
+
 fn restore_failure(error: RestoreError) -> Failure {
     match error {
         RestoreError::Open(error @ (OpenError::Missing { .. } | OpenError::Damaged { .. })) => {
@@ -155,6 +171,10 @@ fn restore_failure(error: RestoreError) -> Failure {
         }
         RestoreError::Open(error) => store_failure(error).while_("nothing was restored"),
         RestoreError::Move(error) => move_failure(error).while_("nothing was restored"),
+        error @ RestoreError::Foreign { .. } => Failure::of(Kind::Store, error)
+            .while_("nothing was restored")
+            .hint("restore it in the home that has this key, or `--home` names that one")
+            .hint("where this home's key was changed since, `--foreign` restores it all the same"),
         error @ RestoreError::Unsound { .. } => Failure::of(Kind::Store, error)
             .while_("nothing was restored")
             .hint("try an older backup"),
