@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 pub use config::{DhtMode, NetworkConfig, NetworkLimits, NetworkName};
+pub use dial::DialFailure;
 pub use error::{NetworkError, OpenStreamError};
 pub use handle::NetworkHandle;
 pub use identity::{peer_address, peer_id};

@@ -1,8 +1,9 @@
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use alloy::primitives::Address;
-use libp2p::{Multiaddr, PeerId, TransportError, request_response::OutboundFailure, swarm::DialError};
+use libp2p::{Multiaddr, PeerId, TransportError, request_response::OutboundFailure};
 
+use super::dial::DialFailure;
 use crate::OfferError;
 
 /// What can go wrong between this node and its peers.
@@ -33,7 +34,7 @@ pub enum NetworkError {
         address: Multiaddr,
         /// Why.
         #[source]
-        source: Arc<DialError>,
+        source: DialFailure,
     },
     /// A peer answers, but its key is no Ethereum key, so nothing it signs could be attributed to it.
     #[error("the peer {peer} has no secp256k1 key, so it has no address to be paid at")]
@@ -102,7 +103,7 @@ pub enum NetworkError {
 pub enum OpenStreamError {
     /// The peer couldn't be reached.
     #[error("the peer can't be reached")]
-    Dial(#[source] Arc<DialError>),
+    Dial(#[source] DialFailure),
     /// The peer is connected but doesn't serve inference.
     #[error("the peer does not serve inference")]
     Unsupported,

@@ -1,6 +1,5 @@
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -27,7 +26,7 @@ use super::{
     bootstrap::Bootstrap,
     codec::{Answer, Question},
     config::NetworkConfig,
-    dial::{dial_error, dial_options, named_peer},
+    dial::{DialFailure, dial_error, dial_options, named_peer},
     error::{NetworkError, OpenStreamError},
     handle::{Command, Status},
     identity::peer_address,
@@ -233,7 +232,7 @@ impl EventLoop {
                 self.dials.insert(connection, (address, reply));
             }
             Err(error) => {
-                let _ = reply.send(Err(dial_error(address, Arc::new(error))));
+                let _ = reply.send(Err(dial_error(address, DialFailure::new(error))));
             }
         }
     }
@@ -246,7 +245,7 @@ impl EventLoop {
             match self.swarm.dial(options) {
                 Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
                 Err(error) => {
-                    let _ = reply.send(Err(OpenStreamError::Dial(Arc::new(error))));
+                    let _ = reply.send(Err(OpenStreamError::Dial(DialFailure::new(error))));
                     return;
                 }
             }
@@ -364,17 +363,17 @@ impl EventLoop {
     }
 
     fn on_dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: DialError) {
-        let error = Arc::new(error);
+        let failure = DialFailure::new(error);
         if let Some((address, reply)) = self.dials.remove(&connection) {
-            let _ = reply.send(Err(dial_error(address, Arc::clone(&error))));
+            let _ = reply.send(Err(dial_error(address, failure.clone())));
         }
         self.bootstrap.dial_failed(connection);
         if let Some(peer) = peer.filter(|peer| !self.swarm.is_connected(peer)) {
-            tracing::debug!(%peer, %error, "a dial failed");
+            tracing::debug!(%peer, %failure, "a dial failed");
             self.swarm
                 .behaviour_mut()
                 .inference
-                .dial_failed(&peer, || OpenStreamError::Dial(Arc::clone(&error)));
+                .dial_failed(&peer, || OpenStreamError::Dial(failure.clone()));
         }
     }
 

@@ -191,14 +191,18 @@ async fn dials_that_lead_nowhere_say_why() {
     .unwrap();
     let error = client.handle.dial(wrong).await.unwrap_err();
     assert!(
-        matches!(&error, NetworkError::Dial { source, .. } if matches!(**source, libp2p::swarm::DialError::WrongPeerId { .. })),
+        matches!(&error, NetworkError::Dial { source, .. } if matches!(source.error(), libp2p::swarm::DialError::WrongPeerId { .. })),
         "{error:?}"
     );
     // Nobody.
     let address: Multiaddr = node.address().iter().take(2).collect();
     node.handle.shutdown().await;
     let error = client.handle.dial(address).await.unwrap_err();
-    assert!(matches!(error, NetworkError::Dial { .. }), "{error:?}");
+    let NetworkError::Dial { source, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(source.to_string(), "Connection refused (os error 111)");
+    assert!(std::error::Error::source(&source).is_none(), "it would be said twice");
     // A peer whose address nobody knows.
     let unknown = peer_id(&keypair(9));
     let error = client.handle.open_inference_stream(unknown).await.unwrap_err();
