@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::{
     answer::AnswerText,
     command::channel::{open, top_up},
+    date::utc,
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::OnChain,
     peers::{self, ExecutorName},
@@ -482,9 +483,14 @@ pub fn chat_failure(error: ChatError, session: &Session) -> Failure {
                 Refusal::ChannelUnknown | Refusal::ChannelUnconfirmed => {
                     failure.hint("does the executor follow the same chain? Its `lloomctl doctor` says")
                 }
-                Refusal::Expired { .. } | Refusal::DeadlineTooFar { .. } => {
-                    failure.hint("one of the two clocks is wrong: compare yours with a time server's")
-                }
+                Refusal::Expired { now, .. } | Refusal::DeadlineTooFar { now, .. } => failure.hint(format!(
+                    "the executor's clock shows {}. One of the two is wrong: compare yours with a time server's",
+                    utc(now)
+                )),
+                Refusal::RestoredTooRecently { until } => failure.hint(format!(
+                    "that is until {}; another executor may serve you meanwhile",
+                    utc(until)
+                )),
                 _ => failure,
             }
         }
