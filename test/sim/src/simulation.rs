@@ -467,9 +467,13 @@ impl Simulation {
     pub(crate) fn state_of(&self, channel: ChannelId) -> Option<ChannelState> {
         let world = self.world.lock();
         let mut states = self.states.borrow_mut();
-        let head = world.chain.head().header.hash;
-        if states.0 != head || !states.1.contains_key(&channel) {
-            *states = (head, self.read_states(&world.chain));
+        let head = world.chain.head();
+        // A block without a transaction leaves every channel as it was.
+        if head.header.parent == states.0 && head.transactions.is_empty() {
+            states.0 = head.header.hash;
+        }
+        if states.0 != head.header.hash || !states.1.contains_key(&channel) {
+            *states = (head.header.hash, self.read_states(&world.chain));
         }
         states.1.get(&channel).copied().flatten()
     }
