@@ -243,6 +243,20 @@ async fn a_payment_whose_transaction_is_not_shown_yet_is_looked_at_again() {
 }
 
 #[tokio::test]
+async fn a_payment_is_looked_at_again_after_an_endpoint_failed() {
+    let mut fixture = Fixture::new().await;
+    let block = fixture.settle(500);
+    fixture.sent(block, OWN);
+    let step = fixture.follower.step().await.unwrap();
+    fixture.chain.fail_next(1);
+    fixture.records.look(&step).await.unwrap_err();
+    assert!(!fixture.knows_of_a_loss().await);
+    // Nothing more happens on the chain.
+    fixture.follow().await;
+    assert!(fixture.knows_of_a_loss().await);
+}
+
+#[tokio::test]
 async fn what_an_earlier_process_saw_is_judged_by_the_next_and_once() {
     let mut fixture = Fixture::new().await;
     let block = fixture.settle(500);
