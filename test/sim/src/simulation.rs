@@ -1,37 +1,40 @@
 //! One seed, from its beginning to its verdict.
 
+mod channels;
+mod opening;
+mod peace;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     io,
-    path::PathBuf,
 };
 
 use alloy::primitives::{Address, B256};
 use libp2p::PeerId;
-use lloom_bindings::{ChannelEscrow, ExecutorRegistry, channel_escrow::IChannelEscrow};
 use lloom_ledger::ChannelState;
 use lloom_node::{Offer, peer_id};
-use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
+use lloom_receipts::{ChannelId, TokenAmount};
 use tempfile::TempDir;
 
 use crate::{
     actions::Disturbance,
     cast::{Buyer, Channel, Crook, Rogue, Seller},
-    chain::{Blockchain, Genesis, START, Weather},
+    chain::Genesis,
     choices::Choices,
     client::ClientSetup,
     crook::CrookOrder,
-    executor::ExecutorSetup,
     flaw::Flaw,
     grants::Grants,
     network::LATENCY,
-    process::{Ended, Process},
+    process::Ended,
     properties::{self, Property, Violation},
     trace::Trace,
     witness::Counts,
     world::Shared,
 };
+
+pub use self::{channels::GRACE, peace::PEACE};
 
 /// When things begin to happen, milliseconds: the first channels are confirmed then.
 const FIRST_ACTION: u64 = 150_000;
@@ -39,16 +42,6 @@ const FIRST_ACTION: u64 = 150_000;
 const STEP: u64 = LATENCY.0;
 /// How long a talk takes to begin at most, milliseconds.
 const TALK_BEGINS: u64 = 1_500;
-/// How much time an executor has at least, before the end of a grace period, in which nothing goes wrong, milliseconds.
-pub const PEACE: u64 = 20 * 60 * 1_000;
-/// How long after a channel's end the chain does not take back what came before, milliseconds.
-const AFTERMATH: u64 = 8 * 60 * 1_000;
-/// The number of an executor that cheats.
-const CROOK: u8 = 9;
-/// The escrow's grace period, milliseconds.
-pub const GRACE: u64 = 3_600_000;
-/// The end of a simulation that doesn't settle, milliseconds after it should have begun to.
-const NEVER_SETTLES: u64 = 6 * 3_600_000;
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -152,93 +145,6 @@ pub(crate) struct Simulation {
 }
 
 impl Simulation {
-    fn new(options: &Options) -> io::Result<Self> {
-        let mut choices = match &options.bytes {
-            Some(bytes) => Choices::of_bytes(bytes),
-            None => Choices::of_seed(options.seed),
-        };
-        let mut genesis = Genesis::deployed();
-        let home = match PathBuf::from("/dev/shm") {
-            memory if memory.is_dir() => TempDir::with_prefix_in("lloom-sim-", memory)?,
-            _ => TempDir::with_prefix("lloom-sim-")?,
-        };
-        let executors = if choices.chance(250) { 2 } else { 1 };
-        let clients = choices.between(1, 2) as u8;
-        let setups: Vec<_> = (0..executors)
-            .map(|number| ExecutorSetup::choose(number, &genesis, &mut choices))
-            .collect();
-        let client_setups: Vec<_> = (0..clients)
-            .map(|number| ClientSetup::choose(number, setups[0].watcher.clone(), &mut choices))
-            .collect();
-        for setup in &setups {
-            genesis.endow(setup.operator.address());
-        }
-        let cheats = choices.chance(400);
-        let crook_setup = choices
-            .chance(400)
-            .then(|| ExecutorSetup::choose(CROOK, &genesis, &mut choices));
-        let rogue_setup = ClientSetup::choose(clients, setups[0].watcher.clone(), &mut choices);
-        for setup in client_setups.iter().chain([&rogue_setup]) {
-            genesis.endow(setup.payer);
-        }
-        let world = Shared::new(&genesis, options.prints, options.flaw);
-        let process = |id: usize, name: String, choices: &mut Choices| {
-            Process::new(id, name, world.clone(), home.path().to_owned(), choices.branch())
-        };
-        let mut sellers = Vec::new();
-        for (id, setup) in setups.into_iter().enumerate() {
-            let mut locked = world.lock();
-            locked.is_operator(id, setup.operator.address());
-            let exposure = setup.config.exposure.maximum.max(locked.witness.exposure);
-            locked.witness.exposure = exposure;
-            let add = ExecutorRegistry::addOperatorCall {
-                operator: setup.operator.address(),
-            };
-            locked.chain.run_errand(setup.payee, genesis.contracts.registry, &add);
-            drop(locked);
-            let process = process(id, format!("executor{id}"), &mut choices);
-            sellers.push(Seller::new(setup, process));
-        }
-        let mut buyers = Vec::new();
-        for (number, setup) in client_setups.into_iter().enumerate() {
-            let process = process(sellers.len() + number, format!("client{number}"), &mut choices);
-            world.lock().is_client(process.id(), setup.config.tolerance);
-            buyers.push(Buyer::new(setup, process));
-        }
-        let rogue = cheats.then(|| {
-            let process = process(sellers.len() + buyers.len(), String::from("cheat"), &mut choices);
-            Rogue::new(rogue_setup, process)
-        });
-        let crook = crook_setup.map(|setup| {
-            let id = sellers.len() + buyers.len() + usize::from(cheats);
-            Crook::new(setup, process(id, String::from("crook"), &mut choices))
-        });
-        let pace = *choices.pick(&[30_000, 60_000, 120_000]);
-        let chaos_ends = choices.between(10 * 60_000, 70 * 60_000);
-        Ok(Self {
-            world,
-            genesis,
-            sellers,
-            buyers,
-            rogue,
-            crook,
-            channels: Vec::new(),
-            grants: Grants::default(),
-            next_block: 1_000,
-            block_time: *choices.pick(&[15_000, 30_000, 60_000]),
-            next_action: FIRST_ACTION,
-            pace,
-            chaos_ends,
-            weather_ends: 0,
-            talks_until: 0,
-            disturbances: Vec::new(),
-            violations: Vec::new(),
-            states: RefCell::default(),
-            choices,
-            _home: home,
-        })
-    }
-
     fn run(&mut self) -> io::Result<()> {
         if let Some(rogue) = &mut self.rogue {
             rogue.start()?;
@@ -426,111 +332,6 @@ impl Simulation {
         self.look_at_channels(now);
     }
 
-    fn withdraw_when_ready(&mut self, index: usize) {
-        let channel = self.channels[index].clone();
-        let Some(state) = self.state_of(channel.id) else {
-            return;
-        };
-        let mut world = self.world.lock();
-        let ready = state
-            .close_requested_at
-            .is_some_and(|at| world.now().get() >= at.get() + GRACE / 1_000);
-        if ready && !state.finalized {
-            let call = ChannelEscrow::withdrawCall {
-                channelId: channel.id.hash(),
-            };
-            world
-                .chain
-                .run_errand(channel.parameters.payer, self.genesis.contracts.escrow, &call);
-        }
-    }
-
-    /// Notes which channels are over, and when the peace before their end began.
-    pub(crate) fn look_at_channels(&mut self, now: u64) {
-        for index in 0..self.channels.len() {
-            let state = self.state_of(self.channels[index].id);
-            let channel = &mut self.channels[index];
-            match state {
-                Some(state) if state.finalized => {
-                    channel.over_since.get_or_insert(now);
-                }
-                Some(state) => {
-                    channel.over_since = None;
-                    channel.claim_by = state.close_requested_at.map(deadline_of);
-                }
-                None => channel.over_since = None,
-            }
-        }
-    }
-
-    /// What the chain says of a channel; `None` while it is not open.
-    pub(crate) fn state_of(&self, channel: ChannelId) -> Option<ChannelState> {
-        let world = self.world.lock();
-        let mut states = self.states.borrow_mut();
-        let head = world.chain.head();
-        // A block without a transaction leaves every channel as it was.
-        if head.header.parent == states.0 && head.transactions.is_empty() {
-            states.0 = head.header.hash;
-        }
-        if states.0 != head.header.hash || !states.1.contains_key(&channel) {
-            *states = (head.header.hash, self.read_states(&world.chain));
-        }
-        states.1.get(&channel).copied().flatten()
-    }
-
-    /// What the chain says of every channel.
-    fn read_states(&self, chain: &Blockchain) -> BTreeMap<ChannelId, Option<ChannelState>> {
-        let ids: Vec<ChannelId> = self.channels.iter().map(|channel| channel.id).collect();
-        let view = ChannelEscrow::getChannelsBatchCall {
-            channelIds: ids.iter().map(|id| id.hash()).collect(),
-        };
-        let read: Vec<IChannelEscrow::Channel> = chain.read(self.genesis.contracts.escrow, &view);
-        let states = read.into_iter().map(|read| {
-            (!read.payer.is_zero()).then_some(ChannelState {
-                deposit: TokenAmount::new(read.deposit),
-                settled: TokenAmount::new(read.settled),
-                close_requested_at: (read.closeRequestedAt > 0).then(|| UnixSeconds::new(read.closeRequestedAt)),
-                finalized: read.finalized,
-            })
-        });
-        ids.into_iter().zip(states).collect()
-    }
-
-    /// Whether a deadline is so near that everybody is left in peace.
-    pub(crate) fn is_peace(&self) -> bool {
-        let now = self.millis();
-        let pending = self.channels.iter().filter(|channel| channel.over_since.is_none());
-        let mut deadlines = pending.filter_map(|channel| channel.claim_by);
-        let mut over = self.channels.iter().filter_map(|channel| channel.over_since);
-        deadlines.any(|deadline| deadline < now + PEACE + self.block_time) || over.any(|over| now < over + AFTERMATH)
-    }
-
-    /// Ends all that goes wrong outside of the processes.
-    pub(crate) fn calm_weather(&mut self) {
-        let ids: Vec<_> = (0..self.sellers.len() + self.buyers.len()).collect();
-        let mut world = self.world.lock();
-        world.weather = Weather::default();
-        world.hub.cut_until = 0;
-        world.chain.stuck_blocks = 0;
-        world.chain.base_fee = 1_000_000_000;
-        for id in ids {
-            for endpoint in world.endpoints(id) {
-                *endpoint = Default::default();
-            }
-        }
-    }
-
-    /// Lets everybody who is down start at once.
-    pub(crate) fn start_all(&mut self) {
-        let now = self.millis();
-        for seller in &mut self.sellers {
-            seller.starts_at = seller.starts_at.map(|at| at.min(now));
-        }
-        for buyer in &mut self.buyers {
-            buyer.starts_at = buyer.starts_at.map(|at| at.min(now));
-        }
-    }
-
     /// What an executor, or the crook, offers.
     pub(crate) fn offer_of(&self, seller: usize) -> Option<&Offer> {
         let honest = self.sellers.get(seller).map(|seller| &seller.setup);
@@ -593,97 +394,4 @@ impl Simulation {
             settled,
         })
     }
-
-    /// Lets everything come to its end in peace.
-    fn settle(&mut self) -> io::Result<()> {
-        self.chaos_ends = self.millis();
-        self.disturbances.clear();
-        self.world.lock().note("", format_args!("everything is settled"));
-        self.calm_weather();
-        self.undoom();
-        self.start_all();
-        self.open_what_is_missing();
-        self.pass(240_000)?;
-        // Whoever comes back links what it owes.
-        for _ in 0..2 {
-            for index in 0..self.channels.len() {
-                self.sync(index);
-                self.pass(20_000)?;
-            }
-        }
-        self.order_crook();
-        self.pass(120_000)?;
-        for index in 0..self.channels.len() {
-            self.request_close(index);
-        }
-        let gives_up = self.millis() + NEVER_SETTLES;
-        while self.channels.iter().any(|channel| channel.over_since.is_none()) {
-            if self.millis() > gives_up {
-                self.violate(
-                    Property::Payment,
-                    String::from("the channels are not over after hours of peace"),
-                );
-                break;
-            }
-            self.advance(u64::MAX)?;
-            self.keep_peace()?;
-        }
-        // Deep enough to be final, and everybody has looked.
-        let confirmations = self.sellers.iter().map(|seller| seller.setup.offer.confirmations).max();
-        let blocks = confirmations.unwrap_or_default() + 3;
-        self.pass(blocks * self.block_time + 600_000)?;
-        self.see_head()
-    }
-
-    /// Lets `millis` pass.
-    fn pass(&mut self, millis: u64) -> io::Result<()> {
-        let until = self.millis() + millis;
-        while self.millis() < until {
-            self.advance(until)?;
-        }
-        Ok(())
-    }
-
-    /// No more blocks, until everybody has seen the last one.
-    fn see_head(&mut self) -> io::Result<()> {
-        self.next_block = u64::MAX;
-        let until = self.millis() + 600_000;
-        while self.millis() < until {
-            let next = (self.millis() + 60_000).min(until);
-            self.run_processes(next)?;
-            self.world.lock().millis = next;
-            self.start_processes(next)?;
-        }
-        Ok(())
-    }
-
-    /// Nobody dies any more. Whoever was about to be restored isn't: what it bills from now on, nobody has noted.
-    fn undoom(&mut self) {
-        for seller in &mut self.sellers {
-            seller.process.reprieve();
-            seller.restores = false;
-        }
-        for buyer in &mut self.buyers {
-            buyer.process.reprieve();
-            buyer.restores = false;
-        }
-    }
-
-    /// In the minutes before a deadline nothing goes wrong; what is durable when they begin has to be paid.
-    pub(crate) fn keep_peace(&mut self) -> io::Result<()> {
-        if !self.is_peace() {
-            return Ok(());
-        }
-        self.calm_weather();
-        self.disturbances.clear();
-        self.undoom();
-        self.start_all();
-        self.note_held();
-        Ok(())
-    }
-}
-
-/// When the executor's time to claim ends, milliseconds.
-fn deadline_of(requested_at: UnixSeconds) -> u64 {
-    (requested_at.get() - START) * 1_000 + GRACE
 }
