@@ -1,5 +1,7 @@
 //! Buying one answer: which executor, which channel, and the way to both.
 
+mod advice;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -9,10 +11,10 @@ use std::{
 use alloy::primitives::Address;
 use futures::StreamExt as _;
 use libp2p::PeerId;
-use lloom_ledger::{Budget, BuyError, ChannelFilter, ChannelRecord, Ledger};
+use lloom_ledger::{Budget, ChannelFilter, ChannelRecord, Ledger};
 use lloom_node::{
     NetworkHandle, Offer,
-    client::{ChatError, ChatEvent, ChatRequest, Client, ClientConfig, Completion, Tolerance, TreasurerError},
+    client::{ChatError, ChatEvent, ChatRequest, Client, ClientConfig, Completion, Tolerance},
     selection::{Policy, Wanted, rank},
     wire::Refusal,
 };
@@ -20,10 +22,10 @@ use lloom_receipts::{ChannelId, Keypair, ModelHash, RequestHash, TokenAmount, To
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, OnceCell};
 
+use self::advice::{chat_failure, short};
 use crate::{
     answer::AnswerText,
     command::channel::{open, top_up},
-    date::utc,
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::OnChain,
     peers::{self, ExecutorName},
@@ -454,80 +456,4 @@ fn budget(session: &Session) -> Result<Budget> {
             client.budget_per_executor_per_day.as_str(),
         )?,
     })
-}
-
-fn short(session: &Session, free: TokenAmount, needed: TokenAmount) -> Failure {
-    let token = &session.network.token;
-    Failure::new(
-        Kind::Refused,
-        format!(
-            "a channel takes {}, and the escrow has {} that are free",
-            token.show(needed),
-            token.show(free)
-        ),
-    )
-    .hint("`lloomctl deposit` adds to what is free there; config.toml's client.channel_deposit says how much a channel takes")
-}
-
-/// A chat's failure with its advice.
-pub fn chat_failure(error: ChatError, session: &Session) -> Failure {
-    let token = &session.network.token;
-    match error {
-        ChatError::Refused(refusal) => {
-            let failure = Failure::of(Kind::Refused, refusal.clone()).while_("the executor refuses");
-            match refusal {
-                Refusal::Overloaded { .. } => failure.hint("all its places are taken: try again in a moment"),
-                Refusal::ChannelClosing | Refusal::ChannelFinalized => {
-                    failure.hint("the channel is over; the next `lloomctl chat` opens another one")
-                }
-                Refusal::ChannelUnknown | Refusal::ChannelUnconfirmed => {
-                    failure.hint("does the executor follow the same chain? Its `lloomctl doctor` says")
-                }
-                Refusal::Expired { now, .. } | Refusal::DeadlineTooFar { now, .. } => failure.hint(format!(
-                    "the executor's clock shows {}. One of the two is wrong: compare yours with a time server's",
-                    utc(now)
-                )),
-                Refusal::RestoredTooRecently { until } => failure.hint(format!(
-                    "that is until {}; another executor may serve you meanwhile",
-                    utc(until)
-                )),
-                _ => failure,
-            }
-        }
-        ChatError::Treasurer(TreasurerError::Exhausted(short)) => Failure::new(
-            Kind::Refused,
-            format!(
-                "the channel holds {}, and {} would be promised",
-                token.show(short.deposit),
-                token.show(short.needed)
-            ),
-        )
-        .hint("`lloomctl channel top-up` adds to it what is free in the escrow, and `lloomctl deposit` to that"),
-        ChatError::Treasurer(TreasurerError::Buy(BuyError::OverBudget { limit, required, left })) => Failure::new(
-            Kind::Refused,
-            format!(
-                "the request may cost {}, and {} are left of the budget ({limit:?})",
-                token.show(required),
-                token.show(left)
-            ),
-        )
-        .hint("config.toml's [client] section sets the budgets; a smaller --max-output-tokens costs less"),
-        ChatError::Treasurer(error) => Failure::of(Kind::Store, error),
-        ChatError::Ledger(_) => Failure::of(Kind::Store, error),
-        ChatError::Overcount(_)
-        | ChatError::Overbilled(_)
-        | ChatError::ForeignBill { .. }
-        | ChatError::SecondBill
-        | ChatError::FalseHead { .. } => {
-            Failure::of(Kind::Refused, error).hint("nothing more is paid; the executor's score goes down")
-        }
-        ChatError::UnknownModel { .. } => {
-            Failure::of(Kind::Refused, error).hint("`lloomctl models` shows what there is")
-        }
-        ChatError::Open(_) | ChatError::Wire(_) | ChatError::Ended { .. } | ChatError::Timeout { .. } => {
-            Failure::of(Kind::Network, error)
-                .hint("what came is paid, the rest isn't; the next `lloomctl chat` settles what is left open")
-        }
-        error => Failure::of(Kind::Failed, error),
-    }
 }
