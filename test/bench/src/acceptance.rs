@@ -2,8 +2,9 @@ use std::time::{Duration, Instant};
 
 use eyre::{Result, WrapErr};
 use futures::future::try_join_all;
-use lloom_ledger::{AcceptRequest, ExposurePolicy, Ledger, StoreDeployment};
+use lloom_ledger::{AcceptRequest, ExposurePolicy, Ledger, StoreDeployment, StoreUrl};
 use lloom_node::executor::Inspection;
+use lloom_postgres::Server;
 use lloom_receipts::{ContentSalt, Receipt, ReceiptHead, Signed, TokenAmount, Unverified, Verified, Voucher};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -24,13 +25,17 @@ type Delivery<S = Verified> = (Receipt<S>, Signed<Voucher, S>);
 /// Receipts durably accepted a second, and how long each caller waited, `fsync` included.
 pub fn measure() -> Result<Vec<Figure>> {
     let runtime = tokio::runtime::Runtime::new().wrap_err("starting a runtime")?;
-    let recorded = runtime.block_on(accept(Checking::Before))?;
-    let checked = runtime.block_on(accept(Checking::Inside))?;
-    let callers = format!(
-        "{CALLERS} callers at a time, a channel each, {RECEIPTS_A_CALLER} receipts in a row each, every one with its \
-         voucher; each answered after the commit that holds it is on disk (SQLite, WAL, synchronous=FULL, group \
-         commit). Requests and bills are in the store before the clock starts. Median of {RUNS} runs on one store."
-    );
+    let recorded = runtime.block_on(accept(Store::Sqlite, Checking::Before))?;
+    let checked = runtime.block_on(accept(Store::Sqlite, Checking::Inside))?;
+    let postgres = runtime.block_on(accept(Store::Postgres, Checking::Before))?;
+    let method = |store: &str| {
+        format!(
+            "{CALLERS} callers at a time, a channel each, {RECEIPTS_A_CALLER} receipts in a row each, every one with \
+             its voucher; each answered after the commit that holds it is on disk ({store}, group commit). Requests and \
+             bills are in the store before the clock starts. Median of {RUNS} runs on one store."
+        )
+    };
+    let callers = method("SQLite, WAL, synchronous=FULL");
     let latency = |name: &str, milliseconds| {
         Figure::new(
             format!("durable accept, {name}"),
@@ -58,6 +63,13 @@ pub fn measure() -> Result<Vec<Figure>> {
                  callers that wait together as one batch."
             ),
         ),
+        Figure::new(
+            "receipts durably accepted in PostgreSQL, verified before",
+            median(postgres.rates),
+            "receipts/s",
+            method("PostgreSQL on the same machine and cores, by a UNIX socket, fsync and synchronous_commit on"),
+        )
+        .with_key("accepted_per_s_postgres"),
         latency("50 of 100 within", percentile(waits, 0.5)),
         latency("99 of 100 within", percentile(waits, 0.99))
             .with_key("accept_p99_ms")
@@ -76,16 +88,30 @@ struct Accepted {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Sqlite,
+    Postgres,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Checking {
     Before,
     Inside,
 }
 
-async fn accept(checking: Checking) -> Result<Accepted> {
+async fn accept(store: Store, checking: Checking) -> Result<Accepted> {
     let folder = TempDir::new().wrap_err("making a folder for the store")?;
+    let server = match store {
+        Store::Sqlite => None,
+        Store::Postgres => Some(Server::start()?),
+    };
+    let url = match &server {
+        None => StoreUrl::file(&folder.path().join("lloom.db")),
+        Some(server) => StoreUrl::parse(&server.url("postgres"), folder.path())?,
+    };
     let books = (0..CALLERS).map(Books::new).collect::<Result<Vec<_>>>()?;
     let first = books.first().ok_or_else(|| eyre::eyre!("no callers"))?;
-    let store = Ledger::open(&folder.path().join("lloom.db"), &StoreDeployment::from(&first.domain)).await?;
+    let store = Ledger::open(&url, &StoreDeployment::from(&first.domain)).await?;
     let channels: Vec<_> = books.iter().map(|book| (book.channel(), book.parameters)).collect();
     open_channels(&store, &channels).await?;
 
