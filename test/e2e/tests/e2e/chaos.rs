@@ -5,12 +5,12 @@
 //! Each prints its seed when it fails. `LLOOM_CHAOS_SEED` gives another, `LLOOM_CHAOS_KILLS` more kills (`make chaos`).
 
 use eyre::{Result, WrapErr, ensure};
-use lloom_e2e::{Process, Truth, Weather, wait};
+use lloom_e2e::{Truth, Weather, wait};
 use lloom_ledger::{Finish, Purpose};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
-use crate::stand::{CONFIRMATIONS, Stand, stop};
+use crate::stand::{CONFIRMATIONS, Stand, kill_at, stop};
 
 /// Half an hour is the safety margin before a deadline, which is an hour after its request.
 const MARGIN_BEGINS: u64 = 30 * 60 + 5;
@@ -204,26 +204,10 @@ async fn units_are_paid_once_though_the_watcher_is_killed_a_hundred_times() -> R
         stand.till.sell(&sales).await.wrap_err_with(|| format!("life {life}"))?;
         // A moment in its work is a number of calls: whatever it does, it asks or tells the chain.
         let moment = stand.proxy.all_calls() + draws.random_range(1..=LONGEST_LIFE);
-        let mut watch = stand.seller.home.start(&["watch"])?;
-        let lives = async |watch: &mut Process| loop {
-            match tokio::time::timeout(wait::LOOK_EVERY, stand.proxy.called_at_all(moment)).await {
-                Ok(called) => return called.map(|()| true),
-                // What it finds at its start it does not forgive: whoever runs it starts it again.
-                Err(_) if !watch.is_running() => return Ok(false),
-                Err(_) => {}
-            }
-        };
-        if lives(&mut watch).await.wrap_err_with(|| format!("life {life}"))? {
-            watch.kill().await?;
-        } else {
-            let ended = watch.finish().await?;
-            ensure!(
-                ended.code() == Some(5),
-                "it ended with {}: {}",
-                ended.status,
-                ended.stderr
-            );
-        }
+        let watch = stand.seller.home.start(&["watch"])?;
+        kill_at(moment, &stand.proxy, watch)
+            .await
+            .wrap_err_with(|| format!("life {life}"))?;
     }
     stand.proxy.heal();
     let watch = stand.watch().await?;

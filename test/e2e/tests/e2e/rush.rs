@@ -10,13 +10,14 @@ use eyre::{Result, WrapErr, ensure, eyre};
 use lloom_e2e::{
     Behavior, Buyer, Chain, Due, Mining, Process, Prompt, RpcProxy, Seller, StubBackend, Truth, Weather, prompts, wait,
 };
-use lloom_receipts::{Receipt, ReceiptHead, TokenAmount, Verified};
+use lloom_receipts::{Receipt, TokenAmount, Verified};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 
 use crate::{
     chaos::{number, seed},
-    shop::{DEPOSIT, MODEL, receipts_of},
+    shop::{DEPOSIT, MODEL, same_receipts},
+    stand::kill_at,
 };
 
 /// Who buys.
@@ -124,27 +125,8 @@ impl Rush {
         }
         // A moment in its work is a number of calls: whatever it does, it asks or tells the chain.
         let moment = self.proxy.all_calls() + draws.random_range(1..=if serves { LONGEST_RUSH } else { BEGINNING });
-        loop {
-            match tokio::time::timeout(wait::LOOK_EVERY, self.proxy.called_at_all(moment)).await {
-                Ok(called) => {
-                    called?;
-                    self.killed += 1;
-                    return node.kill().await;
-                }
-                // What it finds at its start it does not forgive: whoever runs it starts it again.
-                Err(_) if !node.is_running() => {
-                    let ended = node.finish().await?;
-                    ensure!(
-                        ended.code() == Some(5),
-                        "it ended with {}: {}",
-                        ended.status,
-                        ended.stderr
-                    );
-                    return Ok(());
-                }
-                Err(_) => {}
-            }
-        }
+        self.killed += usize::from(kill_at(moment, &self.proxy, node).await?);
+        Ok(())
     }
 
     /// Lets everybody ask until an answer has begun.
@@ -189,20 +171,9 @@ impl Rush {
             let channels = customer.buyer.channels().await?;
             ensure!(channels.len() == 1, "a client has {} channels", channels.len());
             let channel = channels[0];
-            let sold = receipts_of(&self.seller.home, channel).await?;
-            let bought = receipts_of(&customer.buyer.home, channel).await?;
-            ensure!(
-                sold == bought,
-                "the executor holds {} receipts, the client {}",
-                sold.len(),
-                bought.len()
-            );
-            let mut head = ReceiptHead::empty(channel);
-            for receipt in &sold {
-                head.check_extends(receipt.receipt())?;
-                head = ReceiptHead::at(receipt.receipt());
-                billed += u64::from(receipt.receipt().bill.usage.output.get());
-            }
+            let sold = same_receipts(&self.seller.home, &customer.buyer.home, channel).await?;
+            let outputs = sold.iter().map(|receipt| receipt.receipt().bill.usage.output.get());
+            billed += outputs.map(u64::from).sum::<u64>();
             customer.check_answers(&sold)?;
             receipts += sold.len();
             let amount = sold

@@ -91,23 +91,9 @@ impl Shop {
         Ok(channels[0])
     }
 
-    /// Checks that both sides hold the same unbroken chain of dual-signed receipts, and gives it.
+    /// The one channel's receipts: [`same_receipts`].
     pub async fn receipts(&self) -> Result<Vec<Receipt<Verified>>> {
-        let channel = self.channel().await?;
-        let sold = receipts_of(&self.seller.home, channel).await?;
-        let bought = receipts_of(&self.buyer.home, channel).await?;
-        ensure!(
-            sold == bought,
-            "the executor holds {} receipts, the client {}",
-            sold.len(),
-            bought.len()
-        );
-        let mut head = ReceiptHead::empty(channel);
-        for receipt in &sold {
-            head.check_extends(receipt.receipt())?;
-            head = ReceiptHead::at(receipt.receipt());
-        }
-        Ok(sold)
+        same_receipts(&self.seller.home, &self.buyer.home, self.channel().await?).await
     }
 
     /// Claims, and checks that the chain pays the payee exactly what the newest receipt says, and only once.
@@ -144,4 +130,22 @@ impl Shop {
 pub async fn receipts_of(home: &Home, channel: ChannelId) -> Result<Vec<Receipt<Verified>>> {
     let store = home.store().await?;
     Ok(store.receipts(channel, 1, u32::MAX).await?)
+}
+
+/// Checks that both sides hold the same unbroken chain of dual-signed receipts, and gives it.
+pub async fn same_receipts(seller: &Home, buyer: &Home, channel: ChannelId) -> Result<Vec<Receipt<Verified>>> {
+    let sold = receipts_of(seller, channel).await?;
+    let bought = receipts_of(buyer, channel).await?;
+    ensure!(
+        sold == bought,
+        "the executor holds {} receipts, the client {}",
+        sold.len(),
+        bought.len()
+    );
+    let mut head = ReceiptHead::empty(channel);
+    for receipt in &sold {
+        head.check_extends(receipt.receipt())?;
+        head = ReceiptHead::at(receipt.receipt());
+    }
+    Ok(sold)
 }

@@ -93,3 +93,28 @@ pub async fn stop(watch: Process) -> Result<()> {
     );
     Ok(())
 }
+
+/// `kill -9` of a process in the moment in which the chain is called for the `moment`th time. `false` when it ended by itself
+/// before: what it finds at its start it does not forgive, and whoever runs it starts it again.
+pub async fn kill_at(moment: u64, proxy: &RpcProxy, mut process: Process) -> Result<bool> {
+    loop {
+        match tokio::time::timeout(wait::LOOK_EVERY, proxy.called_at_all(moment)).await {
+            Ok(called) => {
+                called?;
+                process.kill().await?;
+                return Ok(true);
+            }
+            Err(_) if !process.is_running() => {
+                let ended = process.finish().await?;
+                ensure!(
+                    ended.code() == Some(5),
+                    "it ended with {}: {}",
+                    ended.status,
+                    ended.stderr
+                );
+                return Ok(false);
+            }
+            Err(_) => {}
+        }
+    }
+}
