@@ -11,11 +11,12 @@ use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{
     defence::{Defence, DefencePolicy},
+    fees::REPLACEMENTS_BEFORE_DEADLINE,
     planner::{Candidate, PlannedClaim},
     sender::Outlook,
 };
 
-/// How long a claim that another key has signed is waited for: a leader before this one's.
+/// How long what another key has signed is waited for, while no deadline presses: a leader before this one's.
 const INHERITANCE_PATIENCE: Duration = Duration::from_secs(180);
 
 /// Everything that can be claimed, and what is under way.
@@ -83,14 +84,20 @@ impl Books {
                 books.moot.insert(record.id);
             }
             // One of another key can't be made dearer, so it is not waited for: what it settles in the end is settled
-            // once, whoever settles it first.
-            let given_up = record.from != account && now.since(record.recorded_at) > INHERITANCE_PATIENCE;
-            let claims = matches!(record.purpose, Purpose::Claim { .. });
-            if !(given_up && claims) {
+            // once, whoever settles it first, and a close settles no less for a claim beside it.
+            if record.from == account || now.since(record.recorded_at) <= books.patience(&record) {
                 books.count(record);
             }
         }
         Ok(books)
+    }
+
+    /// How long a transaction of another key is waited for: a part of the time that it had when it was made.
+    fn patience(&self, record: &TransactionRecord) -> Duration {
+        let had = self.deadline(record).map(|deadline| deadline.since(record.recorded_at));
+        had.map_or(INHERITANCE_PATIENCE, |had| {
+            INHERITANCE_PATIENCE.min(had / REPLACEMENTS_BEFORE_DEADLINE)
+        })
     }
 
     fn count(&mut self, record: TransactionRecord) {
@@ -217,3 +224,6 @@ pub(crate) fn candidate(claimable: &Claimable, grace: Duration) -> Candidate {
         held: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
