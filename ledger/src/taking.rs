@@ -13,7 +13,7 @@ use lloom_receipts::{
 use crate::{
     AcceptRequest, Ledger, LedgerError, Outcome, ServeError,
     acceptance::{Admission, HeldVouchers, check_serving, cover, judge},
-    account::{Side, Standing, find_standings, plus},
+    account::{Side, Standing, find_standings},
     column::{Put as _, Read as _, sql},
     document::requests_with_nonces,
     group::{Answers, Grouped},
@@ -143,7 +143,8 @@ impl Accept {
                 Admission::Stale { best } => stale = Some(best),
             }
         }
-        account.spent = plus(account.spent, self.request.reserve)?;
+        // Prices are the payer's to sign: what no channel can hold is not covered, whatever else it is.
+        account.spent = account.spent.saturating_add(self.request.reserve);
         if account.spent > account.authorized {
             // What is on trust is counted over all of the payer's channels, as they are stored.
             book.store(session).await?;
