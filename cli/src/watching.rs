@@ -111,7 +111,6 @@ impl Watching {
         // All it ever sends is for a deadline, and it has promised what it pays.
         config.fees.max_fee = max_fee;
         config.fees.urgent_max_fee = max_fee;
-        config.fees.urgent_within = Duration::MAX;
         let chain = session.chain()?;
         let (watcher, handle) = Watcher::new(config, chain.clone(), ledger, key);
         Ok(Self::spawn(watcher.defending(policy), handle, chain))
@@ -195,6 +194,7 @@ fn watcher_config(
             Initiative::Orders => poll_interval(network),
         },
         auto_claim: initiative == Initiative::Own,
+        yields_after: Duration::from_secs(settings.yield_after_secs),
         planner: planner(settings, network)?,
         fees: fees(settings),
     })

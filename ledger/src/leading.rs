@@ -67,6 +67,11 @@ impl Leadership {
         let _ = held.lost.clone().wait_for(|lost| *lost).await;
     }
 
+    /// Whether other processes could lead in this one's place.
+    pub const fn is_contested(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether another process may have been elected.
     pub fn is_lost(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.is_lost())

@@ -29,7 +29,9 @@ const _: () = assert!(URGENT_STEP_PER_MILLE > REPLACEMENT_RULE_PER_MILLE);
 /// A bid is the next block's base fee with room to rise, and what makers of blocks were paid lately. In the last
 /// `urgent_within` before a deadline both grow in proportion to the time that is used up, from twice the base fee to ten
 /// times, and from one usual tip to ten; the limit is `urgent_max_fee` from the beginning of that time, because whoever
-/// waits for a cheaper block there may get none. At the limit a transaction is sent again as it is, until blocks take it.
+/// waits for a cheaper block there may get none. A bid that leaves no room for one more replacement goes to the limit itself:
+/// between the two nothing could be done about it any more, and what a block does not ask for is not paid. At the limit a
+/// transaction is sent again as it is, until blocks take it.
 #[derive(Clone, Debug)]
 pub struct FeePolicy {
     /// The most that is paid while nothing presses.
@@ -110,18 +112,13 @@ impl FeePolicy {
         } else {
             REPLACEMENT_STEP_PER_MILLE
         };
-        let raised = |fee: u128, step: u128| {
-            fee.saturating_add(fee.saturating_mul(step).div_ceil(1_000))
-                .saturating_add(1)
-        };
         let market = self.market(quote, limit, self.pressure(deadline, now));
-        let max_fee = raised(previous.max_fee, step).max(market.max_fee).min(limit);
+        let max_fee = with_room(raised(previous.max_fee, step).max(market.max_fee), limit);
         let priority_fee = raised(previous.priority_fee, step)
             .max(market.priority_fee)
             .min(max_fee);
-        let is_enough = |fee: u128, previous: u128| fee >= raised(previous, REPLACEMENT_RULE_PER_MILLE);
         let fees = Fees { max_fee, priority_fee };
-        (is_enough(max_fee, previous.max_fee) && is_enough(priority_fee, previous.priority_fee)).then_some(fees)
+        replaces(fees, previous).then_some(fees)
     }
 
     /// `fees` lowered to `affordable` wei per gas, if they are above it: near a deadline a claim that the next block
@@ -144,6 +141,21 @@ impl FeePolicy {
         })
     }
 
+    /// [`lower`](Self::lower) for what is to replace a transaction that offers `previous`: `None`, too, when pools wouldn't
+    /// take it in that one's place.
+    pub fn lower_replacement(
+        &self,
+        previous: Fees,
+        fees: Fees,
+        affordable: u128,
+        quote: FeeQuote,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Option<Fees> {
+        let lowered = self.lower(fees, affordable, quote, deadline, now);
+        lowered.filter(|lowered| replaces(*lowered, previous))
+    }
+
     /// How long a transaction may wait for a block before it is replaced.
     pub fn patience(&self, deadline: Option<UnixSeconds>, now: UnixSeconds) -> Duration {
         match deadline {
@@ -163,9 +175,8 @@ impl FeePolicy {
             fee.saturating_mul(per_mille) / 1_000
         };
         let priority_fee = grown(self.usual_priority(quote), 1, PRIORITY_AT_DEADLINE);
-        let max_fee = grown(quote.base_fee, BASE_FEE_ROOM, BASE_FEE_ROOM_AT_DEADLINE)
-            .saturating_add(priority_fee)
-            .min(limit);
+        let wanted = grown(quote.base_fee, BASE_FEE_ROOM, BASE_FEE_ROOM_AT_DEADLINE).saturating_add(priority_fee);
+        let max_fee = with_room(wanted, limit);
         Fees {
             max_fee,
             priority_fee: priority_fee.min(max_fee),
@@ -193,6 +204,27 @@ impl FeePolicy {
     pub(crate) fn is_urgent(&self, deadline: Option<UnixSeconds>, now: UnixSeconds) -> bool {
         deadline.is_some_and(|deadline| deadline.since(now) <= self.urgent_within)
     }
+}
+
+/// `fee` and `step` thousandths of it, and one more for what is rounded.
+fn raised(fee: u128, step: u128) -> u128 {
+    fee.saturating_add(fee.saturating_mul(step).div_ceil(1_000))
+        .saturating_add(1)
+}
+
+/// `max_fee`, or the limit where it leaves no room for a replacement below that.
+fn with_room(max_fee: u128, limit: u128) -> u128 {
+    if raised(max_fee, REPLACEMENT_RULE_PER_MILLE) > limit {
+        limit
+    } else {
+        max_fee
+    }
+}
+
+/// Whether pools take `fees` in the place of `previous`.
+fn replaces(fees: Fees, previous: Fees) -> bool {
+    let is_enough = |fee: u128, previous: u128| fee >= raised(previous, REPLACEMENT_RULE_PER_MILLE);
+    is_enough(fees.max_fee, previous.max_fee) && is_enough(fees.priority_fee, previous.priority_fee)
 }
 
 #[cfg(test)]
@@ -333,6 +365,44 @@ mod tests {
         assert_eq!(escalate(89), Some(100));
         // A tenth more is beyond it.
         assert_eq!(escalate(91), None);
+    }
+
+    #[test]
+    fn no_bid_stands_where_it_could_be_neither_raised_nor_mined() {
+        // Twice the base fee would be 96, which nothing below the limit can replace.
+        let offer = policy().offer(quote(47), None, NOW).unwrap();
+        assert_eq!(offer.max_fee, 100);
+        // A tenth above 84 is 93.4, which is still a bid; an eighth above it would be stuck.
+        let previous = Fees {
+            max_fee: 84,
+            priority_fee: 2,
+        };
+        assert_eq!(policy().escalate(previous, quote(1), None, NOW).unwrap().max_fee, 100);
+        for base_fee in 1..=100 {
+            let bid = policy().offer(quote(base_fee), None, NOW).unwrap();
+            let next = policy().escalate(bid, quote(base_fee), None, NOW);
+            assert!(bid.max_fee == 100 || next.is_some(), "stuck at {bid:?}");
+        }
+    }
+
+    #[test]
+    fn a_replacement_is_lowered_to_what_pools_and_the_next_block_still_take() {
+        let (previous, quote) = (
+            Fees {
+                max_fee: 94,
+                priority_fee: 4,
+            },
+            quote(114),
+        );
+        let raised = policy().escalate(previous, quote, in_seconds(0), NOW).unwrap();
+        assert_eq!(raised.max_fee, 1_000);
+        let lower =
+            |affordable, deadline| policy().lower_replacement(previous, raised, affordable, quote, deadline, NOW);
+        assert_eq!(lower(342, in_seconds(0)).unwrap().max_fee, 342);
+        assert_eq!(lower(120, in_seconds(0)).map(|fees| fees.max_fee), Some(120));
+        // The tip that is left is no tenth more.
+        assert_eq!(lower(118, in_seconds(0)), None);
+        assert_eq!(lower(342, None), None);
     }
 
     #[test]

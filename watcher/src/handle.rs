@@ -66,9 +66,11 @@ pub struct WatcherStatus {
     pub cursor: Option<Block>,
     /// The newest block that counts as final.
     pub confirmed: Option<BlockNumber>,
-    /// When a round was last completed, or blocks were last applied.
+    /// When a round was last completed; until the head was reached once, when blocks were last applied.
     pub last_progress: Option<UnixSeconds>,
-    /// Sent transactions whose fate is unknown.
+    /// Whether the head was reached since this process began.
+    pub caught_up: bool,
+    /// Sent transactions whose fate is unknown, those of earlier leaders' keys among them.
     pub pending_transactions: usize,
     /// Closes that payers have asked for and that are not dealt with for good.
     pub obligations: usize,

@@ -199,7 +199,12 @@ impl<C: Chain> Outbox<C> {
             None => return Ok(()),
         };
         self.sender
-            .advance(Heights { head, confirmed }, self.ledger.now(), |_| Outlook::default())
+            .advance(
+                Heights { head, confirmed },
+                self.ledger.now(),
+                |_| Outlook::default(),
+                &mut Vec::new(),
+            )
             .await
             .map(drop)
     }

@@ -17,7 +17,7 @@ use crate::{
     chain::{Broadcast, Call, Chain, ChainError, MinedTransaction, NonceAt, Revert},
     fees::{FeePolicy, Fees, FeesTooHigh},
     metrics::{WatcherMetrics, purpose_of},
-    transaction::{Envelope, SignedTransaction, UnreadableTransaction, sign},
+    transaction::{Envelope, SignedTransaction, UnreadableTransaction, call_of, sign},
 };
 
 /// Finished transactions that are looked through for one that a deep reorg has undone.
@@ -101,11 +101,11 @@ pub enum SendError {
     #[error(transparent)]
     FeesTooHigh(#[from] FeesTooHigh),
     /// The key has too few native coins for the gas.
-    #[error("{account} has {balance} wei for gas, and the transaction may need {needed}")]
+    #[error("{account} has {balance} wei left for gas, and the transaction may need {needed}")]
     InsufficientGasMoney {
         /// Who pays.
         account: Address,
-        /// What it has, wei.
+        /// What it has, beside what its pending transactions may cost, wei.
         balance: U256,
         /// What the transaction may cost, wei.
         needed: U256,
@@ -231,7 +231,8 @@ impl<C: Chain> Sender<C> {
         Ok(())
     }
 
-    /// Looks what became of the pending transactions, finishes those whose fate is known, and pushes the others: one
+    /// Looks what became of the pending transactions, finishes those whose fate is known (they come to `finished`, also when
+    /// a later one fails), and pushes the others: one
     /// that waits too long is made dearer, or, once it has nothing to do any more, cancelled by a transfer of nothing to
     /// oneself. It isn't left alone then: every later one would wait for it, and whoever ordered it would never hear.
     pub(crate) async fn advance(
@@ -239,7 +240,8 @@ impl<C: Chain> Sender<C> {
         heights: Heights,
         now: UnixSeconds,
         outlook: impl Fn(&TransactionRecord) -> Outlook,
-    ) -> Result<Vec<FinishedTransaction>, SendError> {
+        finished: &mut Vec<FinishedTransaction>,
+    ) -> Result<(), SendError> {
         // One look at a time, or two would both find a transaction too old and replace it.
         let _nonces = self.shared.nonces.lock().await;
         let pending = self.pending().await?;
@@ -248,7 +250,7 @@ impl<C: Chain> Sender<C> {
             groups.entry(record.nonce).or_default().push(record);
         }
         let Some(first) = groups.keys().next().copied() else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let next_at_head = self.next_nonce_at(heights.head).await?;
         let next_confirmed = self.next_nonce_at(heights.confirmed).await?;
@@ -268,7 +270,6 @@ impl<C: Chain> Sender<C> {
             let waiting_since = groups[&first].iter().map(|record| record.recorded_at).min();
             self.fill(missing, waiting_since.unwrap_or(now), earliest, now).await?;
         }
-        let mut finished = Vec::new();
         for (nonce, group) in groups {
             match self.judge(group, nonce, next_confirmed, heights).await? {
                 Judged::Finished(group) => finished.extend(group),
@@ -283,7 +284,7 @@ impl<C: Chain> Sender<C> {
                 }
             }
         }
-        Ok(finished)
+        Ok(())
     }
 
     /// [`advance`](Self::advance) for transactions that other keys have signed: those of a leader before this one, or of
@@ -292,14 +293,14 @@ impl<C: Chain> Sender<C> {
         &self,
         heights: Heights,
         now: UnixSeconds,
-    ) -> Result<Vec<FinishedTransaction>, SendError> {
+        finished: &mut Vec<FinishedTransaction>,
+    ) -> Result<(), SendError> {
         let mut groups: BTreeMap<(Address, u64), Vec<TransactionRecord>> = BTreeMap::new();
         for record in self.shared.ledger.pending_transactions().await? {
             if record.from != self.account() {
                 groups.entry((record.from, record.nonce)).or_default().push(record);
             }
         }
-        let mut finished = Vec::new();
         for ((account, nonce), group) in groups {
             let next_confirmed = self.next_nonce_of(account, heights.confirmed).await?;
             match self.judge(group, nonce, next_confirmed, heights).await? {
@@ -317,7 +318,7 @@ impl<C: Chain> Sender<C> {
                 }
             }
         }
-        Ok(finished)
+        Ok(())
     }
 
     /// Looks what became of the transactions of `group`, which share a nonce. Whoever asks has read the account's next nonce
@@ -381,7 +382,7 @@ impl<C: Chain> Sender<C> {
         let shared = &self.shared;
         let quote = shared.chain.fees().await?;
         let fees = shared.fees.offer(quote, order.deadline, now)?;
-        let balance = shared.chain.native_balance(self.account()).await?;
+        let balance = self.free_balance(None).await?;
         let affordable = affordable_fee(balance, order.call.value, order.gas_limit);
         let lowered = affordable.and_then(|most| shared.fees.lower(fees, most, quote, order.deadline, now));
         let Some(lowered) = lowered else {
@@ -396,6 +397,23 @@ impl<C: Chain> Sender<C> {
             tracing::warn!(account = %self.account(), %balance, max_fee = lowered.max_fee, wanted = fees.max_fee, "little gas money is left; a deadline is near, so offering what it affords");
         }
         Ok(lowered)
+    }
+
+    /// What the key has beside the most that its pending transactions may cost, but for those of the nonce `but`: pools take
+    /// no transaction that an account could not pay for together with those that it has there.
+    async fn free_balance(&self, but: Option<u64>) -> Result<U256, SendError> {
+        let mut costs: BTreeMap<u64, U256> = BTreeMap::new();
+        for record in self.pending().await? {
+            if Some(record.nonce) == but {
+                continue;
+            }
+            let gas = U256::from(record.gas_limit) * U256::from(record.max_fee);
+            let cost = gas.saturating_add(call_of(&record.raw)?.value);
+            let known = costs.entry(record.nonce).or_default();
+            *known = cost.max(*known);
+        }
+        let balance = self.shared.chain.native_balance(self.account()).await?;
+        Ok(costs.values().fold(balance, |left, cost| left.saturating_sub(*cost)))
     }
 
     async fn store(

@@ -43,6 +43,8 @@ const MAX_STEPS: usize = 4_096;
 /// Claims that may be under way at a time, unless a deadline presses: an endpoint's pool promises an account room for about as
 /// many transactions, and a round with hundreds of them would see nothing else meanwhile.
 const CLAIMS_UNDER_WAY: usize = 16;
+/// How long a leader that yields leaves the others: whoever stands by looks twice a second whether it may lead.
+const STEPS_ASIDE: Duration = Duration::from_secs(5);
 /// The longest wait between two tries while the chain does not answer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -63,6 +65,9 @@ pub struct WatcherConfig {
     pub poll_interval: Duration,
     /// Whether to claim without being ordered to.
     pub auto_claim: bool,
+    /// For how long a leader's rounds may fail until it lets another watcher of the store lead, which may have a better
+    /// endpoint.
+    pub yields_after: Duration,
     /// When a claim is worth it.
     pub planner: PlannerPolicy,
     /// What is paid for gas.
@@ -177,6 +182,7 @@ impl<C: Chain> Watcher<C> {
         let mut rounds: Option<Rounds<C>> = None;
         let mut commands = Vec::new();
         let mut leadership: Option<Leadership> = None;
+        let mut failing_since = None;
         loop {
             let mut began = Instant::now();
             let outcome = match &mut rounds {
@@ -207,6 +213,7 @@ impl<C: Chain> Watcher<C> {
             let wait = match outcome.map_err(Trouble::sort) {
                 Ok(()) => {
                     backoff.succeeded();
+                    failing_since = None;
                     self.config.poll_interval
                 }
                 Err(Trouble::Deposed) => {
@@ -221,7 +228,17 @@ impl<C: Chain> Watcher<C> {
                         command.fail(HandleError::Unavailable { reason: reason.clone() });
                     }
                     self.status.send_modify(|status| status.problem = Some(reason));
-                    self.no_longer_than_allowed(backoff.failed())
+                    let since = *failing_since.get_or_insert(began);
+                    if leadership.as_ref().is_some_and(Leadership::is_contested)
+                        && since.elapsed() >= self.config.yields_after
+                    {
+                        tracing::error!("rounds have failed for too long: letting another watcher of this store lead");
+                        (rounds, leadership) = (None, None);
+                        failing_since = None;
+                        STEPS_ASIDE
+                    } else {
+                        self.no_longer_than_allowed(backoff.failed())
+                    }
                 }
             };
             tokio::select! {
@@ -318,6 +335,9 @@ impl<C: Chain> Rounds<C> {
         self.settler.at = StateAt::Block(cursor.hash);
         let ledger = self.settler.ledger.clone();
         let Some(confirmed) = self.confirmed_block().await? else {
+            // Nothing is final yet, so there is nothing to do.
+            self.status
+                .send_modify(|status| status.last_progress = Some(ledger.now()));
             return Ok(());
         };
         let heights = Heights {
@@ -341,15 +361,22 @@ impl<C: Chain> Rounds<C> {
             Some(books) => books.outlook(record),
             None => Outlook::of(record),
         };
-        let finished = self.settler.sender.advance(heights, now, outlook).await?;
-        let inherited = self.settler.sender.advance_inherited(heights, now).await?;
-        for done in finished.iter().chain(&inherited) {
+        let sender = self.settler.sender.clone();
+        let mut finished = Vec::new();
+        let mut advanced = sender.advance(heights, now, outlook, &mut finished).await;
+        if advanced.is_ok() {
+            advanced = sender.advance_inherited(heights, now, &mut finished).await;
+        }
+        // What is finished is looked at only once, whatever became of the others.
+        for done in &finished {
             self.settler.learn(done, now).await?;
         }
+        advanced?;
         let obligations = obligation::review(&ledger, confirmed).await?;
         // After the review, which wants to see that what was held is settled.
         if self.defence.is_some() {
-            let gone = ledger.prune_held(now).await?;
+            // By the chain's time alone: a machine's clock that jumps ahead must not make promises expire.
+            let gone = ledger.prune_held(cursor.timestamp).await?;
             if gone > 0 {
                 tracing::debug!(vouchers = gone, "let go of what is settled, over or expired");
             }
@@ -362,19 +389,20 @@ impl<C: Chain> Rounds<C> {
         }
         // Orders are carried out on the newest state, or wait for it.
         if step.is_at_head() {
-            for command in commands.drain(..) {
+            // One by one: those behind one that fails stay, and are told.
+            while !commands.is_empty() {
+                let command = commands.remove(0);
                 self.carry_out(command, cursor, now).await?;
             }
         }
         self.continue_orders(now).await?;
 
         let pending = ledger.pending_transactions().await?;
-        let account = self.settler.sender.account();
         let (deferrals, quarantined) = (&self.settler.deferrals, self.settler.quarantine.list());
         self.status.send_modify(|status| {
             status.confirmed = Some(confirmed.number);
             status.last_progress = Some(ledger.now());
-            status.pending_transactions = pending.iter().filter(|record| record.from == account).count();
+            status.pending_transactions = pending.len();
             status.obligations = obligations.standing;
             status.next_deadline = obligations.next_deadline;
             status.deferred = deferrals.channels();
@@ -405,9 +433,11 @@ impl<C: Chain> Rounds<C> {
             self.status.send_modify(|status| {
                 status.head = Some(step.head);
                 status.cursor = Some(step.cursor);
-                if step.change.is_some() {
+                // Blocks come in whatever else fails: once the head was reached, only whole rounds are progress.
+                if step.change.is_some() && !status.caught_up {
                     status.last_progress = Some(now);
                 }
+                status.caught_up |= step.is_at_head();
             });
             steps += 1;
             if step.is_at_head() || step.change.is_none() || steps >= MAX_STEPS {
@@ -494,10 +524,7 @@ impl<C: Chain> Rounds<C> {
         for order in std::mem::take(&mut self.claims) {
             self.claims.extend(order.answer(&self.settler.ledger).await?);
         }
-        for order in std::mem::take(&mut self.closes) {
-            self.continue_close(order, now).await?;
-        }
-        Ok(())
+        self.continue_closes(now).await
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Watching {
     pub confirmations: u64,
     /// How long a transaction may wait for a block before it is made dearer, seconds.
     pub replace_after_secs: u64,
+    /// For how long a leader may fail until it lets another one lead, seconds.
+    pub yield_after_secs: u64,
 }
 
 impl Settings {
@@ -103,6 +105,7 @@ impl Settings {
                 min_claim: "1000000".to_owned(),
                 confirmations: 1,
                 replace_after_secs: 90,
+                yield_after_secs: 120,
             },
             towers: Vec::new(),
             tower: None,
@@ -143,11 +146,13 @@ impl Settings {
             min_claim,
             confirmations,
             replace_after_secs,
+            yield_after_secs,
         } = &self.watching;
         let _infallible = write!(
             text,
             "\n[client]\nchannel_deposit = {:?}\n\n[watcher]\npublish = {publish:?}\nmin_claim = {min_claim:?}\n\
-             confirmations = {confirmations}\npoll_interval_millis = 200\nreplace_after_secs = {replace_after_secs}\n\n\
+             confirmations = {confirmations}\npoll_interval_millis = 200\nreplace_after_secs = {replace_after_secs}\n\
+             yield_after_secs = {yield_after_secs}\n\n\
              [monitoring]\nlisten = \"127.0.0.1:0\"\n",
             self.channel_deposit
         );

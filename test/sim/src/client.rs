@@ -101,6 +101,7 @@ impl ClientSetup {
             watcher: WatcherConfig {
                 payees: Vec::new(),
                 auto_claim: false,
+                yields_after: Duration::from_secs(120),
                 poll_interval: Duration::from_secs(choices.between(200, 500)),
                 ..watcher
             },

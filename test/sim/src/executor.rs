@@ -119,6 +119,7 @@ impl ExecutorSetup {
             confirmations,
             poll_interval: Duration::from_secs(choices.between(25, 90)),
             auto_claim: true,
+            yields_after: Duration::from_secs(120),
             planner: PlannerPolicy {
                 min_claim: TokenAmount::new(*choices.pick(&[1, 2_000, 1_000_000])),
                 publish: *choices.pick(&[Publish::Vouchers, Publish::Receipts, Publish::ReceiptsOnClose]),

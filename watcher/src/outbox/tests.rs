@@ -65,10 +65,17 @@ impl Fixture {
             logs: Vec::new(),
         });
         self.chain.set_nonces(1, &[(confirmed.hash, 1), (head.hash, 1)]);
-        let finished = sender
-            .advance(Heights { head, confirmed }, self.ledger.now(), |_| Outlook::default())
-            .await;
-        assert_eq!(finished.unwrap().len(), 1);
+        let mut finished = Vec::new();
+        sender
+            .advance(
+                Heights { head, confirmed },
+                self.ledger.now(),
+                |_| Outlook::default(),
+                &mut finished,
+            )
+            .await
+            .unwrap();
+        assert_eq!(finished.len(), 1);
     }
 
     /// Starts the chain anew, and lets it grow longer than it was.

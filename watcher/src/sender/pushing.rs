@@ -59,10 +59,16 @@ impl<C: Chain> Sender<C> {
                 Some(raised) => Some(self.raised(newest, raised)?),
                 None => None,
             };
-            if let Some(replacement) = replacement
-                && self.can_afford(&replacement).await?
-            {
-                return self.replace(newest, replacement, deadline, now).await;
+            if let Some(mut replacement) = replacement {
+                let most = self.affordable(&replacement).await?;
+                let raised = replacement.envelope.fees;
+                let lowered =
+                    most.and_then(|most| fees.lower_replacement(previous, raised, most, quote, deadline, now));
+                // One that pools refuse must not take the place of one that waits.
+                if let Some(lowered) = lowered {
+                    replacement.envelope.fees = lowered;
+                    return self.replace(newest, replacement, deadline, now).await;
+                }
             }
             if fees.is_urgent(deadline, now) {
                 tracing::warn!(transaction = %newest.hash, max_fee = newest.max_fee, base_fee = quote.base_fee, ?deadline, "a deadline is near, and the limit of fees, or of the balance, is reached; waiting on");
@@ -76,12 +82,11 @@ impl<C: Chain> Sender<C> {
         Ok(())
     }
 
-    /// Whether pools would take it. One that they refuse must not take the place of one that waits.
-    async fn can_afford(&self, replacement: &Replacement) -> Result<bool, SendError> {
-        let balance = self.shared.chain.native_balance(self.account()).await?;
-        let Envelope { gas_limit, fees, .. } = replacement.envelope;
-        let affordable = affordable_fee(balance, replacement.call.value, gas_limit);
-        Ok(affordable.is_some_and(|most| fees.max_fee <= most))
+    /// The highest fee, wei per gas, at which pools would take it, if there is one.
+    async fn affordable(&self, replacement: &Replacement) -> Result<Option<u128>, SendError> {
+        let Envelope { gas_limit, nonce, .. } = replacement.envelope;
+        let free = self.free_balance(Some(nonce)).await?;
+        Ok(affordable_fee(free, replacement.call.value, gas_limit))
     }
 
     /// The same call at higher fees.
@@ -172,7 +177,14 @@ impl<C: Chain> Sender<C> {
         let pending = shared.chain.nonce(self.account(), NonceAt::Pending).await?;
         missing.retain(|nonce| *nonce >= pending);
         for nonce in missing.into_iter().take(MAX_FILLED) {
-            let fees = shared.fees.offer(shared.chain.fees().await?, deadline, now)?;
+            let fees = match shared.fees.offer(shared.chain.fees().await?, deadline, now) {
+                Ok(fees) => fees,
+                // Something that presses more may be worth it; the round goes on to find that out.
+                Err(dear) => {
+                    tracing::warn!(nonce, %dear, "a nonce before the stored transactions is used by nothing, and filling it costs too much now");
+                    return Ok(());
+                }
+            };
             let Replacement {
                 call,
                 envelope,

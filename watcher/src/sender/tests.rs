@@ -79,7 +79,8 @@ impl Fixture {
             deadline: record.deadline,
             is_moot,
         };
-        let finished = self.sender.advance(heights, now, outlook).await.unwrap();
+        let mut finished = Vec::new();
+        self.sender.advance(heights, now, outlook, &mut finished).await.unwrap();
         finished.into_iter().map(|done| (done.record.id, done.finish)).collect()
     }
 
@@ -257,6 +258,75 @@ async fn near_a_deadline_little_gas_money_is_no_reason_not_to_claim() {
 }
 
 #[tokio::test]
+async fn near_a_deadline_a_replacement_offers_what_the_balance_affords() {
+    let fixture = Fixture::new().await;
+    let deadline = Some(later(700));
+    let sent = fixture.submit(deadline).await;
+    assert_eq!(fixture.record(sent.id).await.max_fee, 21);
+    // No block takes that any more, and there is not enough for what the policy would offer now.
+    fixture.chain.set_fees(FeeQuote {
+        base_fee: 114,
+        priority_fee: 1,
+    });
+    fixture.chain.set_balance(U256::from(21_000 * 342 + 1));
+    fixture.advance(later(690)).await;
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!(pending.len(), 2);
+    assert_eq!((pending[1].replaces, pending[1].max_fee), (Some(sent.id), 342));
+}
+
+#[tokio::test]
+async fn what_pending_transactions_may_cost_is_not_offered_twice() {
+    let fixture = Fixture::new().await;
+    // Enough for two at the usual price, a wei each, and not for a third.
+    fixture
+        .chain
+        .set_balance(U256::from((21_000 * 21 + 1) * 2 + 21_000 * 20));
+    fixture.submit(None).await;
+    fixture.submit(None).await;
+    let third = fixture.try_submit(None).await;
+    assert!(
+        matches!(&third, Err(SendError::InsufficientGasMoney { balance, .. }) if *balance == U256::from(21_000 * 20)),
+        "{third:?}"
+    );
+    // A pool that has the two would have refused it.
+    assert_eq!(fixture.chain.broadcasts().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_finished_is_told_though_the_next_one_fails() {
+    let fixture = Fixture::new().await;
+    let first = fixture.submit(None).await;
+    let damaged = NewTransaction {
+        from: fixture.sender.account(),
+        nonce: 1,
+        hash: B256::repeat_byte(7),
+        raw: alloy::primitives::Bytes::from_static(b"no transaction"),
+        purpose: Purpose::Other,
+        replaces: None,
+        max_fee: 1,
+        priority_fee: 1,
+        gas_limit: 21_000,
+        deadline: None,
+        now: NOW,
+    };
+    let damaged = fixture.ledger.record_transaction(damaged).await.unwrap();
+    fixture.ledger.mark_broadcast(damaged, NOW).await.unwrap();
+    fixture
+        .chain
+        .set_receipt(fixture.receipt(first.hash, fixture.heights.confirmed));
+    fixture.nonces(1, 1, 1);
+    let mut finished = Vec::new();
+    let advanced = fixture
+        .sender
+        .advance(fixture.heights, later(1_000), Outlook::of, &mut finished)
+        .await;
+    assert!(matches!(advanced, Err(SendError::Unreadable(_))), "{advanced:?}");
+    assert_eq!(finished.len(), 1);
+    assert_eq!(finished[0].record.id, first.id);
+}
+
+#[tokio::test]
 async fn only_the_next_nonce_is_made_dearer_for_a_deadline_behind_it() {
     let fixture = Fixture::new().await;
     let first = fixture.submit(None).await;
@@ -374,6 +444,25 @@ async fn a_gap_that_somebody_else_left_is_filled_when_no_pool_has_it() {
     // Once it is stored, it is no gap.
     fixture.advance(later(61)).await;
     assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_gap_that_is_too_dear_to_fill_stops_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.nonces(1, 0, 0);
+    fixture.submit(None).await;
+    fixture.nonces(0, 0, 0);
+    fixture.chain.set_fees(FeeQuote {
+        base_fee: 1_001,
+        priority_fee: 1,
+    });
+    assert!(fixture.advance(later(60)).await.is_empty());
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 1);
+    // What presses more is stored, and lifts the limit for what is before it.
+    fixture.submit(Some(later(100))).await;
+    fixture.advance(later(61)).await;
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!((pending[0].nonce, &pending[0].purpose), (0, &Purpose::Cancellation));
 }
 
 #[tokio::test]

@@ -17,6 +17,14 @@ use crate::{
 /// Transactions of one order at most: one claim and one close, and as many again for a state that changed meanwhile.
 const MAX_ATTEMPTS: u32 = 4;
 
+/// Where an order is.
+enum Progress {
+    /// It waits for a transaction, or for the next round.
+    Waits,
+    /// It is answered.
+    Ended(Result<CloseReport, HandleError>),
+}
+
 impl<C: Chain> Rounds<C> {
     pub(super) async fn begin_close(
         &mut self,
@@ -33,57 +41,77 @@ impl<C: Chain> Rounds<C> {
             forfeited: TokenAmount::ZERO,
             reply,
         };
-        self.next_step(order, now).await
+        self.go_on_with(order, now).await
     }
 
-    /// Goes on with an order whose transaction is final, and keeps the others.
-    pub(super) async fn continue_close(&mut self, mut order: CloseOrder, now: UnixSeconds) -> Result<(), RoundError> {
+    /// Goes on with all orders. One that fails for now is kept, and so are those behind it.
+    pub(super) async fn continue_closes(&mut self, now: UnixSeconds) -> Result<(), RoundError> {
+        let mut waiting = std::mem::take(&mut self.closes).into_iter();
+        let mut went_on = Ok(());
+        while let Some(order) = waiting.next() {
+            went_on = self.go_on_with(order, now).await;
+            if went_on.is_err() {
+                break;
+            }
+        }
+        self.closes.extend(waiting);
+        went_on
+    }
+
+    async fn go_on_with(&mut self, mut order: CloseOrder, now: UnixSeconds) -> Result<(), RoundError> {
+        match self.go_on(&mut order, now).await {
+            Ok(Progress::Ended(answer)) => {
+                drop(order.reply.send(answer));
+                Ok(())
+            }
+            Ok(Progress::Waits) => {
+                self.closes.push(order);
+                Ok(())
+            }
+            Err(error) => {
+                self.closes.push(order);
+                Err(error)
+            }
+        }
+    }
+
+    async fn go_on(&mut self, order: &mut CloseOrder, now: UnixSeconds) -> Result<Progress, RoundError> {
         let Some(id) = order.under_way else {
             return self.next_step(order, now).await;
         };
         let Some(ended) = ended(&self.settler.ledger, id).await? else {
-            self.closes.push(order);
-            return Ok(());
+            return Ok(Progress::Waits);
         };
-        order.under_way = None;
-        match ended.mined {
-            Some(mined) if mined.succeeded && order.closing => {
-                let settled = self.settled(order.channel).await?;
-                drop(order.reply.send(Ok(CloseReport {
+        if let Some(mined) = ended.mined.filter(|mined| mined.succeeded) {
+            if order.closing {
+                return Ok(Progress::Ended(Ok(CloseReport {
                     channel: order.channel,
                     transaction: ended.hash,
                     mined,
                     claimed_first: order.claimed_first,
-                    settled,
+                    settled: self.settled(order.channel).await?,
                     forfeited: order.forfeited,
                 })));
-                Ok(())
             }
-            Some(mined) if mined.succeeded => {
-                order.claimed_first = Some(ended.hash);
-                self.next_step(order, now).await
-            }
-            _ => self.next_step(order, now).await,
+            order.claimed_first = Some(ended.hash);
         }
+        order.under_way = None;
+        self.next_step(order, now).await
     }
 
-    async fn next_step(&mut self, mut order: CloseOrder, now: UnixSeconds) -> Result<(), RoundError> {
+    async fn next_step(&mut self, order: &mut CloseOrder, now: UnixSeconds) -> Result<Progress, RoundError> {
         if order.attempts >= MAX_ATTEMPTS {
             let error = CloseError::StillOpen {
                 channel: order.channel,
                 attempts: order.attempts,
             };
-            drop(order.reply.send(Err(error.into())));
-            return Ok(());
+            return Ok(Progress::Ended(Err(error.into())));
         }
-        order.attempts += 1;
         let claimable = match self.closable(order.channel).await? {
             Ok(claimable) => claimable,
-            Err(error) => {
-                drop(order.reply.send(Err(error.into())));
-                return Ok(());
-            }
+            Err(error) => return Ok(Progress::Ended(Err(error.into()))),
         };
+        order.attempts += 1;
         let channel = candidate(&claimable, self.grace);
         let step = CloseStep::next(&channel, self.config.planner.publish);
         order.forfeited = channel.billed.saturating_sub(claimable.amount().max(channel.settled));
@@ -95,21 +123,20 @@ impl<C: Chain> Rounds<C> {
                 .await
                 .map(|sent| sent.id),
         };
-        match sent {
+        Ok(match sent {
             Ok(id) => {
                 order.closing = !matches!(step, CloseStep::ClaimFirst { .. });
                 order.under_way = Some(id);
-                self.closes.push(order);
+                Progress::Waits
             }
             // Accepted since the check above: the ledger has the last word.
             Err(SendError::Settle(SettleError::BeingServed { channel })) => {
-                drop(order.reply.send(Err(CloseError::Busy { channel }.into())));
+                Progress::Ended(Err(CloseError::Busy { channel }.into()))
             }
             // More was billed since: the next round decides anew.
-            Err(SendError::Settle(SettleError::Forfeits { .. })) => self.closes.push(order),
-            Err(error) => drop(order.reply.send(Err(HandleError::Send(error)))),
-        }
-        Ok(())
+            Err(SendError::Settle(SettleError::Forfeits { .. })) => Progress::Waits,
+            Err(error) => Progress::Ended(Err(HandleError::Send(error))),
+        })
     }
 
     /// Settles by voucher what a close by receipt would forfeit.

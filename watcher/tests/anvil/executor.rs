@@ -101,6 +101,7 @@ impl Executor {
             confirmations: CONFIRMATIONS,
             poll_interval: Duration::from_millis(20),
             auto_claim: false,
+            yields_after: Duration::from_secs(120),
             planner: PlannerPolicy::default(),
             fees: FeePolicy {
                 rebroadcast: Duration::ZERO,

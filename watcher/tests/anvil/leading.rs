@@ -47,6 +47,7 @@ fn watching_child() {
         confirmations: CONFIRMATIONS,
         poll_interval: Duration::from_millis(20),
         auto_claim: true,
+        yields_after: Duration::from_secs(120),
         planner: PlannerPolicy {
             min_claim: TokenAmount::new(1),
             ..PlannerPolicy::default()
