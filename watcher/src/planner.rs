@@ -211,6 +211,24 @@ impl PlannedClaim {
             .and_then(|fee| fee.checked_sub(self.value))
             .filter(|loss| !loss.is_zero())
     }
+
+    /// The half with the most at risk, and the other one. `None` when it has one row only.
+    pub(crate) fn halves(&self) -> Option<(Self, Self)> {
+        let middle = self.rows.len().div_ceil(2);
+        let (first, second) = self
+            .rows
+            .split_at_checked(middle)
+            .filter(|(_, rest)| !rest.is_empty())?;
+        let part = |rows: &[PlannedRow]| Self {
+            rows: rows.to_vec(),
+            value: rows
+                .iter()
+                .fold(TokenAmount::ZERO, |sum, row| sum.saturating_add(row.value)),
+            deadline: rows.iter().filter_map(|row| row.deadline).min(),
+            ..self.clone()
+        };
+        Some((part(first), part(second)))
+    }
 }
 
 /// One channel of a claim.

@@ -1,18 +1,18 @@
 //! Turns plans into transactions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use alloy::{primitives::Address, sol_types::SolCall as _};
 use lloom_bindings::{ChannelEscrow, UsageSettlement};
 use lloom_ledger::{
     AuthorizationRef, ChainEventKind, ClaimBy, Claimable, Finish, Ledger, LedgerError, Purpose, SettleError, SkipReason,
 };
-use lloom_receipts::{ChannelId, Document as _, Domain, TokenAmount, UnixSeconds, Verifier};
+use lloom_receipts::{ChannelId, Document as _, Domain, TokenAmount, UnixSeconds, Verifier, Voucher};
 
 use crate::{
     batch::{Batch, RowRefused},
     books::Books,
-    chain::{CallOutcome, Chain, StateAt},
+    chain::{CallOutcome, Chain, ChainError, StateAt},
     claim_call::{ReceiptRow, ceiling, close_with_receipt, close_with_voucher},
     close::CloseStep,
     deferral::Deferrals,
@@ -40,6 +40,9 @@ impl ClaimFilter {
     }
 }
 
+/// Refusals of an endpoint in one round, before it is left alone: enough to find the few bad rows of a large claim.
+const MAX_REFUSALS: usize = 32;
+
 /// A claim that was sent.
 #[derive(Clone, Debug)]
 pub(crate) struct SentClaim {
@@ -55,6 +58,16 @@ pub(crate) struct Claimed {
     pub(crate) refused: Vec<RowRefused>,
     /// Why the rest of the plan was not sent, if it wasn't.
     pub(crate) failure: Option<SendError>,
+}
+
+/// What came of one claim.
+#[derive(Debug, Default)]
+struct Attempt {
+    sent: Option<SentClaim>,
+    /// Rows that are tried again later.
+    refused: Vec<RowRefused>,
+    /// Rows whose authorization is no good; another one may be.
+    set_aside: Vec<RowRefused>,
 }
 
 pub(crate) struct Settler<C> {
@@ -102,15 +115,18 @@ impl<C: Chain> Settler<C> {
         Ok(plan)
     }
 
-    /// Sends the claims of `plan`. What was sent stays sent when a later claim fails; one that costs too much is no reason
-    /// to leave the cheaper ones behind it.
+    /// Sends the claims of `plan`. What was sent stays sent when a later claim fails; one that costs too much, or that the
+    /// endpoint won't have, is no reason to leave the others behind it.
     pub(crate) async fn claim(&mut self, plan: &Plan, books: &Books, now: UnixSeconds) -> Claimed {
         let mut claimed = Claimed::default();
-        for claim in &plan.claims {
-            let refused = match self.claim_as_affordable(claim, books, now).await {
-                Ok((sent, refused)) => {
-                    claimed.sent.extend(sent);
-                    refused
+        let mut left: VecDeque<PlannedClaim> = plan.claims.iter().cloned().collect();
+        let mut refusals = 0;
+        while let Some(claim) = left.pop_front() {
+            let refused = match self.claim_as_affordable(&claim, books, now).await {
+                Ok(attempt) => {
+                    claimed.sent.extend(attempt.sent);
+                    claimed.refused.extend(attempt.set_aside);
+                    attempt.refused
                 }
                 // The contract changed its mind between the simulation and the estimate.
                 Err(SendError::Reverted { revert }) => {
@@ -129,6 +145,19 @@ impl<C: Chain> Settler<C> {
                     *counter += claim.rows.len() as u64;
                     // The first is the one with the most at risk.
                     claimed.failure.get_or_insert(error);
+                    continue;
+                }
+                // Endpoints have limits, of a call's size and of its gas: they may have a part of it.
+                Err(SendError::Chain(error @ ChainError::Refused { .. })) if refusals < MAX_REFUSALS => {
+                    refusals += 1;
+                    if let Some((first, second)) = claim.halves() {
+                        tracing::warn!(%error, rows = claim.rows.len(), "an endpoint refuses a claim; trying its halves");
+                        left.push_front(second);
+                        left.push_front(first);
+                    } else {
+                        tracing::error!(%error, value = %claim.value, "an endpoint refuses a claim; going on with the others");
+                        claimed.failure.get_or_insert(error.into());
+                    }
                     continue;
                 }
                 Err(error) => {
@@ -159,7 +188,7 @@ impl<C: Chain> Settler<C> {
         claim: &PlannedClaim,
         books: &Books,
         now: UnixSeconds,
-    ) -> Result<(Option<SentClaim>, Vec<RowRefused>), SendError> {
+    ) -> Result<Attempt, SendError> {
         let mut part = claim.clone();
         loop {
             let presses = part.rows.first().is_some_and(|row| row.why == WhyNow::Deadline);
@@ -173,26 +202,27 @@ impl<C: Chain> Settler<C> {
         }
     }
 
-    async fn claim_one(
-        &mut self,
-        claim: &PlannedClaim,
-        books: &Books,
-        now: UnixSeconds,
-    ) -> Result<(Option<SentClaim>, Vec<RowRefused>), SendError> {
+    async fn claim_one(&mut self, claim: &PlannedClaim, books: &Books, now: UnixSeconds) -> Result<Attempt, SendError> {
         let authorizations = books.authorizations(&self.ledger, claim).await?;
-        let (claim, mut refused) = self.check_billers(claim, &authorizations).await?;
+        let (claim, set_aside) = self.set_damaged_aside(claim, &authorizations).await?;
+        let (claim, refused) = self.check_billers(&claim, &authorizations).await?;
+        let mut attempt = Attempt {
+            sent: None,
+            refused,
+            set_aside,
+        };
         if let Some(loss) = claim.loss() {
             tracing::warn!(payee = %claim.payee, value = %claim.value, %loss, "claiming at a loss: the payer is leaving");
         }
         let operator = self.sender.account();
         let batch = Batch::new(&claim, &authorizations);
         if batch.len() == 0 {
-            return Ok((None, refused));
+            return Ok(attempt);
         }
         let simulated = batch.simulate(&self.chain, &self.domain, operator, self.at).await?;
-        refused.extend(simulated.refused);
+        attempt.refused.extend(simulated.refused);
         let Some(batch) = simulated.good else {
-            return Ok((None, refused));
+            return Ok(attempt);
         };
         let call = batch.call(&self.domain);
         let gas = match self.chain.estimate_gas(operator, &call, self.at).await? {
@@ -209,7 +239,48 @@ impl<C: Chain> Settler<C> {
         };
         let sent = self.sender.submit(order, now).await?;
         tracing::info!(transaction = %sent.hash, ?by, rows = rows.len(), value = %claim.value, "sent a claim");
-        Ok((Some(SentClaim { sent, by, rows }), refused))
+        attempt.sent = Some(SentClaim { sent, by, rows });
+        Ok(attempt)
+    }
+
+    /// Leaves out vouchers that the payer's side did not sign as they lie here, and sets them aside: they were checked when
+    /// they were taken, so the disk has changed them. The next round plans with the best that is left.
+    async fn set_damaged_aside(
+        &self,
+        claim: &PlannedClaim,
+        claimables: &HashMap<ChannelId, Claimable>,
+    ) -> Result<(PlannedClaim, Vec<RowRefused>), SendError> {
+        let mut claim = claim.clone();
+        let mut set_aside = Vec::new();
+        if claim.by == ClaimBy::Receipts {
+            return Ok((claim, set_aside));
+        }
+        let mut damaged = Vec::new();
+        claim.rows.retain(|row| {
+            let Some(claimable) = claimables.get(&row.channel) else {
+                return true;
+            };
+            let signer = claimable.channel.parameters.payer_side();
+            let is_sound = claimable.voucher.as_ref().is_none_or(|voucher| {
+                let digest = voucher.document().digest(&self.domain);
+                self.verifier.check(digest, voucher.signature(), signer).is_ok()
+            });
+            if !is_sound {
+                damaged.extend(claimable.voucher.as_ref().map(|voucher| *voucher.document()));
+            }
+            is_sound
+        });
+        for Voucher { channel, amount } in damaged {
+            tracing::error!(%channel, %amount, "a stored voucher is not what the payer signed; using the best of the others");
+            let reason = format!("the payer's side did not sign the voucher over {amount} as it lies in the store");
+            let voucher = AuthorizationRef::Voucher { amount };
+            match self.set_aside(channel, voucher, reason.clone()).await {
+                Ok(()) | Err(SettleError::UnknownAuthorization) => {}
+                Err(error) => return Err(error.into()),
+            }
+            set_aside.push(RowRefused { channel, reason });
+        }
+        Ok((claim, set_aside))
     }
 
     /// Leaves out receipts whose bill the registry's events don't attribute to the payee: the chain would skip them

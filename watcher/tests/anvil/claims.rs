@@ -86,6 +86,7 @@ async fn a_bad_row_is_found_before_gas_is_spent_and_sinks_no_other() {
     let report = executor.devnet.while_mining(ordered).await.unwrap();
     assert_eq!(report.refused.len(), 1);
     assert_eq!(report.refused[0].channel, channels[3].id);
+    assert!(report.refused[0].reason.contains("did not sign"), "{report:?}");
     assert_eq!(report.transactions.len(), 1);
     assert_eq!(report.transactions[0].rows, 4);
     assert_eq!(executor.payee_balance().await, 400);

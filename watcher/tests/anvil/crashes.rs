@@ -1,10 +1,4 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use lloom_ledger::Finish;
 use lloom_receipts::{BlockNumber, TokenAmount};
@@ -16,10 +10,8 @@ use crate::{devnet::until, executor::Executor, faulty_chain::FaultyChain};
 #[tokio::test]
 async fn a_crash_between_storing_and_broadcasting_loses_no_claim() {
     let mut executor = Executor::new().await;
-    let chain = FaultyChain {
-        real: executor.devnet.chain.clone(),
-        broadcasts_hang: Arc::new(AtomicBool::new(true)),
-    };
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    chain.broadcasts_hang.store(true, Ordering::Relaxed);
     let running = executor.start_on(executor.config(), chain.clone());
     let channels = executor.open_channels(&running, 1..=2).await;
     for channel in &channels {

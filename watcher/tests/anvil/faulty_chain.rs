@@ -1,5 +1,5 @@
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -10,14 +10,61 @@ use alloy::{
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
 use lloom_watcher::{
-    Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, RpcChain, StateAt,
+    Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert, RpcChain, StateAt,
 };
 
-/// A real chain whose broadcasts can be made to hang forever: the moment between storing and broadcasting, stretched.
+/// A real chain whose broadcasts can be made to hang forever (the moment between storing and broadcasting, stretched), and
+/// that can refuse estimates and revert calls.
 #[derive(Clone)]
 pub struct FaultyChain {
     pub real: RpcChain,
     pub broadcasts_hang: Arc<AtomicBool>,
+    refused: Arc<Mutex<Option<Calls>>>,
+    reverted: Arc<Mutex<Option<Calls>>>,
+}
+
+/// Some calls.
+#[derive(Clone, Copy, Debug)]
+pub enum Calls {
+    /// Those with more bytes than this.
+    LongerThan(usize),
+    /// Those in which this word stands.
+    Naming(B256),
+}
+
+impl Calls {
+    fn include(self, call: &Call) -> bool {
+        match self {
+            Self::LongerThan(length) => call.data.len() > length,
+            Self::Naming(word) => call.data.windows(32).any(|part| part == word.as_slice()),
+        }
+    }
+}
+
+impl FaultyChain {
+    pub fn new(real: RpcChain) -> Self {
+        Self {
+            real,
+            broadcasts_hang: Arc::default(),
+            refused: Arc::default(),
+            reverted: Arc::default(),
+        }
+    }
+
+    /// Answers no estimate of these any more but with an error that says nothing of the contract.
+    pub fn refuse_estimates(&self, calls: Option<Calls>) {
+        *self.refused.lock().unwrap() = calls;
+    }
+
+    /// Has these calls reverted, as if the contract did it.
+    pub fn revert(&self, calls: Option<Calls>) {
+        *self.reverted.lock().unwrap() = calls;
+    }
+}
+
+fn chosen(calls: &Mutex<Option<Calls>>, call: &Call) -> bool {
+    let calls = *calls.lock().unwrap();
+    calls.is_some_and(|calls| calls.include(call))
 }
 
 impl Chain for FaultyChain {
@@ -38,10 +85,24 @@ impl Chain for FaultyChain {
     }
 
     async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
+        if chosen(&self.reverted, call) {
+            return Ok(CallOutcome::Reverted(Revert {
+                message: String::from("a row of it can't be settled"),
+                data: Bytes::new(),
+            }));
+        }
         self.real.call(from, call, at).await
     }
 
     async fn estimate_gas(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<u64>, ChainError> {
+        if chosen(&self.refused, call) {
+            return Err(ChainError::Refused {
+                operation: "eth_estimateGas",
+                endpoint: String::from("a faulty endpoint"),
+                code: -32_000,
+                message: String::from("request is too large"),
+            });
+        }
         self.real.estimate_gas(from, call, at).await
     }
 

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use alloy::primitives::U256;
-use lloom_ledger::{AuthorizationRef, Purpose};
+use lloom_ledger::Purpose;
 use lloom_receipts::TokenAmount;
 use lloom_watcher::{Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Verdict, WatcherConfig, WhyNot, WhyNow};
 use serde_json::json;
 
-use crate::{devnet::until, executor::Executor};
+use crate::{
+    devnet::until,
+    executor::Executor,
+    faulty_chain::{Calls, FaultyChain},
+};
 
 /// One that claims by itself, and only what is due.
 fn only_what_is_due(executor: &Executor) -> WatcherConfig {
@@ -27,11 +31,12 @@ const MARGIN_BEGINS: Duration = Duration::from_secs(30 * 60 + 5);
 #[tokio::test]
 async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
     let executor = Executor::new().await;
-    let running = executor.start(only_what_is_due(&executor));
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    let running = executor.start_on(only_what_is_due(&executor), chain.clone());
     let channels = executor.open_channels(&running, 1..=2).await;
     executor.serve(&channels[0], 60, 0).await;
-    executor.serve_on_a_bad_voucher(&channels[0], 100).await;
     executor.serve(&channels[1], 70, 0).await;
+    chain.revert(Some(Calls::Naming(channels[0].parameters.salt)));
     for channel in &channels {
         executor.request_close(channel).await;
     }
@@ -40,7 +45,7 @@ async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
     let named = |quarantined: &[lloom_watcher::QuarantinedRow]| {
         quarantined
             .iter()
-            .any(|row| row.channel == channels[0].id && row.reason.contains("skipped"))
+            .any(|row| row.channel == channels[0].id && row.reason.contains("can't be settled"))
     };
     // The good row is paid, the bad one costs nothing and is named.
     let paid = async || executor.settled(&channels[1]).await == 70;
@@ -48,19 +53,15 @@ async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
     status.wait_for(|status| named(&status.quarantined)).await.unwrap();
     assert_eq!(executor.operator_nonce().await, 1);
     let explained = running.handle.explain(channels[0].id).await.unwrap();
-    assert!(explained.failed.unwrap().contains("skipped"));
+    assert!(explained.failed.unwrap().contains("can't be settled"));
     assert!(matches!(&explained.verdict, Verdict::NotYet(waiting) if matches!(waiting.why, WhyNot::Quarantined(_))));
     status
         .wait_for(|status| status.deferrals.quarantined > 0)
         .await
         .unwrap();
 
-    // Somebody sets the bad voucher aside. The wait is over when a tenth of what was left has passed.
-    let bad = AuthorizationRef::Voucher {
-        amount: TokenAmount::new(500),
-    };
-    let reason = String::from("the payer side did not sign it");
-    executor.ledger.set_unusable(channels[0].id, bad, reason).await.unwrap();
+    // Whatever it was is over. The wait is over when a tenth of what was left has passed.
+    chain.revert(None);
     executor.devnet.leap(Duration::from_secs(200)).await;
     let paid = async || executor.settled(&channels[0]).await == 60;
     executor
@@ -71,6 +72,80 @@ async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
     executor.devnet.while_mining(until("that is final", released)).await;
     let newest = executor.ledger.transactions(1).await.unwrap().remove(0);
     assert!(matches!(newest.purpose, Purpose::Claim { rows, .. } if rows == [(channels[0].id, TokenAmount::new(60))]));
+}
+
+#[tokio::test]
+async fn a_damaged_voucher_gives_way_to_the_best_that_is_left() {
+    let executor = Executor::new().await;
+    let running = executor.start(only_what_is_due(&executor));
+    let channels = executor.open_channels(&running, 1..=2).await;
+    executor.serve(&channels[0], 60, 0).await;
+    executor.serve_on_a_bad_voucher(&channels[0], 100).await;
+    executor.serve(&channels[1], 70, 0).await;
+    for channel in &channels {
+        executor.request_close(channel).await;
+    }
+    executor.devnet.leap(MARGIN_BEGINS).await;
+    let paid = async || executor.settled(&channels[0]).await == 60 && executor.settled(&channels[1]).await == 70;
+    executor.devnet.while_mining(until("both are paid", paid)).await;
+    assert!(running.handle.status().borrow().quarantined.is_empty());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_takes_no_large_claim_is_given_small_ones() {
+    let executor = Executor::new().await;
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    let running = executor.start_on(executor.config(), chain.clone());
+    let channels = executor.open_channels(&running, 1..=5).await;
+    for channel in &channels {
+        executor.serve(channel, 60, 0).await;
+    }
+    // Not for five rows.
+    chain.refuse_estimates(Some(Calls::LongerThan(1_000)));
+    let handle = running.handle.clone();
+    let claiming = async || handle.claim_now(ClaimFilter::default()).await.unwrap();
+    let report = executor.devnet.while_mining(claiming()).await;
+    assert_eq!(report.failure, None);
+    assert_eq!(executor.payee_balance().await, 300);
+    assert!(report.transactions.len() > 1);
+}
+
+#[tokio::test]
+async fn a_row_that_an_endpoint_refuses_keeps_nothing_else_from_being_paid_and_is_no_progress() {
+    let executor = Executor::new().await;
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    let running = executor.start_on(only_what_is_due(&executor), chain.clone());
+    let channels = executor.open_channels(&running, 1..=4).await;
+    // The one with the most at risk comes first.
+    for (channel, amount) in channels.iter().zip([900, 60, 70, 80]) {
+        executor.serve(channel, amount, 0).await;
+        executor.request_close(channel).await;
+    }
+    chain.refuse_estimates(Some(Calls::Naming(channels[0].parameters.salt)));
+    executor.devnet.leap(MARGIN_BEGINS).await;
+    let paid = async || executor.payee_balance().await == 210;
+    executor.devnet.while_mining(until("the others are paid", paid)).await;
+
+    // Blocks come in, and no round ends well.
+    let mut status = running.handle.status();
+    let stands = status
+        .wait_for(|status| status.problem.is_some())
+        .await
+        .unwrap()
+        .clone();
+    until("the next second", async || {
+        executor.ledger.now() > stands.last_progress.unwrap()
+    })
+    .await;
+    let head = stands.head.unwrap().number.get();
+    let later = status.wait_for(|status| status.cursor.unwrap().number.get() > head + 3);
+    let later = executor.devnet.while_mining(later).await.unwrap().clone();
+    assert_eq!(later.last_progress, stands.last_progress);
+    assert!(later.problem.unwrap().contains("too large"));
+
+    chain.refuse_estimates(None);
+    let paid = async || executor.payee_balance().await == 1_110;
+    executor.devnet.while_mining(until("all is paid", paid)).await;
 }
 
 #[tokio::test]
