@@ -13,12 +13,14 @@ mod answer;
 mod body;
 mod books;
 mod inspection;
+mod late_bills;
 mod losses;
 mod metrics;
 mod refuse;
 mod running;
 mod served_channels;
 mod session;
+mod under_way;
 
 use std::{
     sync::{
@@ -30,7 +32,9 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_ledger::{ExposurePolicy, Ledger, Progress, ServeError};
-use lloom_receipts::{ContentHasher, Domain, Keypair, Signed, Usage, UsageBill, Verified};
+use lloom_receipts::{
+    ContentHasher, ContentSalt, Domain, InferenceRequest, Keypair, Signed, Usage, UsageBill, Verified,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
@@ -41,7 +45,12 @@ pub use self::{
     inspection::{Checked, Inspection},
     metrics::ExecutorMetrics,
 };
-use self::{losses::FamiliarChannels, served_channels::ServedChannels};
+use self::{
+    late_bills::LateBills,
+    losses::FamiliarChannels,
+    served_channels::ServedChannels,
+    under_way::{Begun, UnderWay},
+};
 use crate::{Backend, Offer};
 
 /// How an executor treats its clients.
@@ -91,6 +100,8 @@ struct Shared {
     channels: Arc<ServedChannels>,
     draining: CancellationToken,
     chain_out_of_sight: AtomicBool,
+    under_way: UnderWay,
+    late_bills: LateBills,
     metrics: ExecutorMetrics,
 }
 
@@ -110,6 +121,8 @@ impl Executor {
         let places = Arc::new(Semaphore::new(offer.capacity as usize));
         let channels = Arc::new(ServedChannels::default());
         tokio::spawn(Arc::clone(&channels).follow(ledger.closing_channels()));
+        let metrics = ExecutorMetrics::default();
+        let late_bills = LateBills::start(ledger.clone(), metrics.clone(), Arc::clone(&channels));
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -124,7 +137,9 @@ impl Executor {
                 channels,
                 draining: CancellationToken::new(),
                 chain_out_of_sight: AtomicBool::new(false),
-                metrics: ExecutorMetrics::default(),
+                under_way: UnderWay::default(),
+                late_bills,
+                metrics,
             }),
         }
     }
@@ -200,9 +215,34 @@ impl Shared {
         self.keypair.address()
     }
 
-    /// The bill for one request, on disk before it is signed.
-    async fn bill(&self, bill: UsageBill) -> Result<Signed<UsageBill, Verified>, ServeError> {
-        let committed = self.ledger.commit_bill(bill).await?;
-        Ok(self.keypair.sign(&self.domain, *committed.bill()))
+    /// The bill for one request, on disk before it is signed. One that the store can't take now, it takes later.
+    async fn bill(&self, bill: UsageBill, begun: Begun) -> Result<Signed<UsageBill, Verified>, ServeError> {
+        match self.ledger.commit_bill(bill).await {
+            Ok(committed) => Ok(self.keypair.sign(&self.domain, *committed.bill())),
+            Err(error) => {
+                if is_passing(&error) {
+                    self.late_bills.put(bill, begun);
+                }
+                Err(error)
+            }
+        }
     }
+
+    /// A request may have been taken on though nobody could be told. Nothing was delivered on it: it is billed for that, or
+    /// it would keep its channel from ever being closed.
+    fn give_up_on(&self, request: &InferenceRequest, salt: ContentSalt, begun: Begun, error: &ServeError) {
+        if !is_passing(error) {
+            return;
+        }
+        let nothing = ContentHasher::new(salt).finish();
+        // Nothing costs nothing, whatever the prices.
+        if let Ok(bill) = UsageBill::for_request(request, Usage::default(), nothing, self.ledger.now()) {
+            self.late_bills.put(bill, begun);
+        }
+    }
+}
+
+/// Whether the store may take the same later.
+fn is_passing(error: &ServeError) -> bool {
+    matches!(error, ServeError::Ledger(error) if error.is_transient())
 }

@@ -16,6 +16,7 @@ use super::{
     metrics::Open,
     refuse::refusal,
     served_channels::{ChannelNews, ChannelWatch},
+    under_way::Begun,
 };
 use crate::{
     BackendError, BackendEvent,
@@ -43,6 +44,7 @@ pub(super) struct Running {
     /// Since when an event waits for a voucher.
     starving_since: Option<Instant>,
     ending: Option<Ending>,
+    pub(super) begun: Begun,
     _place: (OwnedSemaphorePermit, Open),
 }
 
@@ -77,6 +79,7 @@ impl Running {
         events: ChatStream,
         channel: ChannelWatch,
         place: (OwnedSemaphorePermit, Open),
+        begun: Begun,
     ) -> Self {
         Self {
             hash: request.hash(),
@@ -91,6 +94,7 @@ impl Running {
             asked: false,
             starving_since: None,
             ending: None,
+            begun,
             _place: place,
         }
     }
@@ -389,7 +393,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::executor::{metrics::ExecutorMetrics, served_channels::ServedChannels};
+    use crate::executor::{metrics::ExecutorMetrics, served_channels::ServedChannels, under_way::UnderWay};
 
     #[tokio::test]
     async fn an_answer_that_is_over_waits_for_no_voucher() {
@@ -417,6 +421,7 @@ mod tests {
             stream::pending().boxed(),
             Arc::new(ServedChannels::default()).watch(request.channel),
             (place, ExecutorMetrics::default().running()),
+            UnderWay::default().begin(request.hash()).unwrap(),
         );
         let patience = Duration::from_secs(1);
         assert_eq!(running.voucher_deadline(patience), None);

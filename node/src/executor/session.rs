@@ -64,7 +64,8 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         // Whoever left in the middle of an answer pays for what was delivered, unlinked until it comes back.
         if let Some(mut running) = self.running.take() {
             running.settle(&self.shared.ledger, self.shared.config.exposure).await;
-            match self.shared.bill(running.bill(self.shared.ledger.now())).await {
+            let bill = running.bill(self.shared.ledger.now());
+            match self.shared.bill(bill, running.begun).await {
                 Ok(bill) => {
                     self.shared.metrics.billed(None, bill.document());
                     tracing::info!(peer = %self.peer, request = %running.hash, amount = %bill.document().amount, "the client left, billed what was delivered");
@@ -152,7 +153,8 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         let Some(running) = self.running.take() else {
             return Ok(());
         };
-        let billed = self.shared.bill(running.bill(self.shared.ledger.now())).await;
+        let bill = running.bill(self.shared.ledger.now());
+        let billed = self.shared.bill(bill, running.begun).await;
         self.shared.channels.changed(running.request.channel);
         self.idle_since = Instant::now();
         match billed {
@@ -163,7 +165,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
                 self.writer.queue(&ExecutorFrame::Bill { bill, ending })
             }
             Err(error) => {
-                // Without a bill nothing is owed; the next start bills what was acknowledged.
+                // Without a bill nothing is owed: one that the store could not take waits for it.
                 self.refuse(refusal(error))
             }
         }
@@ -293,6 +295,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         let request = *admitted.request.document();
         let increment = shared.offer.increment;
         let reservation = Answer::first_reservation(&request, increment).map_err(|_| Refusal::AmountOverflow)?;
+        let begun = shared.under_way.begin(request.hash()).ok_or(Refusal::NonceUsed)?;
         // Before the ledger looks at the channel: of a close after that look, the watch tells.
         let watch = shared.channels.watch(channel);
         let brought_voucher = admitted.voucher.is_some();
@@ -306,8 +309,14 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
                 exposure: shared.config.exposure,
                 now: admission.now,
             })
-            .await
-            .map_err(refusal)?;
+            .await;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                shared.give_up_on(&request, salt, begun, &error);
+                return Err(refusal(error));
+            }
+        };
         if outcome == Outcome::AlreadyKnown {
             return Err(Refusal::NonceUsed);
         }
@@ -324,6 +333,7 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             events,
             watch,
             (place, shared.metrics.running()),
+            begun,
         ));
         Ok(ExecutorFrame::Accepted)
     }

@@ -64,6 +64,12 @@ impl Shop {
         self.node.as_ref().map_or("", |node| &node.monitoring)
     }
 
+    /// Waits for a line of the executor's log that `wanted` makes something of.
+    pub async fn complaint<T>(&self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> Result<T> {
+        let node = self.node.as_ref().ok_or_else(|| eyre!("the executor doesn't run"))?;
+        node.process.complaint(what, wanted).await
+    }
+
     /// `kill -9` of the executor.
     pub async fn kill_executor(&mut self) -> Result<()> {
         match self.node.take() {
