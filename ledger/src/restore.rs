@@ -239,17 +239,7 @@ async fn set_aside(path: &Path, now: UnixSeconds) -> io::Result<Option<PathBuf>>
     if let Ok(connection) = sqlite::open_alone(path).await {
         let _ = connection.close().await;
     }
-    let kept = with_suffix(path, &format!(".replaced-{now}"));
-    for beside in ["", "-wal"] {
-        let (from, to) = (with_suffix(path, beside), with_suffix(&kept, beside));
-        if !from.exists() {
-            continue;
-        }
-        if fs::hard_link(&from, &to).is_err() {
-            fs::copy(&from, &to)?;
-            fs::OpenOptions::new().write(true).open(&to)?.sync_all()?;
-        }
-    }
+    let kept = keep(path, now)?;
     sync_directory_of(path)?;
     for beside in ["-wal", "-shm"] {
         match fs::remove_file(with_suffix(path, beside)) {
@@ -259,4 +249,44 @@ async fn set_aside(path: &Path, now: UnixSeconds) -> io::Result<Option<PathBuf>>
     }
     sync_directory_of(path)?;
     Ok(Some(kept))
+}
+
+/// Gives the store at `path` and its log second names that nothing has yet, and says which.
+fn keep(path: &Path, now: UnixSeconds) -> io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let again = if number > 0 { format!("-{number}") } else { String::new() };
+        let kept = with_suffix(path, &format!(".replaced-{now}{again}"));
+        number += 1;
+        let taken = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+        match link(path, &kept) {
+            Err(error) if taken(&error) => continue,
+            linked => linked?,
+        }
+        let log = with_suffix(path, "-wal");
+        if log.exists() {
+            match link(&log, &with_suffix(&kept, "-wal")) {
+                // Of another store that had this name: this one's must not be read with it.
+                Err(error) if taken(&error) => {
+                    fs::remove_file(&kept)?;
+                    continue;
+                }
+                linked => linked?,
+            }
+        }
+        return Ok(kept);
+    }
+}
+
+/// Gives a file a second name, or makes a copy under it. Nothing that has the name already is touched.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {}
+        linked => return linked,
+    }
+    let mut source = fs::File::open(from)?;
+    let mut copy = fs::OpenOptions::new().write(true).create_new(true).open(to)?;
+    copy.set_permissions(source.metadata()?.permissions())?;
+    io::copy(&mut source, &mut copy)?;
+    copy.sync_all()
 }

@@ -305,6 +305,31 @@ async fn a_store_of_an_older_schema_is_backed_up_too() {
     assert_lived(&copy).await;
 }
 
+#[tokio::test]
+async fn what_is_replaced_is_kept_however_often_that_happens_in_a_second() {
+    let (home, ledger) = lived(Backend::Sqlite).await;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("backup.db");
+    Ledger::back_up(&home.url(), &path, NOW).await.unwrap();
+    let pair = Pair::new(1, 1);
+    ledger.accept_voucher(pair.voucher(999)).await.unwrap();
+    let newest = ledger.account(pair.channel()).await.unwrap();
+    ledger.close().await;
+
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let restored = Ledger::restore(&path, &home.url(), &deployment(), None, LATER)
+            .await
+            .unwrap();
+        kept.push(restored.kept.unwrap());
+    }
+    kept.dedup();
+    assert_eq!(kept.len(), 3, "{kept:?}");
+    let first = Ledger::open_read_only(&kept[0]).await.unwrap();
+    assert_eq!(first.account(pair.channel()).await.unwrap(), newest);
+    assert!(kept.iter().all(|path| fs::metadata(path).unwrap().len() > 0));
+}
+
 on_both_stores!(
     a_backup_of_a_store_in_use_is_whole_and_knows_what_it_is,
     a_backup_is_never_written_over_anything,
