@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     failure::{Failure, Kind, OrFail as _, Result},
+    progress::out_of_the_way,
     secret::Secret,
 };
 
@@ -80,7 +81,7 @@ fn ask(prompt: &str) -> Result<Secret> {
         )
         .hint(format!("name a file with --password-file, or set {VARIABLE}")));
     }
-    rpassword::prompt_password(prompt)
+    out_of_the_way(|| rpassword::prompt_password(prompt))
         .map(|text| Secret::new(text.into_bytes()))
         .or_fail(Kind::Key, || "cannot read the password".to_owned())
 }

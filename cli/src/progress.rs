@@ -2,14 +2,18 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 
 use crate::output::Output;
 
 const TICK: Duration = Duration::from_millis(100);
+
+/// The lines on the terminal now.
+static SHOWN: Mutex<Vec<WeakProgressBar>> = Mutex::new(Vec::new());
 
 /// A running piece of work. Its line goes away when it is dropped.
 #[derive(Debug)]
@@ -19,18 +23,23 @@ impl Progress {
     /// Work of unknown length.
     pub fn spinner(output: Output, message: impl Into<String>) -> Self {
         let bar = ProgressBar::with_draw_target(None, target(output));
-        bar.set_message(message.into());
-        bar.enable_steady_tick(TICK);
-        Self(bar)
+        bar.set_style(style("{spinner} {msg}"));
+        Self::show(bar, message)
     }
 
     /// `length` pieces of work.
     pub fn counter(output: Output, length: u64, message: impl Into<String>) -> Self {
         let bar = ProgressBar::with_draw_target(Some(length), target(output));
-        // Constant text: it either always parses or never does, and a test looks.
-        bar.set_style(counter_style());
+        bar.set_style(style("{spinner} {pos}/{len} {msg}"));
+        Self::show(bar, message)
+    }
+
+    fn show(bar: ProgressBar, message: impl Into<String>) -> Self {
         bar.set_message(message.into());
         bar.enable_steady_tick(TICK);
+        let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|other| other.upgrade().is_some());
+        shown.push(bar.downgrade());
         Self(bar)
     }
 
@@ -64,6 +73,21 @@ fn target(output: Output) -> ProgressDrawTarget {
     }
 }
 
-fn counter_style() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
+// Constant text: it either always parses or never does.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Runs `work`, which asks for something on the terminal, with every line out of its way.
+pub fn out_of_the_way<T>(work: impl FnOnce() -> T) -> T {
+    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let shown: Vec<ProgressBar> = shown.iter().filter_map(WeakProgressBar::upgrade).collect();
+    suspended(&shown, work)
+}
+
+fn suspended<T, W: FnOnce() -> T>(bars: &[ProgressBar], work: W) -> T {
+    match bars.split_first() {
+        Some((bar, others)) => bar.suspend(|| suspended(others, work)),
+        None => work(),
+    }
 }

@@ -19,4 +19,5 @@ mod reference;
 mod setup;
 mod shared_store;
 mod splitter;
+mod terminal;
 mod towers;
