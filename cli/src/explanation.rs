@@ -22,7 +22,7 @@ pub struct ExplanationAnswer {
     channel: ChannelId,
     payee: Address,
     token: Address,
-    /// `now`, `not_yet`, `under_way` or `nothing`.
+    /// `now`, `not_yet`, `under_way`, `held` or `nothing`.
     verdict: String,
     /// Why, in a word that stays the same.
     reason: String,
@@ -166,7 +166,8 @@ impl Found {
                 transaction: Some(*transaction),
                 ..Self::default()
             },
-            Verdict::Nothing(nothing) => Self::nothing(*nothing),
+            Verdict::Held { value, from } => Self::held(explanation, *value, *from, own),
+            Verdict::Nothing(nothing) => Self::nothing(explanation, *nothing),
         }
     }
 
@@ -221,7 +222,37 @@ impl Found {
         }
     }
 
-    fn nothing(nothing: NothingDue) -> Self {
+    fn held(explanation: &Explanation, value: TokenAmount, from: Option<UnixSeconds>, own: &Token) -> Self {
+        let value_shown = own.show_of(explanation.token, value);
+        let (why, change) = match (explanation.deadline, from) {
+            (Some(deadline), Some(from)) => (
+                format!(
+                    "its payer may take the rest out at {}. Unless its executor claims before, {value_shown} are claimed for {} from {} on, by the tower that runs in this home.",
+                    utc(deadline),
+                    explanation.payee,
+                    utc(from)
+                ),
+                "its executor's own claim, for which it is left alone until then",
+            ),
+            _ => (
+                format!(
+                    "{value_shown} are defended for {} when its payer asks for a close.",
+                    explanation.payee
+                ),
+                "its payer's wish to leave",
+            ),
+        };
+        Self {
+            verdict: "held",
+            reason: "held",
+            why,
+            changes: vec![change.to_owned()],
+            value: Some(value),
+            ..Self::default()
+        }
+    }
+
+    fn nothing(explanation: &Explanation, nothing: NothingDue) -> Self {
         let (reason, why, change) = match nothing {
             NothingDue::NotOurs => (
                 "not_ours",
@@ -232,7 +263,11 @@ impl Found {
             NothingDue::AllSettled => (
                 "all_settled",
                 "everything that was billed is settled.",
-                Some("the next answer that is billed"),
+                // A channel whose payer is leaving is not served.
+                explanation
+                    .deadline
+                    .is_none()
+                    .then_some("the next answer that is billed"),
             ),
             NothingDue::NotAuthorized => (
                 "not_authorized",
@@ -270,6 +305,7 @@ impl Report for ExplanationAnswer {
             "now" => "It is claimed now",
             "not_yet" => "It is not claimed yet",
             "under_way" => "A claim is under way",
+            "held" => "It is held for its executor",
             _ => "There is nothing to claim",
         };
         writeln!(out, "\n{heading}: {}", self.why)?;

@@ -226,7 +226,14 @@ impl PlanAnswer {
                     channel: waiting.channel,
                     value: waiting.value,
                     value_display: token.show_of(waiting.token, waiting.value),
-                    why: why_not(&waiting, token),
+                    why: match waiting.claimed_from {
+                        Some(from) => format!(
+                            "{}; its payer is leaving, so it is claimed at any fee from {} on",
+                            why_not(&waiting, token),
+                            utc(from)
+                        ),
+                        None => why_not(&waiting, token),
+                    },
                     looks: waiting.deferred.map_or(0, |deferred| deferred.looks),
                     since: waiting.deferred.map(|deferred| deferred.since.get()),
                 })

@@ -157,6 +157,11 @@ impl Books {
             .filter(move |candidate| self.defence.allows(candidate, now))
     }
 
+    /// From when on one's own watcher claims for others what their executors have not claimed.
+    pub(crate) fn defends_from(&self, deadline: UnixSeconds) -> UnixSeconds {
+        self.defence.begins(deadline)
+    }
+
     /// A channel as the planner sees it, whatever is under way.
     pub(crate) fn candidate(&self, claimable: &Claimable) -> Candidate {
         candidate(claimable, self.grace)

@@ -44,6 +44,11 @@ impl Defence {
         }
     }
 
+    /// From when on a channel with this deadline is claimed, where any is held.
+    pub(crate) fn begins(&self, deadline: UnixSeconds) -> UnixSeconds {
+        deadline.minus(self.margin)
+    }
+
     /// Whether `candidate` is to be planned with: one's own channel always is. One that is held is claimed when the
     /// executor has had its chance, and only for what was promised.
     pub(crate) fn allows(&self, candidate: &Candidate, now: UnixSeconds) -> bool {
@@ -56,7 +61,7 @@ impl Defence {
         let value = candidate
             .by_voucher()
             .map(|amount| amount.saturating_sub(candidate.settled));
-        now >= deadline.minus(self.margin) && value.is_some_and(|value| value >= terms.minimum_value)
+        now >= self.begins(deadline) && value.is_some_and(|value| value >= terms.minimum_value)
     }
 }
 

@@ -95,6 +95,7 @@ mod tests {
                     token: Address::ZERO,
                     value: TokenAmount::new(1),
                     why: *why,
+                    claimed_from: None,
                     deferred: None,
                 })
                 .collect(),

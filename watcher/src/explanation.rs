@@ -7,6 +7,7 @@ use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use crate::{
     books::Books,
     chain::Chain,
+    obligation::promised,
     planner::{Plan, TokenThresholds, Waiting, WhyNow},
     settler::Settler,
 };
@@ -73,6 +74,13 @@ pub enum Verdict {
         /// Whether it closes the channel.
         closes: bool,
     },
+    /// It is held for its executor, who has to be away for it to be claimed here.
+    Held {
+        /// What would be claimed.
+        value: TokenAmount,
+        /// From when on, if its payer has asked for a close.
+        from: Option<UnixSeconds>,
+    },
     /// There is nothing to claim.
     Nothing(NothingDue),
 }
@@ -100,10 +108,15 @@ pub(crate) async fn explain<C: Chain>(
 ) -> Result<Explanation, LedgerError> {
     let record = ledger.channel(channel).await?;
     let claimable = ledger.claimable_channel(channel).await?;
+    let held = match claimable {
+        Some(_) => None,
+        None => ledger.held_channel(channel).await?,
+    };
+    let shown = claimable.as_ref().or(held.as_ref().map(|held| &held.claimable));
     let state = record.as_ref().and_then(|record| record.latest);
     let parameters = record.as_ref().map(|record| record.parameters);
     let token = parameters.map_or(Address::ZERO, |parameters| parameters.token);
-    let candidate = claimable.as_ref().map(|claimable| books.candidate(claimable));
+    let candidate = shown.map(|claimable| books.candidate(claimable));
     let deadline = candidate.as_ref().and_then(|candidate| candidate.deadline);
     let quarantined = settler.quarantine.list();
     let failed = quarantined.into_iter().find(|row| row.channel == channel);
@@ -130,6 +143,15 @@ pub(crate) async fn explain<C: Chain>(
             amount,
             closes,
         }
+    } else if let Some(held) = held.as_ref().filter(|_| state.is_some_and(|state| !state.finalized)) {
+        let settled = state.map_or(TokenAmount::ZERO, |state| state.settled);
+        match promised(held, settled).saturating_sub(settled) {
+            TokenAmount::ZERO => Verdict::Nothing(NothingDue::AllSettled),
+            value => Verdict::Held {
+                value,
+                from: deadline.map(|deadline| books.defends_from(deadline)),
+            },
+        }
     } else {
         Verdict::Nothing(match &claimable {
             _ if state.is_some_and(|state| state.finalized) => NothingDue::Closed,
@@ -150,9 +172,7 @@ pub(crate) async fn explain<C: Chain>(
         token,
         deposit: state.map_or(TokenAmount::ZERO, |state| state.deposit),
         settled: state.map_or(TokenAmount::ZERO, |state| state.settled),
-        billed: claimable
-            .as_ref()
-            .map_or(TokenAmount::ZERO, |claimable| claimable.billed),
+        billed: shown.map_or(TokenAmount::ZERO, |claimable| claimable.billed),
         voucher: candidate.as_ref().and_then(|candidate| candidate.voucher),
         receipt: candidate.as_ref().and_then(|candidate| candidate.receipt),
         deadline,

@@ -100,7 +100,7 @@ async fn read(ledger: &Ledger, channel: ChannelId) -> Result<Option<Standing>, L
 }
 
 /// What a tower has to bring a channel to: what is left below its minimum, it never promised.
-fn promised(held: &Held, settled: TokenAmount) -> TokenAmount {
+pub(crate) fn promised(held: &Held, settled: TokenAmount) -> TokenAmount {
     let amount = held.claimable.amount();
     if amount.saturating_sub(settled) < held.terms.minimum_value {
         amount.min(settled)

@@ -270,6 +270,8 @@ pub struct Waiting {
     pub value: TokenAmount,
     /// Why not yet.
     pub why: WhyNot,
+    /// From when on it is claimed at any fee, because its payer is leaving.
+    pub claimed_from: Option<UnixSeconds>,
     /// How long it has been put off; `None` where nobody counts.
     pub deferred: Option<Deferral>,
 }
@@ -364,6 +366,7 @@ impl Planner<'_> {
                 token: candidate.token,
                 value,
                 why,
+                claimed_from: self.margin_begins(candidate.deadline),
                 deferred: None,
             })
         };
@@ -401,11 +404,15 @@ impl Planner<'_> {
         }
     }
 
+    /// From when on a channel with this deadline is claimed at any fee.
+    fn margin_begins(&self, deadline: Option<UnixSeconds>) -> Option<UnixSeconds> {
+        deadline.map(|deadline| deadline.minus(self.policy.safety_margin))
+    }
+
     fn why(&self, candidate: &Candidate) -> WhyNow {
-        let margin_begins = |deadline: UnixSeconds| deadline.minus(self.policy.safety_margin);
-        if candidate
-            .deadline
-            .is_some_and(|deadline| self.situation.now >= margin_begins(deadline))
+        if self
+            .margin_begins(candidate.deadline)
+            .is_some_and(|begins| self.situation.now >= begins)
         {
             WhyNow::Deadline
         } else if self.situation.ordered {
@@ -459,6 +466,7 @@ impl Planner<'_> {
                     token,
                     value: row.value,
                     why: WhyNot::NotWorthwhile { value, needed },
+                    claimed_from: self.margin_begins(row.deadline),
                     deferred: None,
                 }));
             } else {

@@ -49,11 +49,14 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
         None => (Order::Claim { channels }, "Claiming"),
     };
     let progress = Progress::spinner(session.output, doing);
-    let answer = match session.hand_over(&order).await? {
+    let handed_over = session.hand_over(&order).await?;
+    let nobody_runs = handed_over.is_none();
+    let answer = match handed_over {
         Some(answer) => answer,
         None => obey_here(session, order).await?,
     };
     drop(progress);
+    let only_told = matches!(answer, Answer::Planned(_) | Answer::Explained(_));
     match answer {
         Answer::Claimed(claim) => {
             session.output.print(&claim)?;
@@ -62,7 +65,13 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
         Answer::Planned(plan) => session.output.print(&plan),
         Answer::Explained(explanation) => session.output.print(&*explanation),
         _ => Err(Failure::new(Kind::Failed, "the node answered something else")),
+    }?;
+    if only_told && nobody_runs {
+        session.output.note(
+            "\nNothing runs in this home that would claim by itself: `lloomctl node run` or `lloomctl watch` does.",
+        );
     }
+    Ok(())
 }
 
 /// Whoever names a channel means one that is there: a typing error isn't a channel that earned nothing.

@@ -2,6 +2,7 @@ mod chain;
 mod channels;
 mod diagnosis;
 mod executor;
+mod held;
 mod key;
 mod money;
 mod node;
@@ -73,6 +74,11 @@ pub async fn run(session: &Session, _arguments: DoctorArgs) -> Result {
             && let Err(failure) = channels::check(session, &ledger, on_chain.as_ref(), node_runs, &mut checks).await
         {
             checks.bad("claims", &failure);
+        }
+        if config.is_some_and(is_tower)
+            && let Err(failure) = held::check(session, &ledger, on_chain.as_ref(), node_runs, &mut checks).await
+        {
+            checks.bad("held", &failure);
         }
         ledger.close().await;
     }

@@ -44,6 +44,7 @@ fn waiting(why: WhyNot) -> Verdict {
         token: TOKEN,
         value: TokenAmount::new(250_000),
         why,
+        claimed_from: None,
         deferred: Some(Deferral {
             looks: 7,
             since: UnixSeconds::new(1_700_000_000),

@@ -97,6 +97,7 @@ fn deferred_channels_are_those_of_the_newest_plan() {
         token: Address::ZERO,
         value: TokenAmount::new(1),
         why,
+        claimed_from: None,
         deferred: None,
     };
     metrics.planned(&Plan {

@@ -149,7 +149,8 @@ fn sum(channels: &[SurveyedChannel]) -> TokenAmount {
     })
 }
 
-fn minutes(left: Duration) -> String {
+/// So much time, in words.
+pub(super) fn minutes(left: Duration) -> String {
     match left.as_secs() / 60 {
         0 => "less than a minute".to_owned(),
         1 => "1 minute".to_owned(),

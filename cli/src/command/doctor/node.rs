@@ -83,7 +83,7 @@ fn check_status(status: StatusAnswer, checks: &mut Checks) {
                 "running; another one leads and claims, and this one stands by for it".to_owned()
             } else {
                 format!(
-                    "running, {} transactions under way, {} channels closing",
+                    "running; transactions under way: {}; channels that payers are closing: {}",
                     status.pending_transactions, status.obligations
                 )
             },

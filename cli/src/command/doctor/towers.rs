@@ -17,7 +17,7 @@ pub(super) async fn check(session: &Session, config: &Config, checks: &mut Check
     if config.executor.is_none() {
         return;
     }
-    match configured_towers(session) {
+    let configured = match configured_towers(session) {
         Err(failure) => return checks.bad("towers", &failure),
         Ok(towers) if towers.is_empty() => {
             return checks.warn(
@@ -26,8 +26,8 @@ pub(super) async fn check(session: &Session, config: &Config, checks: &mut Check
                 "config.toml's [towers] names them; `lloomctl watch --tower` on another machine is one",
             );
         }
-        Ok(_) => {}
-    }
+        Ok(towers) => towers,
+    };
     let read = async {
         let payee = payee(session)?;
         let Some(ledger) = session.read_store().await? else {
@@ -51,6 +51,16 @@ pub(super) async fn check(session: &Session, config: &Config, checks: &mut Check
             let hint = "`lloomctl tower status` and `lloomctl tower ping` say more";
             if let Some(liar) = towers.iter().find(|tower| tower.fault.is_some()) {
                 checks.warn("towers", format!("{} has lied", liar.address), hint);
+            } else if let Some((tower, problem)) = towers.iter().find_map(|tower| {
+                let is_configured = configured.iter().any(|known| known.tower == tower.address);
+                let problem = tower.problem.as_ref().filter(|_| is_configured)?;
+                Some((tower.address, problem))
+            }) {
+                checks.warn(
+                    "towers",
+                    format!("{tower} is in trouble: {problem}"),
+                    "`lloomctl tower ping` asks it now; what it has promised, it may not be there to keep",
+                );
             } else if risk.uncovered().is_zero() {
                 let covered = session.network.token.show(risk.covered);
                 checks.good("towers", format!("{covered} covered"));
