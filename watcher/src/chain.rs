@@ -243,13 +243,13 @@ pub enum Standing {
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     /// No endpoint answered. Try again later.
-    #[error("{operation}: no endpoint answered; the last, {endpoint}, said: {reason}")]
+    #[error("{operation}: no endpoint answered; {endpoint} said: {reason}")]
     Unavailable {
         /// What was asked, a JSON-RPC method.
         operation: &'static str,
-        /// The endpoint asked last, without its path (which may hold a key).
+        /// The endpoint asked first, without its path (which may hold a key).
         endpoint: String,
-        /// What went wrong.
+        /// What went wrong, there and at the others.
         reason: String,
     },
     /// An endpoint answered with an error.

@@ -35,7 +35,10 @@ fn nothing_moves_while_a_password_is_typed() {
     let reader = thread::spawn(move || {
         let mut bytes = [0; 4_096];
         while let Ok(length @ 1..) = screen.read(&mut bytes) {
-            drawing.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
+            drawing
+                .lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&bytes[..length]));
         }
     });
     let asked = || {

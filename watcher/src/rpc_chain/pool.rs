@@ -131,8 +131,24 @@ impl Pool {
     }
 }
 
-/// A failure that may pass says more about tomorrow than one that won't.
+/// A failure that may pass says more about tomorrow than one that won't. Of endpoints that don't answer, each is told of.
 pub(super) fn keep(failure: &mut Option<ChainError>, error: ChainError) {
+    if let (
+        Some(ChainError::Unavailable {
+            endpoint: first,
+            reason: known,
+            ..
+        }),
+        ChainError::Unavailable { endpoint, reason, .. },
+    ) = (&mut *failure, &error)
+    {
+        let told = format!("; {endpoint} said: ");
+        if first != endpoint && !known.contains(&told) {
+            known.push_str(&told);
+            known.push_str(reason);
+        }
+        return;
+    }
     if failure.as_ref().is_none_or(|known| !known.is_transient()) || error.is_transient() {
         *failure = Some(error);
     }
