@@ -31,7 +31,7 @@ use std::{
 };
 
 use alloy::primitives::Address;
-use lloom_ledger::{ExposurePolicy, Ledger, Progress, ServeError};
+use lloom_ledger::{ExposurePolicy, Ledger, LedgerError, Progress, ServeError};
 use lloom_receipts::{
     ContentHasher, ContentSalt, Domain, InferenceRequest, Keypair, Signed, Usage, UsageBill, Verified,
 };
@@ -231,7 +231,7 @@ impl Shared {
     /// A request may have been taken on though nobody could be told. Nothing was delivered on it: it is billed for that, or
     /// it would keep its channel from ever being closed.
     fn give_up_on(&self, request: &InferenceRequest, salt: ContentSalt, begun: Begun, error: &ServeError) {
-        if !is_passing(error) {
+        if !matches!(error, ServeError::Ledger(LedgerError::OutcomeUnknown)) {
             return;
         }
         let nothing = ContentHasher::new(salt).finish();

@@ -12,14 +12,16 @@ use tokio::sync::mpsc;
 
 use super::{metrics::ExecutorMetrics, served_channels::ServedChannels, under_way::Begun};
 
+/// Bills that may wait. Each had a stream of its own when the store went away.
+const MOST_WAITING: usize = 4_096;
 /// The pause before the second try, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Where they wait, in order. As many as there were streams.
+/// Where they wait, in order.
 #[derive(Clone, Debug)]
 pub(super) struct LateBills {
-    queue: mpsc::UnboundedSender<LateBill>,
+    queue: mpsc::Sender<LateBill>,
 }
 
 /// A bill, and what keeps its request from being served anew meanwhile: it would be served for this bill.
@@ -31,7 +33,7 @@ struct LateBill {
 impl LateBills {
     /// Starts what brings them to the store. It ends with the last handle.
     pub(super) fn start(ledger: Ledger, metrics: ExecutorMetrics, channels: Arc<ServedChannels>) -> Self {
-        let (queue, waiting) = mpsc::unbounded_channel();
+        let (queue, waiting) = mpsc::channel(MOST_WAITING);
         tokio::spawn(bring(waiting, ledger, metrics, channels));
         Self { queue }
     }
@@ -39,12 +41,14 @@ impl LateBills {
     /// Takes a bill that is committed later.
     pub(super) fn put(&self, bill: UsageBill, begun: Begun) {
         // The other end lives as long as this one.
-        let _ = self.queue.send(LateBill { bill, _begun: begun });
+        if self.queue.try_send(LateBill { bill, _begun: begun }).is_err() {
+            tracing::error!(channel = %bill.channel, request = %bill.request, amount = %bill.amount, "too many bills wait for the store; this one is made when the node is started again");
+        }
     }
 }
 
 async fn bring(
-    mut waiting: mpsc::UnboundedReceiver<LateBill>,
+    mut waiting: mpsc::Receiver<LateBill>,
     ledger: Ledger,
     metrics: ExecutorMetrics,
     channels: Arc<ServedChannels>,

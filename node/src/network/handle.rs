@@ -26,6 +26,10 @@ use crate::{
 /// How long a search waits for the first peer when the node knows none yet.
 const FIRST_PEER: Duration = Duration::from_secs(3);
 
+/// Addresses come within milliseconds of each other, and a machine has no more of them that matter.
+const ADDRESSES_STAND_STILL: Duration = Duration::from_millis(50);
+const MOST_ADDRESSES: usize = 32;
+
 /// What a handle asks of the event loop.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -103,6 +107,19 @@ impl NetworkHandle {
     /// The node's own address.
     pub fn address(&self) -> Address {
         self.shared.address
+    }
+
+    /// [`listen_addresses`](Self::listen_addresses), once no more of them come: those of a machine's interfaces are found out
+    /// one after the other.
+    pub async fn all_listen_addresses(&self) -> Vec<Multiaddr> {
+        let mut status = self.shared.status.clone();
+        // Other things change, too: it is not waited for ever.
+        for _ in 0..MOST_ADDRESSES {
+            let Ok(Ok(())) = timeout(ADDRESSES_STAND_STILL, status.changed()).await else {
+                break;
+            };
+        }
+        self.listen_addresses()
     }
 
     /// Where the node can be dialed, each address with the node's id, so that a dialer knows whom it reached.
