@@ -282,7 +282,7 @@ pub fn store_failure(error: OpenError) -> Failure {
         ),
         OpenError::NewerSchema { .. } => Some("a newer lloomctl wrote it: use that version; nothing was changed"),
         OpenError::Damaged { .. } => Some(
-            "nothing was changed. `lloomctl ledger restore` puts the newest backup in its place and keeps the file; without one, claim what it still shows with `--home`",
+            "nothing was changed. `lloomctl ledger restore` puts the newest backup in its place and keeps the file; without one, copy the home and claim from the copy what can still be read of it",
         ),
         OpenError::Unfit { .. } => {
             Some("money is at stake: a store belongs on a server that keeps what it acknowledges")

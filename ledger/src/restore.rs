@@ -255,7 +255,11 @@ async fn set_aside(path: &Path, now: UnixSeconds) -> io::Result<Option<PathBuf>>
 fn keep(path: &Path, now: UnixSeconds) -> io::Result<PathBuf> {
     let mut number = 0;
     loop {
-        let again = if number > 0 { format!("-{number}") } else { String::new() };
+        let again = if number > 0 {
+            format!("-{number}")
+        } else {
+            String::new()
+        };
         let kept = with_suffix(path, &format!(".replaced-{now}{again}"));
         number += 1;
         let taken = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;

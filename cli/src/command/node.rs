@@ -13,7 +13,7 @@ use lloom_node::{
     Backend, BackendConfig, IncomingStreams, ModelOffer, NetworkHandle, Offer, Secret,
     executor::{Executor, ExecutorConfig},
 };
-use lloom_receipts::{ModelHash, PricePerMillion, Prices, TokenCount};
+use lloom_receipts::{MAX_DEADLINE_AHEAD, ModelHash, PricePerMillion, Prices, TokenCount};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -21,6 +21,7 @@ use crate::{
     command::devnet::interrupted,
     config::{Config, ExecutorSettings},
     control::{ControlSocket, Served},
+    date::utc,
     delegating::{self, Delegating},
     failure::{Failure, Kind, OrFail as _, Result},
     monitoring::{Monitoring, Role},
@@ -165,6 +166,7 @@ impl Node {
         watching
             .obey(async { handle.synced().await.map_err(handle_failure) })
             .await?;
+        warn_of_restore(&ledger).await?;
         // Nor is anything billed before the chain had its chance to show that the store is an old copy.
         let recovered = executor
             .recover()
@@ -187,7 +189,12 @@ impl Node {
         let ready = Ready {
             ready: true,
             peer_id: network.peer_id().to_string(),
-            addresses: network.listen_addresses().iter().map(ToString::to_string).collect(),
+            addresses: network
+                .all_listen_addresses()
+                .await
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             operator,
             payee,
             network: session.network.name.clone(),
@@ -381,4 +388,20 @@ async fn check_models(session: &Session, backend: &Backend, settings: &ExecutorS
             Failure::of(Kind::Failed, error).one_line()
         )),
     }
+}
+
+/// Says so where requests are refused because the store was put back.
+async fn warn_of_restore(ledger: &Ledger) -> Result {
+    let restored_at = ledger
+        .restored_at()
+        .await
+        .or_fail(Kind::Store, || "cannot read when the store was restored".to_owned())?;
+    let until = restored_at.map(|at| at.plus(MAX_DEADLINE_AHEAD));
+    if let Some(until) = until.filter(|until| *until > ledger.now()) {
+        tracing::warn!(
+            until = utc(until),
+            "this store was restored: requests that may have been served before are refused until then"
+        );
+    }
+    Ok(())
 }

@@ -48,7 +48,7 @@ impl<C: Chain> Rounds<C> {
     pub(super) async fn continue_closes(&mut self, now: UnixSeconds) -> Result<(), RoundError> {
         let mut waiting = std::mem::take(&mut self.closes).into_iter();
         let mut went_on = Ok(());
-        while let Some(order) = waiting.next() {
+        for order in waiting.by_ref() {
             went_on = self.go_on_with(order, now).await;
             if went_on.is_err() {
                 break;

@@ -62,8 +62,8 @@ impl Report for Made {
         )?;
         writeln!(
             out,
-            "\nThe copy was read again and is sound. Keys and configuration are not in it. To put it back:\n\n  \
-             lloomctl ledger restore {}",
+            "\nThe copy was read again, and its file is whole; `lloomctl ledger check` is what verifies a store's signatures \
+             and totals.\nKeys and configuration are not in it. To put it back:\n\n  lloomctl ledger restore {}",
             self.file.display()
         )
     }

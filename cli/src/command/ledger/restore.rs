@@ -114,7 +114,11 @@ impl Report for Restored {
         let block = self
             .block
             .map_or_else(|| "the beginning".to_owned(), |block| format!("block {block}"));
-        writeln!(out, "- The chain is followed anew from {block}.")
+        writeln!(out, "- The chain is followed anew from {block}.")?;
+        writeln!(
+            out,
+            "- The file is whole. Its signatures and totals were not verified again: `lloomctl ledger check` does that."
+        )
     }
 }
 

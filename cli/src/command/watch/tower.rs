@@ -160,7 +160,12 @@ impl Running {
             ready: true,
             tower: key.address(),
             peer_id: network.peer_id().to_string(),
-            addresses: network.listen_addresses().iter().map(ToString::to_string).collect(),
+            addresses: network
+                .all_listen_addresses()
+                .await
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             network: session.network.name.clone(),
             channels: totals.channels,
             operators: totals.operators,
