@@ -112,3 +112,16 @@ fn says_why_now_and_what_is_under_way() {
     insta::assert_snapshot!(text(explained(under_way)));
     insta::assert_snapshot!(text(explained(Verdict::Nothing(NothingDue::AllSettled))));
 }
+
+#[test]
+fn says_what_is_held_and_when_it_is_defended() {
+    let held = |from| Verdict::Held {
+        value: TokenAmount::new(250_000),
+        from,
+    };
+    let leaving = Explanation {
+        deadline: Some(UnixSeconds::new(1_700_003_600)),
+        ..explained(held(Some(UnixSeconds::new(1_700_002_400))))
+    };
+    insta::assert_snapshot!(format!("{}\n{}", text(leaving), text(explained(held(None)))));
+}

@@ -116,6 +116,18 @@ fn waits_until_the_value_exceeds_a_multiple_of_the_fee() {
             needed: TokenAmount::new(550)
         }
     );
+    assert_eq!(plan.waiting[0].claimed_from, None);
+    // Its payer is leaving: it waits no longer than until the safety margin begins.
+    let deadline = SITUATION.now.plus(Duration::from_secs(10_000));
+    let leaving = Candidate {
+        deadline: Some(deadline),
+        ..channel(1, 549)
+    };
+    let plan = super::plan(&[leaving], SITUATION, &policy());
+    assert_eq!(
+        plan.waiting[0].claimed_from,
+        Some(deadline.minus(policy().safety_margin))
+    );
 }
 
 #[test]

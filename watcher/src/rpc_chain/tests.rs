@@ -184,6 +184,9 @@ async fn logs_count_only_of_an_endpoint_that_has_the_last_block() {
     assert_eq!((behind.calls("eth_getLogs"), fresh.calls("eth_getLogs")), (1, 1));
     let beyond = chain.logs(BlockNumber::new(1), block(101), &[Address::ZERO]).await;
     assert!(matches!(beyond, Err(ChainError::Unavailable { .. })), "{beyond:?}");
+    // Each of them is told of, not the last one alone.
+    let told = beyond.unwrap_err().to_string();
+    assert!([&behind, &fresh].iter().all(|endpoint| told.contains(&endpoint.name())), "{told}");
 }
 
 #[tokio::test]

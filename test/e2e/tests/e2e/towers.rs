@@ -87,6 +87,14 @@ async fn executor_that_died_finds_its_money_after_its_tower_claimed() -> Result<
     assert_eq!(scrape.sample("lloom_held_channels", ""), Some(1.0));
     let left = scrape.sample("lloom_deadline_remaining_seconds", "");
     assert!(left.is_some_and(|left| (3_000.0..=3_600.0).contains(&left)), "{left:?}");
+    let channel = shop.channel().await?;
+    let explained = tower.home.json(&["claim", "--explain", &channel.to_string()]).await?;
+    ensure!(
+        explained["verdict"] == "held" && explained["value"] == owed.base_units().to_string(),
+        "{explained}"
+    );
+    let diagnosis = tower.home.run(&["doctor"]).await?;
+    ensure!(diagnosis.stdout.contains("has promised to claim"), "{}", diagnosis.stdout);
     // The executor's chance is over, and it did not come; the grace period is not.
     shop.chain.anvil.pass_time(41 * 60).await?;
     shop.settled(owed).await?;
@@ -100,7 +108,6 @@ async fn executor_that_died_finds_its_money_after_its_tower_claimed() -> Result<
 
     // The payer gets the rest, and the executor finds its money when it comes back.
     shop.chain.anvil.pass_time(20 * 60).await?;
-    let channel = shop.channel().await?;
     let withdrawing = ["channel", "withdraw", &channel.to_string(), "--yes"];
     shop.buyer.home.json(&withdrawing).await?;
     shop.start_executor().await?;

@@ -47,6 +47,11 @@ impl StubEndpoint {
         }
     }
 
+    /// What errors call it.
+    pub(super) fn name(&self) -> String {
+        self.address.to_string()
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
