@@ -186,7 +186,10 @@ async fn logs_count_only_of_an_endpoint_that_has_the_last_block() {
     assert!(matches!(beyond, Err(ChainError::Unavailable { .. })), "{beyond:?}");
     // Each of them is told of, not the last one alone.
     let told = beyond.unwrap_err().to_string();
-    assert!([&behind, &fresh].iter().all(|endpoint| told.contains(&endpoint.name())), "{told}");
+    assert!(
+        [&behind, &fresh].iter().all(|endpoint| told.contains(&endpoint.name())),
+        "{told}"
+    );
 }
 
 #[tokio::test]

@@ -94,7 +94,11 @@ async fn executor_that_died_finds_its_money_after_its_tower_claimed() -> Result<
         "{explained}"
     );
     let diagnosis = tower.home.run(&["doctor"]).await?;
-    ensure!(diagnosis.stdout.contains("has promised to claim"), "{}", diagnosis.stdout);
+    ensure!(
+        diagnosis.stdout.contains("has promised to claim"),
+        "{}",
+        diagnosis.stdout
+    );
     // The executor's chance is over, and it did not come; the grace period is not.
     shop.chain.anvil.pass_time(41 * 60).await?;
     shop.settled(owed).await?;
