@@ -34,6 +34,7 @@ use crate::{
     world::Shared,
 };
 
+use self::peace::USUAL_BASE_FEE;
 pub use self::{channels::GRACE, peace::PEACE};
 
 /// When things begin to happen, milliseconds: the first channels are confirmed then.
@@ -131,6 +132,10 @@ pub(crate) struct Simulation {
     pace: u64,
     /// When nothing is done any more, milliseconds.
     pub(crate) chaos_ends: u64,
+    /// Whether gas is dear, and its price changes, when everything else is left in peace.
+    dear: bool,
+    /// The base fee then, wei.
+    peace_fee: u128,
     /// Until when bad weather lasts, milliseconds.
     pub(crate) weather_ends: u64,
     /// Somebody is about to talk until then, milliseconds.
@@ -317,6 +322,15 @@ impl Simulation {
     fn mine(&mut self, now: u64) {
         for index in 0..self.channels.len() {
             self.withdraw_when_ready(index);
+        }
+        if self.dear && self.choices.chance(250) {
+            let fee = USUAL_BASE_FEE * *self.choices.pick(&[1, 3, 30, 150, 400]);
+            // Who waits for a cheaper block before the deadline gets none.
+            self.peace_fee = if self.is_peace() {
+                fee.max(self.peace_fee)
+            } else {
+                USUAL_BASE_FEE
+            };
         }
         let wait = self.choices.between(self.block_time / 3, self.block_time);
         self.next_block = now + wait;

@@ -5,7 +5,7 @@ use std::{cell::RefCell, io, path::PathBuf};
 use lloom_bindings::ExecutorRegistry;
 use tempfile::TempDir;
 
-use super::{FIRST_ACTION, Options, Simulation};
+use super::{FIRST_ACTION, Options, Simulation, peace::USUAL_BASE_FEE};
 use crate::{
     cast::{Buyer, Crook, Rogue, Seller},
     chain::Genesis,
@@ -98,6 +98,8 @@ impl Simulation {
             next_action: FIRST_ACTION,
             pace,
             chaos_ends,
+            dear: choices.chance(300),
+            peace_fee: USUAL_BASE_FEE,
             weather_ends: 0,
             talks_until: 0,
             disturbances: Vec::new(),

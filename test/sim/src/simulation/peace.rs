@@ -5,6 +5,8 @@ use std::io;
 use super::Simulation;
 use crate::{chain::Weather, properties::Property};
 
+/// The base fee in good weather, wei.
+pub(super) const USUAL_BASE_FEE: u128 = 1_000_000_000;
 /// How much time an executor has at least, before the end of a grace period, in which nothing goes wrong, milliseconds.
 pub const PEACE: u64 = 20 * 60 * 1_000;
 /// How long after a channel's end the chain does not take back what came before, milliseconds.
@@ -29,7 +31,7 @@ impl Simulation {
         world.weather = Weather::default();
         world.hub.cut_until = 0;
         world.chain.stuck_blocks = 0;
-        world.chain.base_fee = 1_000_000_000;
+        world.chain.base_fee = USUAL_BASE_FEE;
         for id in ids {
             for endpoint in world.endpoints(id) {
                 *endpoint = Default::default();
@@ -123,12 +125,16 @@ impl Simulation {
         }
     }
 
-    /// In the minutes before a deadline nothing goes wrong; what is durable when they begin has to be paid.
+    /// In the minutes before a deadline nothing goes wrong, but that gas may be as dear as it likes within what the policy
+    /// pays; what is durable when they begin has to be paid.
     pub(crate) fn keep_peace(&mut self) -> io::Result<()> {
         if !self.is_peace() {
             return Ok(());
         }
         self.calm_weather();
+        if self.dear {
+            self.world.lock().chain.base_fee = self.peace_fee;
+        }
         self.disturbances.clear();
         self.undoom();
         self.start_all();
