@@ -87,6 +87,8 @@ pub struct Watcher<C> {
     defence: Option<DefencePolicy>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<WatcherStatus>,
+    /// When it made room for another leader because its own rounds failed, unless one has succeeded since.
+    yielded_at: Option<Instant>,
 }
 
 /// Why a watcher stopped. A chain that does not answer is no reason: it waits for that.
@@ -133,6 +135,7 @@ impl<C: Chain> Watcher<C> {
             defence: None,
             commands,
             status,
+            yielded_at: None,
         };
         let handle = WatcherHandle {
             orders,
@@ -214,6 +217,7 @@ impl<C: Chain> Watcher<C> {
                 Ok(()) => {
                     backoff.succeeded();
                     failing_since = None;
+                    self.yielded_at = None;
                     self.config.poll_interval
                 }
                 Err(Trouble::Deposed) => {
@@ -235,6 +239,8 @@ impl<C: Chain> Watcher<C> {
                         tracing::error!("rounds have failed for too long: letting another watcher of this store lead");
                         (rounds, leadership) = (None, None);
                         failing_since = None;
+                        backoff.succeeded();
+                        self.yielded_at = Some(Instant::now());
                         STEPS_ASIDE
                     } else {
                         self.no_longer_than_allowed(backoff.failed())

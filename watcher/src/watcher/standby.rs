@@ -6,12 +6,16 @@
 use lloom_ledger::{Leadership, LedgerError};
 use lloom_receipts::{BlockNumber, UnixSeconds};
 
-use super::Watcher;
+use super::{LONGEST_BACKOFF, Watcher};
 use crate::{
     chain::{Chain, ChainError},
     handle::{Command, HandleError, WatcherStatus},
     planner::Plan,
 };
+
+/// How long one that has just failed as the leader does not take the store's keeping up for progress, in multiples of the
+/// time after which a leader that fails makes room (and a backoff more): if all of them fail, it leads again before that.
+const DOUBTED_FOR: u32 = 5;
 
 /// A head that was seen, and when.
 type Sighting = (BlockNumber, UnixSeconds);
@@ -76,10 +80,17 @@ impl<C: Chain> Watcher<C> {
         if caught_up.is_some() || sighting.is_none() {
             *sighting = Some((head.number, now));
         }
+        // Another one that fares no better keeps the store up, too, for as long as it leads.
+        let doubts = self
+            .yielded_at
+            .is_some_and(|at| at.elapsed() < self.config.yields_after * DOUBTED_FOR + LONGEST_BACKOFF);
         self.status.send_modify(|status| {
             status.head = Some(head);
             status.cursor = cursor;
             status.confirmed = confirmed;
+            if doubts {
+                return;
+            }
             status.problem = None;
             if reached(head.number) {
                 status.last_progress = Some(now);

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     devnet::{CHAIN_ID, chain_at, until},
     executor::{CONFIRMATIONS, Channel, Executor},
+    faulty_chain::{Calls, FaultyChain},
 };
 
 const STORE: &str = "LLOOM_WATCHER_TEST_STORE";
@@ -272,4 +273,53 @@ async fn a_watcher_that_stood_still_finds_itself_deposed_and_sends_nothing() {
             .iter()
             .all(|record| matches!(record.finish, Some(Finish::Mined { succeeded: true, .. })))
     );
+}
+
+#[tokio::test]
+async fn leaders_that_all_fail_make_no_progress_while_they_stand_by_either() {
+    let (server, executor, _) = executor().await;
+    let mut running = Vec::new();
+    let mut homes = Vec::new();
+    for seed in [0x3a, 0x3b] {
+        let key = Keypair::from_secret([seed; 32]).unwrap();
+        executor.employ(&key).await;
+        let home = tempfile::tempdir().unwrap();
+        let store = StoreUrl::parse(&server.url("postgres"), home.path()).unwrap();
+        let ledger = Ledger::open(&store, &StoreDeployment::from(&executor.domain()))
+            .await
+            .unwrap();
+        let chain = FaultyChain::new(executor.devnet.chain.clone());
+        chain.refuse_estimates(Some(Calls::LongerThan(0)));
+        let config = WatcherConfig {
+            auto_claim: true,
+            yields_after: Duration::from_secs(1),
+            planner: PlannerPolicy {
+                min_claim: TokenAmount::new(1),
+                ..PlannerPolicy::default()
+            },
+            ..executor.config()
+        };
+        let (watcher, handle) = Watcher::new(config, chain, ledger, key);
+        running.push((handle, tokio::spawn(watcher.run(CancellationToken::new()))));
+        homes.push(home);
+    }
+    let channels = open_channels(&executor, 1..=1).await;
+    executor.serve(&channels[0], 100, 0).await;
+
+    // Each has failed as the leader, and stands by for the other.
+    for (handle, _) in &running {
+        let mut status = handle.status();
+        let failed = status.wait_for(|status| status.problem.is_some() && !status.standing_by);
+        executor.devnet.while_mining(failed).await.unwrap();
+    }
+    let mut status = running[0].0.status();
+    let stands = status.wait_for(|status| status.standing_by).await.unwrap().clone();
+    let again = status.wait_for(|status| !status.standing_by && status.problem.is_some());
+    let again = executor.devnet.while_mining(again).await.unwrap().clone();
+    assert!(again.cursor.unwrap().number > stands.cursor.unwrap().number);
+    assert_eq!(again.last_progress, stands.last_progress);
+    assert_eq!(executor.payee_balance().await, 0);
+    for (_, task) in running {
+        task.abort();
+    }
 }
