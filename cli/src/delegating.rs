@@ -36,8 +36,16 @@ pub struct ConfiguredTower {
 /// # Errors
 /// When one is named by something else than a multiaddress with a tower's peer id, or twice.
 pub fn configured_towers(session: &Session) -> Result<Vec<ConfiguredTower>> {
+    towers_at(&session.config()?.towers.peers)
+}
+
+/// The towers at these addresses.
+///
+/// # Errors
+/// When one is no tower's address, or two are of one tower.
+pub fn towers_at(addresses: &[String]) -> Result<Vec<ConfiguredTower>> {
     let mut towers: Vec<ConfiguredTower> = Vec::new();
-    for at in multiaddresses("towers.peers", &session.config()?.towers.peers)? {
+    for at in multiaddresses("towers.peers", addresses)? {
         let wrong = |what: &str| {
             Failure::new(
                 Kind::Configuration,

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     config::{Config, Publish, TowerSettings},
+    delegating::towers_at,
     failure::{Failure, Kind, OrFail as _, Result},
     keystore::{self, KdfCost, LockedKey},
     onchain::parse_address,
@@ -297,6 +298,8 @@ fn models<'a>(session: &Session, arguments: &'a InitArgs) -> Result<Vec<Model<'a
         );
     }
     check_backend(&arguments.backend)?;
+    // As the node will read them.
+    towers_at(&arguments.towers)?;
     if arguments.prices.len() != 1 && arguments.prices.len() != arguments.models.len() {
         return Err(Failure::new(
             Kind::Usage,

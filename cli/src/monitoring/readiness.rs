@@ -66,7 +66,7 @@ pub struct Check {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<&'static str>,
     /// Since when it is not.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "since_unix_seconds", skip_serializing_if = "Option::is_none")]
     pub since: Option<UnixSeconds>,
 }
 

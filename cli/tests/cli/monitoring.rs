@@ -220,7 +220,10 @@ fn a_chain_that_does_not_answer_turns_readiness_red_until_it_does() {
         finding.contains("completed no round") && finding.contains("127.0.0.1"),
         "{failed}"
     );
-    assert!(failed["since"].as_u64().unwrap() > 1_700_000_000, "{failed}");
+    assert!(
+        failed["since_unix_seconds"].as_u64().unwrap() > 1_700_000_000,
+        "{failed}"
+    );
     assert!(failed["mend"].as_str().unwrap().contains("lloomctl doctor"), "{failed}");
     assert_eq!(get(&url, "/healthz").unwrap().0, 200, "restarting would not help");
     let (_, text) = get(&url, "/metrics").unwrap();

@@ -146,3 +146,23 @@ fn what_is_wrong_with_init_leaves_nothing_behind() {
         assert_eq!(home.content(), Vec::new(), "{wrong:?}");
     }
 }
+
+#[test]
+fn a_tower_without_its_peer_id_is_no_tower() {
+    let home = Home::new();
+    let offer = [
+        "--backend",
+        "http://localhost:9/v1",
+        "--model",
+        "none",
+        "--price",
+        "1/1",
+    ];
+    let init = ["init", "--role", "executor", "--insecure-fast-kdf", "--json"];
+    let tower = ["--tower", "/ip4/192.0.2.1/tcp/4402"];
+    let refused = home.run(&[&init[..], &offer, &tower].concat());
+    let failure = refused.failure();
+    assert_eq!(failure["kind"], "configuration");
+    assert!(failure.to_string().contains("peer id"), "{failure}");
+    assert!(!home.path().join("config.toml").exists());
+}

@@ -61,8 +61,8 @@ impl Report for Archived {
         if self.channels == 0 {
             writeln!(
                 out,
-                "No channel has been over for {} days that is not archived yet.",
-                self.keep_days
+                "No channel has been over for {} that is not archived yet.",
+                days(self.keep_days)
             )?;
         }
         for file in &self.files {
@@ -108,8 +108,8 @@ impl Report for Planned {
         if self.channels.is_empty() {
             return writeln!(
                 out,
-                "No channel has been over for {} days that is not archived yet.",
-                self.keep_days
+                "No channel has been over for {} that is not archived yet.",
+                days(self.keep_days)
             );
         }
         let mut table = Table::new(&[
@@ -221,4 +221,12 @@ fn compact_failure(error: CompactError) -> Failure {
         _ => "nothing is lost: what is not in the archive is in the store. Run it again",
     };
     Failure::of(Kind::Store, error).hint(hint)
+}
+
+fn days(count: u32) -> String {
+    if count == 1 {
+        "1 day".to_owned()
+    } else {
+        format!("{count} days")
+    }
 }
