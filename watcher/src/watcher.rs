@@ -43,7 +43,7 @@ const MAX_STEPS: usize = 4_096;
 /// Claims that may be under way at a time, unless a deadline presses: an endpoint's pool promises an account room for about as
 /// many transactions, and a round with hundreds of them would see nothing else meanwhile.
 const CLAIMS_UNDER_WAY: usize = 16;
-/// How long a leader that yields leaves the others: whoever stands by looks twice a second whether it may lead.
+/// How long a leader that yields leaves the others at most: whoever stands by looks twice a second whether it may lead.
 const STEPS_ASIDE: Duration = Duration::from_secs(5);
 /// The longest wait between two tries while the chain does not answer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
@@ -241,7 +241,7 @@ impl<C: Chain> Watcher<C> {
                         failing_since = None;
                         backoff.succeeded();
                         self.yielded_at = Some(Instant::now());
-                        STEPS_ASIDE
+                        STEPS_ASIDE.min(self.config.yields_after / 4)
                     } else {
                         self.no_longer_than_allowed(backoff.failed())
                     }

@@ -12,7 +12,7 @@ use lloom_bindings::Contracts;
 use lloom_ledger::{Finish, Ledger, Purpose, StoreDeployment, StoreUrl};
 use lloom_postgres::Server;
 use lloom_receipts::{BlockNumber, Domain, Keypair, TokenAmount};
-use lloom_watcher::{FeePolicy, PlannerPolicy, Watcher, WatcherConfig};
+use lloom_watcher::{FeePolicy, PlannerPolicy, Watcher, WatcherConfig, WatcherHandle, WatcherStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -275,6 +275,14 @@ async fn a_watcher_that_stood_still_finds_itself_deposed_and_sends_nothing() {
     );
 }
 
+/// Waits until a watcher shows this, with blocks coming in.
+async fn seen(executor: &Executor, watcher: &WatcherHandle, what: impl FnMut(&WatcherStatus) -> bool) -> WatcherStatus {
+    let mut status = watcher.status();
+    let shown = executor.devnet.while_mining(status.wait_for(what));
+    let shown = tokio::time::timeout(Duration::from_secs(60), shown).await;
+    shown.expect("it never showed that").unwrap().clone()
+}
+
 #[tokio::test]
 async fn leaders_that_all_fail_make_no_progress_while_they_stand_by_either() {
     let (server, executor, _) = executor().await;
@@ -292,7 +300,7 @@ async fn leaders_that_all_fail_make_no_progress_while_they_stand_by_either() {
         chain.refuse_estimates(Some(Calls::LongerThan(0)));
         let config = WatcherConfig {
             auto_claim: true,
-            yields_after: Duration::from_secs(1),
+            yields_after: Duration::from_secs(4),
             planner: PlannerPolicy {
                 min_claim: TokenAmount::new(1),
                 ..PlannerPolicy::default()
@@ -308,14 +316,16 @@ async fn leaders_that_all_fail_make_no_progress_while_they_stand_by_either() {
 
     // Each has failed as the leader, and stands by for the other.
     for (handle, _) in &running {
-        let mut status = handle.status();
-        let failed = status.wait_for(|status| status.problem.is_some() && !status.standing_by);
-        executor.devnet.while_mining(failed).await.unwrap();
+        seen(&executor, handle, |status| {
+            status.problem.is_some() && !status.standing_by
+        })
+        .await;
     }
-    let mut status = running[0].0.status();
-    let stands = status.wait_for(|status| status.standing_by).await.unwrap().clone();
-    let again = status.wait_for(|status| !status.standing_by && status.problem.is_some());
-    let again = executor.devnet.while_mining(again).await.unwrap().clone();
+    let stands = seen(&executor, &running[0].0, |status| status.standing_by).await;
+    let again = seen(&executor, &running[0].0, |status| {
+        !status.standing_by && status.problem.is_some()
+    })
+    .await;
     assert!(again.cursor.unwrap().number > stands.cursor.unwrap().number);
     assert_eq!(again.last_progress, stands.last_progress);
     assert_eq!(executor.payee_balance().await, 0);

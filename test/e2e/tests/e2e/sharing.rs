@@ -73,7 +73,7 @@ async fn a_leader_whose_endpoint_lets_it_claim_nothing_makes_room_for_one_that_c
     let mut seller = Seller::create(&chain, "first", &backend.base_url(), &[MODEL], |settings| {
         settings.store = Some(url.clone());
         settings.watching.min_claim = "0.000001".to_owned();
-        settings.watching.yield_after_secs = 1;
+        settings.watching.yield_after_secs = 4;
     })
     .await?;
     let colleague = seller.colleague(&chain, "second").await?;
