@@ -113,6 +113,8 @@ async fn accept(store: Store, checking: Checking) -> Result<Accepted> {
     let first = books.first().ok_or_else(|| eyre::eyre!("no callers"))?;
     let store = Ledger::open(&url, &StoreDeployment::from(&first.domain)).await?;
     let channels: Vec<_> = books.iter().map(|book| (book.channel(), book.parameters)).collect();
+    // Of several processes on one database, one records what the chain says.
+    let _leads = store.lead().await?;
     open_channels(&store, &channels).await?;
 
     let deliveries = try_join_all(books.iter().map(|book| prepare(&store, book))).await?;
