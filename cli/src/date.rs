@@ -1,4 +1,6 @@
-//! Points in time as people read them.
+//! Points and spans of time as people read them.
+
+use std::time::Duration;
 
 use lloom_receipts::UnixSeconds;
 
@@ -37,6 +39,15 @@ pub fn utc(time: UnixSeconds) -> String {
         second / 60 % 60,
         second % 60
     )
+}
+
+/// So much time, in words.
+pub fn minutes(left: Duration) -> String {
+    match left.as_secs() / 60 {
+        0 => "less than a minute".to_owned(),
+        1 => "1 minute".to_owned(),
+        minutes => format!("{minutes} minutes"),
+    }
 }
 
 const fn is_leap(year: u32) -> bool {

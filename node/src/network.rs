@@ -20,6 +20,7 @@ mod bootstrap;
 mod codec;
 mod config;
 mod dial;
+mod dial_failure;
 mod error;
 mod event_loop;
 mod handle;
@@ -37,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 pub use config::{DhtMode, NetworkConfig, NetworkLimits, NetworkName};
-pub use dial::DialFailure;
+pub use dial_failure::DialFailure;
 pub use error::{NetworkError, OpenStreamError};
 pub use handle::NetworkHandle;
 pub use identity::{peer_address, peer_id};

@@ -3,7 +3,7 @@ use std::{io, time::Duration};
 use alloy::primitives::Address;
 use libp2p::{Multiaddr, PeerId, TransportError, request_response::OutboundFailure};
 
-use super::dial::DialFailure;
+use super::dial_failure::DialFailure;
 use crate::OfferError;
 
 /// What can go wrong between this node and its peers.

@@ -11,6 +11,7 @@ use lloom_receipts::{TokenAmount, UnixSeconds};
 
 use super::diagnosis::Checks;
 use crate::{
+    date::minutes,
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::OnChain,
     output::shortened,
@@ -147,13 +148,4 @@ fn sum(channels: &[SurveyedChannel]) -> TokenAmount {
     channels.iter().fold(TokenAmount::ZERO, |sum, channel| {
         sum.saturating_add(channel.unclaimed())
     })
-}
-
-/// So much time, in words.
-pub(super) fn minutes(left: Duration) -> String {
-    match left.as_secs() / 60 {
-        0 => "less than a minute".to_owned(),
-        1 => "1 minute".to_owned(),
-        minutes => format!("{minutes} minutes"),
-    }
 }

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use lloom_ledger::Ledger;
 use lloom_receipts::{TokenAmount, UnixSeconds};
 
-use super::{channels::minutes, diagnosis::Checks};
+use super::diagnosis::Checks;
 use crate::{
+    date::minutes,
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::OnChain,
     output::shortened,
@@ -23,9 +24,9 @@ pub async fn check(
 ) -> Result {
     let failed = || "cannot list what is held".to_owned();
     let totals = ledger.held_totals().await.or_fail(Kind::Store, failed)?;
+    let channels = if totals.channels == 1 { "channel" } else { "channels" };
     let closing = ledger.held_closing().await.or_fail(Kind::Store, failed)?;
     if closing.is_empty() {
-        let channels = if totals.channels == 1 { "channel" } else { "channels" };
         checks.good(
             "held",
             format!("{} {channels}, and no payer of theirs is leaving", totals.channels),
@@ -36,13 +37,18 @@ pub async fn check(
     let Some(on_chain) = on_chain else {
         checks.warn(
             "held",
-            format!("the payers of {} are leaving", closing.len()),
+            format!(
+                "of {} {channels} that are held, payers of {} are leaving",
+                totals.channels,
+                closing.len()
+            ),
             "mend the chain's endpoint first: what is promised has to be claimed in time",
         );
         return Ok(());
     };
     let grace = on_chain.grace_period().await?;
     let now = UnixSeconds::from(SystemTime::now()).max(on_chain.head_time().await?);
+    let mut is_due = false;
     for held in closing {
         let id = held.claimable.channel.id;
         let Some(state) = on_chain.channel(id).await? else {
@@ -55,6 +61,7 @@ pub async fn check(
         if value == TokenAmount::ZERO || value < held.terms.minimum_value {
             continue;
         }
+        is_due = true;
         let finding = format!(
             "the payer of {} may take {} away in {}, which this tower has promised to claim unless the executor does",
             shortened(&id.to_string()),
@@ -71,6 +78,9 @@ pub async fn check(
             let failure = Failure::new(Kind::Refused, finding);
             checks.bad("held", &failure.hint("`lloomctl watch --tower` now"));
         }
+    }
+    if !is_due {
+        checks.good("held", "whatever was promised of payers that are leaving is settled");
     }
     Ok(())
 }
