@@ -85,8 +85,11 @@ impl Node {
         self.address.split("/p2p/").next().unwrap_or_default().to_owned()
     }
 
-    /// Waits until `process` says that it is ready.
-    async fn of(process: Process) -> Result<Self> {
+    /// Waits until `process`, which is one, says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or isn't ready in time.
+    pub async fn of(process: Process) -> Result<Self> {
         let ready = |line: &str| {
             serde_json::from_str::<Value>(line)
                 .ok()

@@ -1,4 +1,7 @@
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use alloy::primitives::Address;
 use eyre::{Result, WrapErr, ensure, eyre};
@@ -6,7 +9,7 @@ use lloom_ledger::Ledger;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Finished, Lloomctl, Process, Settings};
+use crate::{Finished, Lloomctl, Process, Settings, SmallDisk};
 
 /// Every test key's password.
 const PASSWORD: &str = "correct horse battery staple";
@@ -143,9 +146,40 @@ impl Home {
         Process::start(self.title(arguments), "sh", &arguments_of_shell, &self.environment())
     }
 
+    /// Copies everything in it to `disk`, where `lloomctl` can be [started](Self::start_on).
+    ///
+    /// # Errors
+    /// When the disk has no room.
+    pub fn move_to(&self, disk: &SmallDisk) -> Result<()> {
+        disk.take(self.directory.path())
+    }
+
+    /// Copies everything from `disk` to where it was before.
+    ///
+    /// # Errors
+    /// When the files can't be copied.
+    pub fn move_back(&self, disk: &SmallDisk) -> Result<()> {
+        disk.give_back(self.directory.path())
+    }
+
+    /// [`start`](Self::start), on what [was moved](Self::move_to) to `disk`.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_on(&self, disk: &SmallDisk, arguments: &[&str]) -> Result<Process> {
+        let [first, entrance @ ..] = disk.entrance();
+        let program = self.lloomctl.program().display().to_string();
+        let all = [&entrance[..], &[program], with_json(arguments).as_slice()].concat();
+        Process::start(self.title(arguments), first, &all, &self.environment_in(disk.path()))
+    }
+
     fn environment(&self) -> [(String, String); 3] {
+        self.environment_in(self.directory.path())
+    }
+
+    fn environment_in(&self, home: &Path) -> [(String, String); 3] {
         [
-            ("LLOOM_HOME", self.directory.path().display().to_string()),
+            ("LLOOM_HOME", home.display().to_string()),
             ("LLOOM_PASSWORD", PASSWORD.to_owned()),
             (
                 "LLOOM_LOG",

@@ -135,7 +135,8 @@ impl Till {
                 input: PricePerMillion::new(TokenAmount::ZERO),
                 output: PricePerMillion::new(TokenAmount::new(1_000_000)),
             },
-            deadline: now.plus(Duration::from_secs(60)),
+            // Long enough to be taken by a store that was just restored too.
+            deadline: now.plus(Duration::from_secs(3_600)),
         };
         let owed = patron.owed.saturating_add(TokenAmount::new(u128::from(tokens)));
         // One increment ahead of what is billed, as clients sign it.

@@ -1,30 +1,36 @@
 //! `kill -9`, and what is left of the money afterwards.
 
 use eyre::Result;
-use lloom_e2e::{Behavior, Ending, wait};
+use lloom_e2e::{Behavior, Ending, Settings, wait};
 use lloom_ledger::Progress;
 use lloom_receipts::TokenAmount;
 
 use crate::shop::{Shop, receipts_of};
 
 /// Tokens after which the backend waits.
-const HELD_AFTER: u32 = 20;
+pub const HELD_AFTER: u32 = 20;
 /// How far the client pays ahead: it has acknowledged some of the held tokens.
 const INCREMENT: u32 = 8;
 
 /// A shop whose backend stops in the middle of every answer.
 async fn shop_that_holds() -> Result<Shop> {
-    let held = Behavior {
+    Shop::open_with(held_in_mid_answer(), holding_settings).await
+}
+
+/// A backend's that stops in the middle of every answer.
+pub fn held_in_mid_answer() -> Behavior {
+    Behavior {
         ending: Ending::HoldAfter(HELD_AFTER),
         answer_tokens: Some(60),
         ..Behavior::default()
-    };
-    Shop::open_with(held, |settings| {
-        if let Some(selling) = &mut settings.executor {
-            selling.increment = INCREMENT;
-        }
-    })
-    .await
+    }
+}
+
+/// An executor's that is paid a few times before.
+pub fn holding_settings(settings: &mut Settings) {
+    if let Some(selling) = &mut settings.executor {
+        selling.increment = INCREMENT;
+    }
 }
 
 /// Waits until the running answer's client has said that it received some of it.

@@ -37,9 +37,30 @@ impl Scrape {
 
 /// Waits until a sample of who is monitored there has a value.
 pub async fn shown(monitoring: &str, name: &str, label: &str, expected: f64) -> Result<Scrape> {
+    shown_as(monitoring, name, label, &format!("{expected}"), |value| {
+        value == expected
+    })
+    .await
+}
+
+/// The same for a value that goes on to grow.
+pub async fn shown_at_least(monitoring: &str, name: &str, label: &str, least: f64) -> Result<Scrape> {
+    shown_as(monitoring, name, label, &format!("{least} or more"), |value| {
+        value >= least
+    })
+    .await
+}
+
+async fn shown_as(
+    monitoring: &str,
+    name: &str,
+    label: &str,
+    expected: &str,
+    suits: impl Fn(f64) -> bool,
+) -> Result<Scrape> {
     wait::until(&format!("{name}{{{label}}} to be {expected}"), || async {
         let scrape = Scrape::of(monitoring).await?;
-        Ok((scrape.sample(name, label) == Some(expected)).then_some(scrape))
+        Ok(scrape.sample(name, label).is_some_and(&suits).then_some(scrape))
     })
     .await
 }

@@ -1,32 +1,118 @@
 //! A watcher on a machine whose disk is full, and whose clock is set.
 
 use eyre::{Result, ensure};
-use lloom_e2e::{Clock, wait};
+use lloom_e2e::{Behavior, Buyer, Chain, Clock, Finished, Mining, Node, Seller, SmallDisk, StubBackend, wait};
+use lloom_receipts::TokenAmount;
 use serde_json::json;
 
-use crate::stand::{Stand, ready, stop};
+use crate::{
+    crashes::{HELD_AFTER, held_in_mid_answer, holding_settings},
+    monitoring::shown_at_least,
+    shop::{DEPOSIT, MODEL, same_receipts},
+    stand::{Stand, ready, stop},
+};
 
 /// Nothing may be written to any file, from now on.
-const FULL: u64 = 0;
+const NOTHING: u64 = 0;
+/// Calls to the chain after which there is no room any more.
+const MOMENTS: [u64; 3] = [1, 12, 25];
 
 #[tokio::test]
 async fn full_disk_ends_the_watcher_and_loses_nothing() -> Result<()> {
+    if !SmallDisk::is_allowed()? {
+        eprintln!("not tested: this system allows no namespaces");
+        return Ok(());
+    }
     let mut stand = Stand::open(2, |_| ()).await?;
-    for moment in [1, 12, 25] {
+    for moment in MOMENTS {
+        stand.till.sell(&[(0, 100), (1, 50)]).await?;
+        let disk = SmallDisk::new().await?;
+        stand.seller.home.move_to(&disk)?;
+        let watch = stand.seller.home.start_on(&disk, &["watch"])?;
+        ready(&watch).await?;
+        stand.proxy.called_at_all(stand.proxy.all_calls() + moment).await?;
+        disk.fill()?;
+        ended_without_store(&watch.finish().await?)?;
+        stand.seller.home.move_back(&disk)?;
+    }
+    let watch = stand.watch().await?;
+    stand.ends_well().await?;
+    stop(watch).await
+}
+
+#[tokio::test]
+async fn full_disk_ends_a_node_in_mid_answer_and_everything_is_billed_afterwards() -> Result<()> {
+    if !SmallDisk::is_allowed()? {
+        eprintln!("not tested: this system allows no namespaces");
+        return Ok(());
+    }
+    let chain = Chain::start(Mining::Living).await?;
+    let backend = StubBackend::start(&[MODEL], held_in_mid_answer()).await?;
+    let seller = Seller::create(&chain, "executor", &backend.base_url(), &[MODEL], holding_settings).await?;
+    let buyer = Buyer::create(&chain, "client", &[], DEPOSIT).await?;
+    // Before there is a store: one that was copied would be a restored one.
+    let disk = SmallDisk::new().await?;
+    seller.home.move_to(&disk)?;
+    let node = Node::of(seller.home.start_on(&disk, &["node", "run"])?).await?;
+    let asking = |prompt| {
+        buyer
+            .home
+            .start(&["chat", "--executor", &node.address, "--model", MODEL, prompt])
+    };
+    let interrupted = asking("Tell me of the storm.")?;
+    backend.holding(1).await?;
+    // The first covers the beginning of the answer, the second says that it came.
+    shown_at_least(&node.monitoring, "lloom_accepted_total", "voucher", 2.0).await?;
+    disk.fill()?;
+    // It can't store that it takes this on, so it doesn't, and nothing after it.
+    let refused = asking("And of the calm.")?;
+    ended_without_store(&node.process.finish().await?)?;
+    for asking in [interrupted, refused] {
+        ensure!(asking.finish().await?.code() != Some(0), "the client noticed nothing");
+    }
+
+    disk.empty()?;
+    backend.set_behavior(Behavior::default());
+    let node = Node::of(seller.home.start_on(&disk, &["node", "run"])?).await?;
+    buyer.chat(&node.address, MODEL, "And then?").await?;
+    let claimed = seller.home.start_on(&disk, &["claim"])?.finish().await?;
+    ensure!(claimed.code() == Some(0), "{}", claimed.stderr);
+    let ended = node.process.stop().await?;
+    ensure!(ended.code() == Some(0), "{}", ended.stderr);
+    seller.home.move_back(&disk)?;
+
+    let channels = seller.channels().await?;
+    let receipts = same_receipts(&seller.home, &buyer.home, channels[0]).await?;
+    let bills: Vec<_> = receipts.iter().map(|receipt| receipt.receipt().bill).collect();
+    ensure!((channels.len(), bills.len()) == (1, 2), "{channels:?}, {bills:?}");
+    let interrupted = bills.iter().find(|bill| bill.usage.output.get() <= HELD_AFTER);
+    ensure!(
+        interrupted.is_some_and(|bill| bill.amount > TokenAmount::ZERO),
+        "{bills:?}"
+    );
+    let owed = receipts[1].receipt().cumulative_amount;
+    ensure!(chain.money.settled(channels[0]).await? == owed, "{owed} is owed");
+    Ok(())
+}
+
+/// It couldn't store what it did, so it did nothing more, and said so.
+fn ended_without_store(ended: &Finished) -> Result<()> {
+    let (status, complaints) = (ended.status, &ended.stderr);
+    ensure!(ended.code() == Some(6), "it ended with {status}: {complaints}");
+    ensure!(complaints.contains("the store failed to"), "{complaints}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn limited_files_end_the_watcher_and_lose_nothing() -> Result<()> {
+    let mut stand = Stand::open(2, |_| ()).await?;
+    for moment in MOMENTS {
         stand.till.sell(&[(0, 100), (1, 50)]).await?;
         let watch = stand.seller.home.start_limited(&["watch"])?;
         ready(&watch).await?;
         stand.proxy.called_at_all(stand.proxy.all_calls() + moment).await?;
-        watch.limit_files(Some(FULL))?;
-        // It can't store what it does, so it does nothing more, and says so.
-        let ended = watch.finish().await?;
-        ensure!(
-            ended.code() == Some(6),
-            "it ended with {}: {}",
-            ended.status,
-            ended.stderr
-        );
-        ensure!(ended.stderr.contains("the store failed to"), "{}", ended.stderr);
+        watch.limit_files(Some(NOTHING))?;
+        ended_without_store(&watch.finish().await?)?;
     }
     let watch = stand.watch().await?;
     stand.ends_well().await?;
