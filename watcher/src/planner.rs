@@ -425,7 +425,8 @@ impl Planner<'_> {
     }
 
     /// By what, and how much. Where usage is to be published, money that only a voucher covers waits for its receipt
-    /// until something presses.
+    /// until something presses. What failed by one kind is tried by the other when it is due: a receipt takes an active
+    /// operator and a bill that the registry attributes to the payee, a voucher neither.
     fn choose(&self, candidate: &Candidate, why: WhyNow) -> Option<(ClaimBy, TokenAmount)> {
         let voucher = candidate.by_voucher().map(|amount| (ClaimBy::Vouchers, amount));
         let receipt = candidate.by_receipt().map(|amount| (ClaimBy::Receipts, amount));
@@ -434,6 +435,13 @@ impl Planner<'_> {
                 (Some(first), Some(second)) if second.1 > first.1 => Some(second),
                 (first, second) => first.or(second),
             };
+        if why == WhyNow::Deadline
+            && let (Some(voucher), Some(receipt), Some(held)) = (voucher, receipt, candidate.held)
+        {
+            let receipts_first = self.policy.publish == Publish::Receipts || receipt.1 > voucher.1;
+            let swaps = held.failures % 2 == 1;
+            return Some(if receipts_first != swaps { receipt } else { voucher });
+        }
         match (self.policy.publish, why) {
             (Publish::Vouchers | Publish::ReceiptsOnClose, _) => larger(voucher, receipt),
             (Publish::Receipts, WhyNow::Deadline) => larger(receipt, voucher),

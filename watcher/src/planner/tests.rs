@@ -509,3 +509,22 @@ fn what_failed_waits_its_time_and_is_claimed_alone_when_it_is_due() {
     };
     assert_eq!(plan(&[held(10, None)], ordered, &policy()).claims.len(), 1);
 }
+
+#[test]
+fn what_failed_by_one_kind_is_tried_by_the_other_when_it_is_due() {
+    let by = |publish, failures| {
+        let policy = PlannerPolicy { publish, ..policy() };
+        let held = (failures > 0).then_some(Held { until: NOW, failures });
+        let due = Candidate {
+            deadline: Some(NOW.plus(Duration::from_secs(60))),
+            receipt: Some(TokenAmount::new(500)),
+            held,
+            ..channel(1, 500)
+        };
+        plan(&[due], SITUATION, &policy).claims[0].by
+    };
+    let kinds = |publish| [0, 1, 2, 3].map(|failures| by(publish, failures));
+    let (receipts, vouchers) = (ClaimBy::Receipts, ClaimBy::Vouchers);
+    assert_eq!(kinds(Publish::Receipts), [receipts, vouchers, receipts, vouchers]);
+    assert_eq!(kinds(Publish::Vouchers), [vouchers, receipts, vouchers, receipts]);
+}
