@@ -12,6 +12,7 @@ use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use crate::{
     defence::{Defence, DefencePolicy},
     fees::REPLACEMENTS_BEFORE_DEADLINE,
+    patience::waited,
     planner::{Candidate, PlannedClaim},
     sender::Outlook,
 };
@@ -85,7 +86,7 @@ impl Books {
             }
             // One of another key can't be made dearer, so it is not waited for: what it settles in the end is settled
             // once, whoever settles it first, and a close settles no less for a claim beside it.
-            if record.from == account || now.since(record.recorded_at) <= books.patience(&record) {
+            if record.from == account || !waited(record.recorded_at, now, books.patience(&record)) {
                 books.count(record);
             }
         }

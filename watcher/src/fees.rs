@@ -121,6 +121,20 @@ impl FeePolicy {
         replaces(fees, previous).then_some(fees)
     }
 
+    /// What a replacement of a transaction that offers `previous` offers while no block is made that could have taken it:
+    /// what a new one would, if pools take that in its place. Nobody is outbid meanwhile, and what a bid grows by is paid
+    /// once blocks come again.
+    pub fn catch_up(
+        &self,
+        previous: Fees,
+        quote: FeeQuote,
+        deadline: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Option<Fees> {
+        let market = self.market(quote, self.limit(deadline, now), self.pressure(deadline, now));
+        replaces(market, previous).then_some(market)
+    }
+
     /// `fees` lowered to `affordable` wei per gas, if they are above it: near a deadline a claim that the next block
     /// takes is better than none. `None` when it has to be refused, for it would only wait, or nothing presses.
     pub fn lower(
@@ -418,6 +432,25 @@ mod tests {
         assert!(urgent.max_fee > next.max_fee);
         // The market has moved further than the step.
         assert_eq!(policy().escalate(previous, quote(49), None, NOW).unwrap().max_fee, 100);
+    }
+
+    #[test]
+    fn while_no_block_is_made_a_bid_follows_the_market_and_no_more() {
+        let at = |seconds, max_fee, priority_fee| {
+            let previous = Fees { max_fee, priority_fee };
+            policy().catch_up(previous, quote(20), in_seconds(seconds), NOW)
+        };
+        assert_eq!(at(600, 42, 2), None, "it is what a new one would offer");
+        assert_eq!(
+            at(600, 30, 0).map(|fees| fees.max_fee),
+            Some(42),
+            "the market has moved"
+        );
+        assert_eq!(
+            at(0, 42, 2).map(|fees| (fees.max_fee, fees.priority_fee)),
+            Some((220, 20))
+        );
+        assert_eq!(at(0, 220, 20), None, "and that is all, however long it takes");
     }
 
     #[test]

@@ -53,6 +53,7 @@ mod metrics;
 mod obligation;
 mod order;
 mod outbox;
+mod patience;
 mod planner;
 mod quarantine;
 mod revert;

@@ -30,6 +30,8 @@ struct Script {
     ranges: Vec<u64>,
     by_hash: usize,
     receipts: BTreeMap<B256, MinedTransaction>,
+    /// A transaction that nothing is said of.
+    hidden: Option<B256>,
     broadcasts: Vec<Bytes>,
     broadcasts_fail: bool,
     nonces: (u64, BTreeMap<B256, u64>),
@@ -106,6 +108,10 @@ impl ScriptedChain {
 
     pub(crate) fn set_receipt(&self, receipt: MinedTransaction) {
         self.script().receipts.insert(receipt.hash, receipt);
+    }
+
+    pub(crate) fn refuse_receipt(&self, hash: B256) {
+        self.script().hidden = Some(hash);
     }
 
     pub(crate) fn forget_receipts(&self) {
@@ -237,6 +243,10 @@ impl Chain for ScriptedChain {
     }
 
     async fn transaction_receipt(&self, hash: B256) -> Result<Option<MinedTransaction>, ChainError> {
-        Ok(self.answering("transaction_receipt")?.receipts.get(&hash).cloned())
+        let script = self.answering("transaction_receipt")?;
+        if script.hidden == Some(hash) {
+            return Err(refused("transaction_receipt", "transaction indexing is in progress"));
+        }
+        Ok(script.receipts.get(&hash).cloned())
     }
 }

@@ -9,14 +9,16 @@ use lloom_ledger::{
 use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
 use tokio::sync::Mutex;
 
+mod bids;
 mod pushing;
 mod suspects;
 
-use self::suspects::Suspects;
+use self::{bids::Bids, suspects::Suspects};
 use crate::{
     chain::{Broadcast, Call, Chain, ChainError, MinedTransaction, NonceAt, Revert},
     fees::{FeePolicy, Fees, FeesTooHigh},
     metrics::{WatcherMetrics, purpose_of},
+    patience::waited,
     transaction::{Envelope, SignedTransaction, UnreadableTransaction, call_of, sign},
 };
 
@@ -39,6 +41,7 @@ struct Shared<C> {
     nonces: Mutex<()>,
     /// Transactions whose nonce looks used by a stranger.
     suspects: Suspects,
+    bids: Bids,
     metrics: WatcherMetrics,
 }
 
@@ -59,6 +62,17 @@ impl Outlook {
             is_moot: false,
         }
     }
+}
+
+/// What presses a nonce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pressing {
+    /// The first deadline of what waits for it: its own transactions, and those of later nonces.
+    deadline: Option<UnixSeconds>,
+    /// The first of its own transactions.
+    own_deadline: Option<UnixSeconds>,
+    /// Whether its transactions have nothing to do any more.
+    is_moot: bool,
 }
 
 /// A transaction that is stored, and so will be sent until its fate is known.
@@ -156,6 +170,8 @@ pub(crate) struct Order {
 
 /// What became of the transactions of one nonce.
 enum Judged {
+    /// The endpoint doesn't want to say.
+    Unknown,
     /// All that is final of them now.
     Finished(Vec<FinishedTransaction>),
     /// One is in a block that may still be replaced.
@@ -175,6 +191,7 @@ impl<C: Chain> Sender<C> {
                 fees,
                 nonces: Mutex::new(()),
                 suspects: Suspects::default(),
+                bids: Bids::default(),
                 metrics: WatcherMetrics::default(),
             }),
         }
@@ -200,7 +217,7 @@ impl<C: Chain> Sender<C> {
     }
 
     /// Signs, stores and broadcasts, in this order. Once this returns, the transaction is sent until its fate is known,
-    /// whatever the first endpoint said to it.
+    /// whatever the first endpoint said to it. An error says that nothing was sent, and nothing will be.
     pub(crate) async fn submit(&self, order: Order, now: UnixSeconds) -> Result<SentTransaction, SendError> {
         let shared = &self.shared;
         let _nonces = shared.nonces.lock().await;
@@ -215,11 +232,12 @@ impl<C: Chain> Sender<C> {
         let id = self
             .store(&signed, envelope, order.purpose, None, order.deadline, now)
             .await?;
-        let refused = self.broadcast(id, &signed, now).await?;
+        // It is stored: somebody sends it, if not this process.
+        let refused = self.broadcast(id, &signed, now).await;
         Ok(SentTransaction {
             id,
             hash: signed.hash,
-            refused,
+            refused: refused.unwrap_or_else(|error| Some(error.to_string())),
         })
     }
 
@@ -245,6 +263,7 @@ impl<C: Chain> Sender<C> {
         // One look at a time, or two would both find a transaction too old and replace it.
         let _nonces = self.shared.nonces.lock().await;
         let pending = self.pending().await?;
+        self.shared.bids.look(heights.head, &pending);
         let mut groups: BTreeMap<u64, Vec<TransactionRecord>> = BTreeMap::new();
         for record in pending {
             groups.entry(record.nonce).or_default().push(record);
@@ -258,9 +277,14 @@ impl<C: Chain> Sender<C> {
         let mut pressing = BTreeMap::new();
         let mut earliest = None;
         for (nonce, group) in groups.iter().rev() {
-            let deadlines = group.iter().filter_map(|record| outlook(record).deadline);
-            earliest = deadlines.chain(earliest).min();
-            pressing.insert(*nonce, earliest);
+            let own_deadline = group.iter().filter_map(|record| outlook(record).deadline).min();
+            earliest = own_deadline.into_iter().chain(earliest).min();
+            let presses = Pressing {
+                deadline: earliest,
+                own_deadline,
+                is_moot: group.iter().any(|record| outlook(record).is_moot),
+            };
+            pressing.insert(*nonce, presses);
         }
         if let Some(next) = next_at_head
             && next < first
@@ -273,12 +297,9 @@ impl<C: Chain> Sender<C> {
         for (nonce, group) in groups {
             match self.judge(group, nonce, next_confirmed, heights).await? {
                 Judged::Finished(group) => finished.extend(group),
-                Judged::Unfinal => {}
+                Judged::Unfinal | Judged::Unknown => {}
                 Judged::Pending(group) => {
-                    let pressing = Outlook {
-                        deadline: pressing.get(&nonce).copied().flatten(),
-                        is_moot: group.iter().any(|record| outlook(record).is_moot),
-                    };
+                    let pressing = pressing.get(&nonce).copied().unwrap_or_default();
                     let is_next = nonce == next_at_head.unwrap_or(first);
                     self.push(group, is_next, pressing, now).await?;
                 }
@@ -305,12 +326,12 @@ impl<C: Chain> Sender<C> {
             let next_confirmed = self.next_nonce_of(account, heights.confirmed).await?;
             match self.judge(group, nonce, next_confirmed, heights).await? {
                 Judged::Finished(group) => finished.extend(group),
-                Judged::Unfinal => {}
+                Judged::Unfinal | Judged::Unknown => {}
                 Judged::Pending(group) => {
                     let due = |record: &&TransactionRecord| {
                         record
                             .broadcast_at
-                            .is_none_or(|at| now.since(at) >= self.shared.fees.rebroadcast)
+                            .is_none_or(|at| waited(at, now, self.shared.fees.rebroadcast))
                     };
                     if let Some(newest) = group.last().filter(due) {
                         self.rebroadcast(newest, now).await?;
@@ -332,8 +353,15 @@ impl<C: Chain> Sender<C> {
     ) -> Result<Judged, SendError> {
         let mut mined = None;
         for record in &group {
-            if let Some(receipt) = self.shared.chain.transaction_receipt(record.hash).await? {
-                mined = Some((record.clone(), receipt));
+            match self.shared.chain.transaction_receipt(record.hash).await {
+                Ok(Some(receipt)) => mined = Some((record.clone(), receipt)),
+                Ok(None) => {}
+                // One that still indexes its transactions, say, is no reason to leave all others alone.
+                Err(error @ ChainError::Refused { .. }) => {
+                    tracing::warn!(transaction = %record.hash, %error, "nobody says whether a transaction is in a block");
+                    return Ok(Judged::Unknown);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         match mined {
@@ -400,11 +428,17 @@ impl<C: Chain> Sender<C> {
     }
 
     /// What the key has beside the most that its pending transactions may cost, but for those of the nonce `but`: pools take
-    /// no transaction that an account could not pay for together with those that it has there.
+    /// no transaction that an account could not pay for together with those that it has there. What is in a block has paid
+    /// already, final or not.
     async fn free_balance(&self, but: Option<u64>) -> Result<U256, SendError> {
+        let pending = self.pending().await?;
+        let mined_below = match self.shared.bids.head() {
+            Some(head) if !pending.is_empty() => self.next_nonce_at(head).await?,
+            _ => None,
+        };
         let mut costs: BTreeMap<u64, U256> = BTreeMap::new();
-        for record in self.pending().await? {
-            if Some(record.nonce) == but {
+        for record in pending {
+            if Some(record.nonce) == but || mined_below.is_some_and(|next| record.nonce < next) {
                 continue;
             }
             let gas = U256::from(record.gas_limit) * U256::from(record.max_fee);
@@ -443,6 +477,7 @@ impl<C: Chain> Sender<C> {
                 now,
             })
             .await?;
+        self.shared.bids.note(id);
         self.shared.metrics.stored(stored, replaces.is_some());
         tracing::info!(transaction = %signed.hash, nonce = envelope.nonce, max_fee = envelope.fees.max_fee, "stored a transaction");
         Ok(id)

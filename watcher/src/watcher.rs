@@ -377,7 +377,6 @@ impl<C: Chain> Rounds<C> {
         for done in &finished {
             self.settler.learn(done, now).await?;
         }
-        advanced?;
         let obligations = obligation::review(&ledger, confirmed).await?;
         // After the review, which wants to see that what was held is settled.
         if self.defence.is_some() {
@@ -393,6 +392,8 @@ impl<C: Chain> Rounds<C> {
         if self.config.auto_claim && step.is_at_head() {
             problem = self.claim_due(now).await?;
         }
+        // What was sent before is no reason to let a deadline pass; but it is one to say that the round failed.
+        advanced?;
         // Orders are carried out on the newest state, or wait for it.
         if step.is_at_head() {
             // One by one: those behind one that fails stay, and are told.

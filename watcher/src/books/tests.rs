@@ -188,8 +188,8 @@ async fn what_another_key_has_sent_is_waited_for_for_minutes_whatever_it_is() {
     for sends in [Fixture::claim, Fixture::close] {
         let fixture = Fixture::new().await;
         fixture.send(FORMER, sends(&fixture)).await;
-        assert_eq!(fixture.unclaimed_after(180).await, TokenAmount::ZERO);
-        assert_eq!(fixture.unclaimed_after(181).await, EARNED);
+        assert_eq!(fixture.unclaimed_after(179).await, TokenAmount::ZERO);
+        assert_eq!(fixture.unclaimed_after(180).await, EARNED);
     }
 }
 
@@ -199,7 +199,28 @@ async fn what_another_key_has_sent_is_not_waited_for_until_a_deadline_is_over() 
         let mut fixture = Fixture::new().await;
         fixture.request_close(Duration::from_secs(120)).await;
         fixture.send(FORMER, sends(&fixture)).await;
-        assert_eq!(fixture.unclaimed_after(12).await, TokenAmount::ZERO);
-        assert_eq!(fixture.unclaimed_after(13).await, EARNED);
+        assert_eq!(fixture.unclaimed_after(11).await, TokenAmount::ZERO);
+        assert_eq!(fixture.unclaimed_after(12).await, EARNED);
     }
+}
+
+#[tokio::test]
+async fn what_another_key_has_sent_under_a_clock_that_was_ahead_is_not_waited_for() {
+    let mut fixture = Fixture::new().await;
+    fixture.request_close(Duration::from_secs(1_800)).await;
+    let transaction = NewTransaction {
+        from: FORMER,
+        nonce: 0,
+        hash: B256::repeat_byte(1),
+        raw: Bytes::from_static(b"signed"),
+        purpose: fixture.claim(),
+        replaces: None,
+        max_fee: 1,
+        priority_fee: 1,
+        gas_limit: 1,
+        deadline: None,
+        now: THEN.plus(Duration::from_secs(86_400)),
+    };
+    fixture.ledger.record_transaction(transaction).await.unwrap();
+    assert_eq!(fixture.unclaimed_after(200).await, EARNED);
 }

@@ -1,16 +1,17 @@
 //! What is done about a transaction that waits: sent again, made dearer, cancelled; and about a gap before it.
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{collections::BTreeSet, ops::Range};
 
 use alloy::primitives::U256;
 use lloom_ledger::{Finish, Purpose, TransactionRecord};
 use lloom_receipts::UnixSeconds;
 
-use super::{Outlook, RECENT_TRANSACTIONS, SendError, Sender, affordable_fee};
+use super::{Pressing, RECENT_TRANSACTIONS, SendError, Sender, affordable_fee};
 use crate::{
     chain::{Call, CallOutcome, Chain, NonceAt, StateAt},
     fees::Fees,
     gas::with_margin,
+    patience::waited,
     transaction::{Envelope, call_of, sign},
 };
 
@@ -24,25 +25,19 @@ struct Replacement {
     purpose: Purpose,
 }
 
-/// Whether `wait` has passed since `since`. A time that is further ahead than that was written by a clock that has been
-/// set back since: to wait until it comes again would be to sit idle.
-fn waited(since: UnixSeconds, now: UnixSeconds, wait: Duration) -> bool {
-    now.since(since) >= wait || since.since(now) > wait
-}
-
 impl<C: Chain> Sender<C> {
     /// Replaces a transaction that waits too long by a dearer one, or by a cancellation, or sends it again.
     pub(super) async fn push(
         &self,
         group: Vec<TransactionRecord>,
         is_next: bool,
-        outlook: Outlook,
+        pressing: Pressing,
         now: UnixSeconds,
     ) -> Result<(), SendError> {
         let Some(newest) = group.last() else {
             return Ok(());
         };
-        let deadline = outlook.deadline;
+        let deadline = pressing.deadline;
         let sent_at = newest.broadcast_at.unwrap_or(newest.recorded_at);
         let fees = &self.shared.fees;
         // A higher fee doesn't help one that waits for an earlier nonce.
@@ -53,21 +48,30 @@ impl<C: Chain> Sender<C> {
                 priority_fee: newest.priority_fee,
             };
             let quote = self.shared.chain.fees().await?;
-            let cancels = outlook.is_moot && newest.purpose != Purpose::Cancellation;
-            let replacement = match fees.escalate(previous, quote, deadline, now) {
-                Some(raised) if cancels => Some(self.cancellation(newest.nonce, raised).await?),
-                Some(raised) => Some(self.raised(newest, raised)?),
-                None => None,
+            let raised = match self.shared.bids.was_passed_over(newest.id) {
+                true => fees.escalate(previous, quote, deadline, now),
+                false => fees.catch_up(previous, quote, deadline, now),
             };
-            if let Some(mut replacement) = replacement {
-                let most = self.affordable(&replacement).await?;
-                let raised = replacement.envelope.fees;
-                let lowered =
-                    most.and_then(|most| fees.lower_replacement(previous, raised, most, quote, deadline, now));
-                // One that pools refuse must not take the place of one that waits.
-                if let Some(lowered) = lowered {
-                    replacement.envelope.fees = lowered;
-                    return self.replace(newest, replacement, deadline, now).await;
+            if let Some(raised) = raised {
+                let can_cancel = newest.purpose != Purpose::Cancellation;
+                let mut replacements = Vec::new();
+                if !(can_cancel && pressing.is_moot) {
+                    replacements.push(self.raised(newest, raised)?);
+                }
+                // What nothing presses gives way to what waits behind it: its channels are planned anew.
+                let is_in_the_way = fees.is_urgent(deadline, now) && !fees.is_urgent(pressing.own_deadline, now);
+                if can_cancel && (pressing.is_moot || is_in_the_way) {
+                    replacements.push(self.cancellation(newest.nonce, raised).await?);
+                }
+                for mut replacement in replacements {
+                    let most = self.affordable(&replacement).await?;
+                    let lowered =
+                        most.and_then(|most| fees.lower_replacement(previous, raised, most, quote, deadline, now));
+                    // One that pools refuse must not take the place of one that waits.
+                    if let Some(lowered) = lowered {
+                        replacement.envelope.fees = lowered;
+                        return self.replace(newest, replacement, deadline, now).await;
+                    }
                 }
             }
             if fees.is_urgent(deadline, now) {

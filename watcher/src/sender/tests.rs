@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use lloom_ledger::StoreDeployment;
 use lloom_receipts::BlockNumber;
@@ -14,6 +14,8 @@ struct Fixture {
     ledger: Ledger,
     sender: Sender<ScriptedChain>,
     heights: Heights,
+    /// Blocks that came by since, and took nothing.
+    passed: Cell<u64>,
     _directory: tempfile::TempDir,
 }
 
@@ -48,6 +50,7 @@ impl Fixture {
             ledger,
             sender,
             heights,
+            passed: Cell::new(0),
             _directory: directory,
         }
     }
@@ -70,11 +73,19 @@ impl Fixture {
         self.advance_knowing(now, false).await
     }
 
+    /// The same while no block is made.
+    async fn advance_at_standstill(&self, now: UnixSeconds) {
+        self.passed.set(self.passed.get().saturating_sub(1));
+        self.advance(now).await;
+    }
+
     async fn advance_knowing(&self, now: UnixSeconds, is_moot: bool) -> Vec<(TransactionId, Finish)> {
         self.advance_at(self.heights, now, is_moot).await
     }
 
-    async fn advance_at(&self, heights: Heights, now: UnixSeconds, is_moot: bool) -> Vec<(TransactionId, Finish)> {
+    async fn advance_at(&self, mut heights: Heights, now: UnixSeconds, is_moot: bool) -> Vec<(TransactionId, Finish)> {
+        self.passed.set(self.passed.get() + 1);
+        heights.head.number = BlockNumber::new(heights.head.number.get() + self.passed.get());
         let outlook = |record: &TransactionRecord| Outlook {
             deadline: record.deadline,
             is_moot,
@@ -498,4 +509,85 @@ async fn a_start_after_a_crash_sends_everything_again_unchanged() {
     restarted.rebroadcast_all(later(1)).await.unwrap();
     let raw = fixture.record(sent.id).await.raw;
     assert_eq!(fixture.chain.broadcasts(), [raw.clone(), raw]);
+}
+
+#[tokio::test]
+async fn a_chain_that_stands_still_makes_no_bid_dearer_than_the_market() {
+    let fixture = Fixture::new().await;
+    fixture.advance(NOW).await;
+    let first = fixture.submit(Some(later(600))).await;
+    for second in (0..=620).step_by(2) {
+        fixture.advance_at_standstill(later(second)).await;
+    }
+    let bids = fixture.ledger.pending_transactions().await.unwrap();
+    let tips: Vec<u128> = bids.iter().map(|record| record.priority_fee).collect();
+    assert!(tips.iter().all(|tip| *tip <= 10), "ten usual ones at a deadline: {tips:?}");
+    // A block that passes it over is another matter.
+    fixture.advance(later(622)).await;
+    let newest = fixture.ledger.pending_transactions().await.unwrap().pop().unwrap();
+    assert!(newest.id != first.id && newest.priority_fee > 10, "{newest:?}");
+}
+
+#[tokio::test]
+async fn what_nothing_presses_is_cancelled_where_it_keeps_a_due_one_waiting_and_can_not_be_made_dearer() {
+    let fixture = Fixture::new().await;
+    fixture.chain.set_balance(U256::from(3_000_000 * 21 + 200_000 * 60));
+    let order = |gas_limit, deadline| Order {
+        call: Call::transfer(Address::repeat_byte(3), U256::ZERO),
+        gas_limit,
+        purpose: Purpose::Other,
+        deadline,
+    };
+    fixture.sender.submit(order(3_000_000, None), NOW).await.unwrap();
+    fixture.chain.set_fees(FeeQuote {
+        base_fee: 50,
+        priority_fee: 1,
+    });
+    let due = fixture
+        .sender
+        .submit(order(90_000, Some(later(600))), NOW)
+        .await
+        .unwrap();
+    for second in (0..=300).step_by(6) {
+        fixture.advance(later(second)).await;
+    }
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    let first: Vec<_> = pending.iter().filter(|record| record.nonce == 0).collect();
+    let newest = first.last().unwrap();
+    assert!(
+        newest.purpose == Purpose::Cancellation && newest.max_fee > 51,
+        "{first:?}"
+    );
+    assert!(pending.iter().any(|record| record.id == due.id), "the due one stays");
+}
+
+#[tokio::test]
+async fn what_is_in_a_block_has_paid_already() {
+    let fixture = Fixture::new().await;
+    fixture.nonces(0, 0, 0);
+    let price = |each: u64| U256::from(21_000 * each);
+    fixture.chain.set_balance(price(21) + price(15));
+    let first = fixture.submit(None).await;
+    // In a block that is not final, for 11 a gas.
+    fixture
+        .chain
+        .set_receipt(fixture.receipt(first.hash, fixture.heights.head));
+    fixture.nonces(1, 0, 1);
+    fixture.chain.set_balance(price(21) + price(15) - price(11));
+    fixture.advance(later(5)).await;
+    assert!(fixture.record(first.id).await.finish.is_none());
+    fixture.try_submit(Some(later(60))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_says_nothing_of_one_transaction_keeps_no_other_waiting() {
+    let fixture = Fixture::new().await;
+    fixture.nonces(2, 0, 2);
+    let first = fixture.submit(None).await;
+    let second = fixture.submit(None).await;
+    fixture.chain.refuse_receipt(first.hash);
+    let mined = fixture.receipt(second.hash, fixture.heights.confirmed);
+    fixture.chain.set_receipt(mined);
+    let finished = fixture.advance(later(5)).await;
+    assert_eq!(finished.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second.id]);
 }
