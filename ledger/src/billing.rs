@@ -13,6 +13,7 @@ use crate::{
         receipt_columns, receipt_fields, request_columns,
     },
     session::Session,
+    statement::Statement,
     writer::Operation,
 };
 
@@ -206,7 +207,13 @@ pub(crate) async fn find_receipt_within(
     channel: ChannelId,
     deposit: TokenAmount,
 ) -> Result<Option<Receipt<Verified>>, LedgerError> {
-    let statement = sql(concat!(
+    let row = session.row(best_receipt(channel, deposit)).await?;
+    row.as_ref().map(read_receipt).transpose()
+}
+
+/// The newest usable receipt of a channel within `deposit`.
+pub(crate) fn best_receipt(channel: ChannelId, deposit: TokenAmount) -> Statement {
+    sql(concat!(
         "SELECT ",
         receipt_columns!(),
         " FROM receipts p JOIN bills b ON b.id = p.bill WHERE p.account = ",
@@ -215,6 +222,5 @@ pub(crate) async fn find_receipt_within(
           ORDER BY p.sequence DESC LIMIT 1"
     ))
     .put(channel)
-    .put(deposit);
-    session.row(statement).await?.as_ref().map(read_receipt).transpose()
+    .put(deposit)
 }

@@ -5,11 +5,13 @@ use lloom_receipts::{ChannelId, Signed, TokenAmount, Verified, Voucher};
 
 use crate::{
     AuthorizationRef, ChannelEarnings, Claimable, Earnings, Ledger, LedgerError, Outcome, SettleError,
-    account::{Side, Standing, account_of, read_standing, refresh_authorized, standing_columns},
-    billing::find_receipt_within,
+    account::{Side, Standing, account_of, find_standing, read_standing, refresh_authorized, standing_columns},
+    billing::{best_receipt, find_receipt_within},
     channel::channel_columns,
     column::{Put as _, Read as _, Row, sql},
+    document::read_receipt,
     session::Session,
+    statement::Statement,
     writer::Operation,
 };
 
@@ -52,6 +54,33 @@ impl Ledger {
             Some(row) => Ok(Some(claimable_of(&mut session, &row).await?)),
             None => Ok(None),
         }
+    }
+
+    /// The best authorizations of a channel that lie in the store as no signature can be, though they were checked when they
+    /// were taken: the disk has changed them. [`claimable_channel`](Self::claimable_channel) passes over them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unreadable_authorizations(&self, channel: ChannelId) -> Result<Vec<AuthorizationRef>, LedgerError> {
+        let mut session = self.snapshot("look for damaged authorizations").await?;
+        let Some(standing) = find_standing(&mut session, channel).await? else {
+            return Ok(Vec::new());
+        };
+        let deposit = standing.deposit();
+        let mut found = Vec::new();
+        if let Some(row) = session.row(best_voucher(channel, deposit)).await?
+            && read_voucher(channel, &row).is_err()
+        {
+            let amount = row.read("amount")?;
+            found.push(AuthorizationRef::Voucher { amount });
+        }
+        if let Some(row) = session.row(best_receipt(channel, deposit)).await?
+            && read_receipt(&row).is_err()
+        {
+            let sequence = row.read("sequence")?;
+            found.push(AuthorizationRef::Receipt { sequence });
+        }
+        Ok(found)
     }
 
     /// Takes an authorization out of what is claimable: the chain refuses it. It stays in the history, and the next
@@ -108,10 +137,21 @@ async fn claimable_of(session: &mut Session, row: &Row) -> Result<Claimable, Led
     Ok(Claimable {
         billed: standing.account.billed,
         linked: standing.head.amount,
-        voucher: find_voucher_within(session, id, deposit).await?,
-        receipt: find_receipt_within(session, id, deposit).await?,
+        voucher: readable(id, find_voucher_within(session, id, deposit).await)?,
+        receipt: readable(id, find_receipt_within(session, id, deposit).await)?,
         channel: standing.channel,
     })
+}
+
+/// What was found. One that can't be read is none, and keeps nobody from the other channels.
+fn readable<T>(channel: ChannelId, found: Result<Option<T>, LedgerError>) -> Result<Option<T>, LedgerError> {
+    match found {
+        Err(error @ LedgerError::Unreadable { .. }) => {
+            tracing::error!(%channel, error = &error as &dyn std::error::Error, "an authorization in the store is damaged");
+            Ok(None)
+        }
+        found => found,
+    }
 }
 
 async fn find_voucher_within(
@@ -119,21 +159,26 @@ async fn find_voucher_within(
     channel: ChannelId,
     deposit: TokenAmount,
 ) -> Result<Option<Signed<Voucher, Verified>>, LedgerError> {
-    let statement = sql(concat!(
+    let row = session.row(best_voucher(channel, deposit)).await?;
+    row.as_ref().map(|row| read_voucher(channel, row)).transpose()
+}
+
+fn best_voucher(channel: ChannelId, deposit: TokenAmount) -> Statement {
+    sql(concat!(
         "SELECT amount, signature FROM vouchers WHERE account = ",
         account_of!("$1"),
         " AND unusable IS NULL AND amount <= $2 ORDER BY amount DESC LIMIT 1"
     ))
     .put(channel)
-    .put(deposit);
-    let Some(row) = session.row(statement).await? else {
-        return Ok(None);
-    };
+    .put(deposit)
+}
+
+fn read_voucher(channel: ChannelId, row: &Row) -> Result<Signed<Voucher, Verified>, LedgerError> {
     let voucher = Voucher {
         channel,
         amount: row.read("amount")?,
     };
-    Ok(Some(Signed::recall(voucher, row.read("signature")?)))
+    Ok(Signed::recall(voucher, row.read("signature")?))
 }
 
 struct SetUnusable {

@@ -36,6 +36,11 @@ impl<C: Chain> LostRecords<C> {
         }
     }
 
+    /// Whether there may be a payment that nobody has judged yet.
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Judges what is new after a step of the follower.
     pub(crate) async fn look(&mut self, step: &Step) -> Result<(), FollowError> {
         match step.change {

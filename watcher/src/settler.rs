@@ -252,6 +252,19 @@ impl<C: Chain> Settler<C> {
     ) -> Result<(PlannedClaim, Vec<RowRefused>), SendError> {
         let mut claim = claim.clone();
         let mut set_aside = Vec::new();
+        for row in claim
+            .rows
+            .iter()
+            .filter(|row| !is_authorized(claim.by, claimables.get(&row.channel)))
+        {
+            for authorization in self.ledger.unreadable_authorizations(row.channel).await? {
+                let reason = String::from("what lies in the store is no signature");
+                tracing::error!(channel = %row.channel, ?authorization, "a stored authorization is damaged; using the best of the others");
+                self.set_aside(row.channel, authorization, reason.clone()).await?;
+                let channel = row.channel;
+                set_aside.push(RowRefused { channel, reason });
+            }
+        }
         if claim.by == ClaimBy::Receipts {
             return Ok((claim, set_aside));
         }
@@ -423,6 +436,14 @@ impl<C: Chain> Settler<C> {
             AuthorizationRef::Receipt { .. } => Err(SettleError::UnknownAuthorization),
         }
     }
+}
+
+/// Whether there is what a row is claimed by.
+fn is_authorized(by: ClaimBy, claimable: Option<&Claimable>) -> bool {
+    claimable.is_some_and(|claimable| match by {
+        ClaimBy::Vouchers => claimable.voucher.is_some(),
+        ClaimBy::Receipts => claimable.receipt.is_some(),
+    })
 }
 
 /// What row `index` of a stored claim put before the chain.

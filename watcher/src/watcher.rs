@@ -263,7 +263,13 @@ impl<C: Chain> Watcher<C> {
         let Some(deadline) = self.status.borrow().next_deadline else {
             return wait;
         };
-        let part = deadline.since(self.ledger.now()) / REPLACEMENTS_BEFORE_DEADLINE;
+        // Deadlines are the chain's: its time counts where it is ahead.
+        let cursor = self.status.borrow().cursor;
+        let now = self
+            .ledger
+            .now()
+            .max(cursor.map_or(UnixSeconds::default(), |block| block.timestamp));
+        let part = deadline.since(now) / REPLACEMENTS_BEFORE_DEADLINE;
         wait.min(part.max(self.config.poll_interval))
     }
 
@@ -378,6 +384,11 @@ impl<C: Chain> Rounds<C> {
             self.settler.learn(done, now).await?;
         }
         let obligations = obligation::review(&ledger, confirmed).await?;
+        // Before anything of this round can fail: how long the next one waits depends on it.
+        self.status.send_modify(|status| {
+            status.obligations = obligations.standing;
+            status.next_deadline = obligations.next_deadline;
+        });
         // After the review, which wants to see that what was held is settled.
         if self.defence.is_some() {
             // By the chain's time alone: a machine's clock that jumps ahead must not make promises expire.
@@ -397,8 +408,14 @@ impl<C: Chain> Rounds<C> {
         // Orders are carried out on the newest state, or wait for it.
         if step.is_at_head() {
             // One by one: those behind one that fails stay, and are told.
-            while !commands.is_empty() {
-                let command = commands.remove(0);
+            let mut next = 0;
+            while next < commands.len() {
+                // Whoever waits for this must not go on with a store that may be an old copy.
+                if matches!(commands[next], Command::Sync { .. }) && self.lost_records.is_behind() {
+                    next += 1;
+                    continue;
+                }
+                let command = commands.remove(next);
                 self.carry_out(command, cursor, now).await?;
             }
         }
@@ -410,8 +427,6 @@ impl<C: Chain> Rounds<C> {
             status.confirmed = Some(confirmed.number);
             status.last_progress = Some(ledger.now());
             status.pending_transactions = pending.len();
-            status.obligations = obligations.standing;
-            status.next_deadline = obligations.next_deadline;
             status.deferred = deferrals.channels();
             status.deferrals = deferrals.counts;
             status.quarantined = quarantined;

@@ -5,7 +5,10 @@ use lloom_ledger::{
 };
 use lloom_receipts::{BlockNumber, ReceiptHead, UnixSeconds};
 
-use crate::world::{Backend, Home, NOW, Pair, amount, mine, serving};
+use crate::{
+    beside::beside,
+    world::{Backend, Home, NOW, Pair, amount, mine, serving},
+};
 
 /// That the tallies of all channels are what each channel says by itself; returns how many there are.
 async fn assert_tallied(ledger: &Ledger, payee: Address) -> usize {
@@ -92,6 +95,45 @@ async fn a_tally_says_what_each_channel_would_say(on: Backend) {
         1,
         "what is over is no matter of claims"
     );
+}
+
+async fn an_authorization_that_the_disk_has_changed_gives_way_to_the_next(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (home, ledger) = serving(on, &pair, 1_000).await;
+    ledger.accept_request(pair.accept(1, Some(100), 100)).await.unwrap();
+    ledger.accept_request(pair.accept(2, Some(200), 100)).await.unwrap();
+    ledger.commit_bill(pair.bill(1, 80)).await.unwrap();
+    let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 80));
+    ledger.accept_receipt(receipt, None).await.unwrap();
+    assert!(ledger.unreadable_authorizations(channel).await.unwrap().is_empty());
+
+    // No signature ends like this.
+    let zeros = match on {
+        Backend::Sqlite => "zeroblob(65)",
+        Backend::Postgres => "decode(repeat('00', 65), 'hex')",
+    };
+    let newest = "amount = (SELECT max(amount) FROM vouchers)";
+    beside(&home)
+        .await
+        .run(&format!(
+            "UPDATE vouchers SET signature = {zeros} WHERE {newest}; UPDATE receipts SET payer_signature = {zeros}"
+        ))
+        .await;
+    let claimable = ledger.claimable_channel(channel).await.unwrap().unwrap();
+    assert_eq!((claimable.voucher, claimable.receipt), (None, None));
+    let damaged = ledger.unreadable_authorizations(channel).await.unwrap();
+    let voucher = AuthorizationRef::Voucher { amount: amount(200) };
+    assert_eq!(damaged, [voucher, AuthorizationRef::Receipt { sequence: 1 }]);
+    for authorization in damaged {
+        ledger
+            .set_unusable(channel, authorization, "damaged".into())
+            .await
+            .unwrap();
+    }
+    let claimable = ledger.claimable_channel(channel).await.unwrap().unwrap();
+    assert_eq!((claimable.voucher, claimable.receipt), (Some(pair.voucher(100)), None));
+    assert!(ledger.unreadable_authorizations(channel).await.unwrap().is_empty());
 }
 
 async fn a_claim_takes_what_was_billed_and_never_slack(on: Backend) {
@@ -565,6 +607,7 @@ on_both_stores!(
     a_tally_says_what_each_channel_would_say,
     a_reorg_beyond_what_was_final_reopens_what_was_mined_there,
     a_reorg_beyond_what_was_final_reopens_the_obligations_that_ended_there,
+    an_authorization_that_the_disk_has_changed_gives_way_to_the_next,
     a_claim_takes_what_was_billed_and_never_slack,
     an_unusable_authorization_falls_back_to_the_next_best,
     a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it,

@@ -521,7 +521,10 @@ async fn a_chain_that_stands_still_makes_no_bid_dearer_than_the_market() {
     }
     let bids = fixture.ledger.pending_transactions().await.unwrap();
     let tips: Vec<u128> = bids.iter().map(|record| record.priority_fee).collect();
-    assert!(tips.iter().all(|tip| *tip <= 10), "ten usual ones at a deadline: {tips:?}");
+    assert!(
+        tips.iter().all(|tip| *tip <= 10),
+        "ten usual ones at a deadline: {tips:?}"
+    );
     // A block that passes it over is another matter.
     fixture.advance(later(622)).await;
     let newest = fixture.ledger.pending_transactions().await.unwrap().pop().unwrap();

@@ -1,4 +1,7 @@
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Mutex, atomic::Ordering},
+    time::Duration,
+};
 
 use lloom_ledger::Finish;
 use lloom_receipts::{BlockNumber, TokenAmount};
@@ -125,8 +128,18 @@ async fn a_stuck_transaction_is_made_dearer_until_it_is_mined() {
     executor.devnet.set_automine(false).await;
     let handle = running.handle.clone();
     let ordered = tokio::spawn(async move { handle.claim_now(ClaimFilter::default()).await });
+    // Blocks ask for more than each bid offers, and so pass it over.
+    let passed_over = Mutex::new(None);
     until("it is replaced twice", || async {
-        executor.ledger.pending_transactions().await.unwrap().len() >= 3
+        let pending = executor.ledger.pending_transactions().await.unwrap();
+        let newest = pending.last().map(|record| (record.id, record.max_fee));
+        let is_new = newest.is_some() && newest != passed_over.lock().unwrap().clone();
+        if let Some((_, max_fee)) = newest.filter(|_| is_new && pending.len() < 3) {
+            executor.devnet.set_base_fee(max_fee + 1).await;
+            executor.devnet.mine(1).await;
+            *passed_over.lock().unwrap() = newest;
+        }
+        pending.len() >= 3
     })
     .await;
     let pending = executor.ledger.pending_transactions().await.unwrap();

@@ -125,6 +125,12 @@ impl Devnet {
         self.rpc("evm_setAutomine", json!([on])).await;
     }
 
+    /// What the next block asks for, wei per gas.
+    pub async fn set_base_fee(&self, fee: u128) {
+        self.rpc("anvil_setNextBlockBaseFeePerGas", json!([format!("{fee:#x}")]))
+            .await;
+    }
+
     /// Lets the chain's clock leap, and makes a block that shows it.
     pub async fn leap(&self, time: Duration) {
         self.rpc("evm_increaseTime", json!([time.as_secs()])).await;

@@ -14,11 +14,12 @@ use lloom_watcher::{
 };
 
 /// A real chain whose broadcasts can be made to hang forever (the moment between storing and broadcasting, stretched), and
-/// that can refuse estimates and revert calls.
+/// that can refuse estimates, revert calls and keep receipts to itself.
 #[derive(Clone)]
 pub struct FaultyChain {
     pub real: RpcChain,
     pub broadcasts_hang: Arc<AtomicBool>,
+    pub receipts_fail: Arc<AtomicBool>,
     refused: Arc<Mutex<Option<Calls>>>,
     reverted: Arc<Mutex<Option<Calls>>>,
 }
@@ -46,6 +47,7 @@ impl FaultyChain {
         Self {
             real,
             broadcasts_hang: Arc::default(),
+            receipts_fail: Arc::default(),
             refused: Arc::default(),
             reverted: Arc::default(),
         }
@@ -130,6 +132,13 @@ impl Chain for FaultyChain {
     }
 
     async fn transaction_receipt(&self, hash: B256) -> Result<Option<MinedTransaction>, ChainError> {
+        if self.receipts_fail.load(Ordering::Relaxed) {
+            return Err(ChainError::Unavailable {
+                operation: "eth_getTransactionReceipt",
+                endpoint: String::from("a faulty endpoint"),
+                reason: String::from("it does not answer"),
+            });
+        }
         self.real.transaction_receipt(hash).await
     }
 }

@@ -1,6 +1,6 @@
 //! What is not claimed yet, and why; and what is claimed first when not all of it can be.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use alloy::primitives::U256;
 use lloom_ledger::Purpose;
@@ -149,6 +149,29 @@ async fn a_row_that_an_endpoint_refuses_keeps_nothing_else_from_being_paid_and_i
 }
 
 #[tokio::test]
+async fn not_to_know_what_became_of_one_claim_keeps_no_due_one_from_being_sent() {
+    let executor = Executor::new().await;
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    let running = executor.start_on(only_what_is_due(&executor), chain.clone());
+    let channels = executor.open_channels(&running, 1..=2).await;
+    chain.receipts_fail.store(true, Ordering::Relaxed);
+    for (channel, paid) in channels.iter().zip([60, 120]) {
+        executor.serve(channel, 60, 0).await;
+        executor.request_close(channel).await;
+        executor.devnet.leap(MARGIN_BEGINS).await;
+        let is_paid = async || executor.payee_balance().await == paid;
+        executor.devnet.while_mining(until("it is paid", is_paid)).await;
+    }
+    assert_eq!(executor.ledger.pending_transactions().await.unwrap().len(), 2);
+    chain.receipts_fail.store(false, Ordering::Relaxed);
+    let known = async || executor.ledger.pending_transactions().await.unwrap().is_empty();
+    executor
+        .devnet
+        .while_mining(until("their fates are known", known))
+        .await;
+}
+
+#[tokio::test]
 async fn with_too_little_gas_money_the_highest_value_at_risk_is_claimed() {
     let executor = Executor::new().await;
     let running = executor.start(only_what_is_due(&executor));
@@ -160,10 +183,7 @@ async fn with_too_little_gas_money_the_highest_value_at_risk_is_claimed() {
     running.handle.synced().await.unwrap();
     executor.devnet.set_automine(false).await;
     // Enough for one row at the price of the next block, not for two.
-    executor
-        .devnet
-        .rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x3b9aca00"]))
-        .await;
+    executor.devnet.set_base_fee(1_000_000_000).await;
     let price = executor.devnet.chain.fees().await.unwrap();
     let price = U256::from(price.base_fee.max(1_000_000_000) + price.priority_fee.max(1_000_000));
     let coins = U256::from(105_000) * price;
