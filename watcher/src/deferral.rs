@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lloom_receipts::{ChannelId, UnixSeconds};
 
-use crate::planner::{Plan, WhyNot};
+use crate::planner::{Plan, Waiting, WhyNot};
 
 /// How often a channel with something to claim was looked at and put off, since the process began. Each look at each
 /// channel counts.
@@ -40,24 +40,61 @@ pub(crate) struct Deferrals {
     channels: BTreeMap<ChannelId, (Deferral, u64)>,
 }
 
-impl Deferrals {
-    /// Counts what `plan`, made for all channels, puts off.
-    pub(crate) fn count(&mut self, plan: &Plan, now: UnixSeconds) {
-        self.look += 1;
-        for waiting in &plan.waiting {
-            let counter = match waiting.why {
-                WhyNot::NotWorthwhile { .. } => &mut self.counts.not_worthwhile,
-                WhyNot::AwaitsReceipt => &mut self.counts.awaits_receipt,
-                WhyNot::Quarantined(_) => &mut self.counts.quarantined,
-            };
-            *counter += 1;
-            let first = Deferral { looks: 0, since: now };
-            let (deferral, look) = self.channels.entry(waiting.channel).or_insert((first, 0));
-            deferral.looks += 1;
-            *look = self.look;
-        }
+/// One look at all channels, while they are planned with.
+pub(crate) struct Look<'a> {
+    deferrals: &'a mut Deferrals,
+    now: UnixSeconds,
+    before: DeferralCounts,
+}
+
+impl Look<'_> {
+    /// Counts a channel that is put off.
+    pub(crate) fn count(&mut self, waiting: &Waiting) {
+        let deferrals = &mut *self.deferrals;
+        let counter = match waiting.why {
+            WhyNot::NotWorthwhile { .. } => &mut deferrals.counts.not_worthwhile,
+            WhyNot::AwaitsReceipt => &mut deferrals.counts.awaits_receipt,
+            WhyNot::Quarantined(_) => &mut deferrals.counts.quarantined,
+        };
+        *counter += 1;
+        let since = self.now;
+        let first = Deferral { looks: 0, since };
+        let (deferral, look) = deferrals.channels.entry(waiting.channel).or_insert((first, 0));
+        deferral.looks += 1;
+        *look = deferrals.look;
+    }
+
+    /// How many it put off, by why.
+    pub(crate) fn conclude(self) -> DeferralCounts {
+        let Self { deferrals, before, .. } = self;
         // What is claimed, or has nothing to claim any more, begins anew.
-        self.channels.retain(|_, (_, look)| *look == self.look);
+        deferrals.channels.retain(|_, (_, look)| *look == deferrals.look);
+        deferrals.counts.since(before)
+    }
+}
+
+impl DeferralCounts {
+    fn since(self, before: Self) -> Self {
+        Self {
+            not_worthwhile: self.not_worthwhile - before.not_worthwhile,
+            awaits_receipt: self.awaits_receipt - before.awaits_receipt,
+            quarantined: self.quarantined - before.quarantined,
+            fees_too_high: self.fees_too_high - before.fees_too_high,
+            gas_money: self.gas_money - before.gas_money,
+        }
+    }
+}
+
+impl Deferrals {
+    /// Begins a look at all channels.
+    pub(crate) fn look(&mut self, now: UnixSeconds) -> Look<'_> {
+        self.look += 1;
+        let before = self.counts;
+        Look {
+            deferrals: self,
+            now,
+            before,
+        }
     }
 
     /// Writes into `plan` what was counted.
@@ -106,8 +143,14 @@ mod tests {
             needed: TokenAmount::new(2),
         };
         let mut deferrals = Deferrals::default();
-        deferrals.count(&plan(&[(1, small), (2, WhyNot::AwaitsReceipt)]), start);
-        deferrals.count(&plan(&[(1, small)]), start.plus(Duration::from_secs(2)));
+        let mut look = |waiting: &[(u8, WhyNot)], now| {
+            let mut look = deferrals.look(now);
+            plan(waiting).waiting.iter().for_each(|waiting| look.count(waiting));
+            let counts = look.conclude();
+            (counts.not_worthwhile, counts.awaits_receipt)
+        };
+        assert_eq!(look(&[(1, small), (2, WhyNot::AwaitsReceipt)], start), (1, 1));
+        assert_eq!(look(&[(1, small)], start.plus(Duration::from_secs(2))), (1, 0));
         assert_eq!(
             (deferrals.counts.not_worthwhile, deferrals.counts.awaits_receipt),
             (2, 1)

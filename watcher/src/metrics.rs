@@ -17,13 +17,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::planner::{Plan, WhyNot};
+use crate::deferral::DeferralCounts;
 
 pub(crate) type Label = (&'static str, &'static str);
 
 const PURPOSES: [&str; 4] = ["claim", "close", "cancellation", "other"];
 const STATUSES: [&str; 6] = ["planned", "sent", "replaced", "confirmed", "reverted", "dropped"];
-const DEFERRED: [&str; 3] = ["not_worthwhile", "awaits_receipt", "quarantined"];
 
 /// What a watcher and its sender do. Clones count together.
 #[derive(Clone, Debug)]
@@ -68,7 +67,7 @@ impl Default for WatcherMetrics {
             drop(metrics.gas.get_or_create(&[("purpose", purpose)]));
             drop(metrics.fees.get_or_create(&[("purpose", purpose)]));
         }
-        for reason in DEFERRED {
+        for (reason, _) in deferred(DeferralCounts::default()) {
             drop(metrics.deferred.get_or_create(&[("reason", reason)]));
         }
         metrics
@@ -123,15 +122,14 @@ impl WatcherMetrics {
         }
     }
 
-    /// Takes what the planner decided about all channels.
-    pub(crate) fn planned(&self, plan: &Plan) {
-        for _ in &plan.claims {
+    /// Takes what the planner decided about all channels: its claims, and how many channels it put off.
+    pub(crate) fn planned(&self, claims: usize, put_off: DeferralCounts) {
+        for _ in 0..claims {
             self.count("claim", "planned");
         }
-        for reason in DEFERRED {
-            let waiting = plan.waiting.iter().filter(|waiting| reason_of(waiting.why) == reason);
-            let waiting = i64::try_from(waiting.count()).unwrap_or(i64::MAX);
-            self.deferred.get_or_create(&[("reason", reason)]).set(waiting);
+        for (reason, channels) in deferred(put_off) {
+            let channels = i64::try_from(channels).unwrap_or(i64::MAX);
+            self.deferred.get_or_create(&[("reason", reason)]).set(channels);
         }
     }
 
@@ -177,12 +175,13 @@ pub(crate) const fn purpose_of(purpose: &Purpose) -> &'static str {
     }
 }
 
-const fn reason_of(why: WhyNot) -> &'static str {
-    match why {
-        WhyNot::NotWorthwhile { .. } => "not_worthwhile",
-        WhyNot::AwaitsReceipt => "awaits_receipt",
-        WhyNot::Quarantined(_) => "quarantined",
-    }
+/// What a plan puts off, by reason.
+const fn deferred(put_off: DeferralCounts) -> [(&'static str, u64); 3] {
+    [
+        ("not_worthwhile", put_off.not_worthwhile),
+        ("awaits_receipt", put_off.awaits_receipt),
+        ("quarantined", put_off.quarantined),
+    ]
 }
 
 #[cfg(test)]

@@ -298,12 +298,25 @@ pub fn plan(
     situation: Situation,
     policy: &PlannerPolicy,
 ) -> Plan {
+    let mut waiting = Vec::new();
+    let mut plan = plan_telling(candidates, situation, policy, |channel| waiting.push(channel));
+    plan.waiting = waiting;
+    plan
+}
+
+/// The same with nothing that waits in the plan: `put_off` hears of each such channel, of which there may be very many.
+pub(crate) fn plan_telling(
+    candidates: impl IntoIterator<Item = impl Borrow<Candidate>>,
+    situation: Situation,
+    policy: &PlannerPolicy,
+    mut put_off: impl FnMut(Waiting),
+) -> Plan {
     let planner = Planner { situation, policy };
     let mut plan = Plan {
         gas_price: situation.gas_price,
         ..Plan::default()
     };
-    let mut groups: BTreeMap<Group, (ClaimBy, Vec<PlannedRow>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, (ClaimBy, Vec<Ranked>)> = BTreeMap::new();
     for candidate in candidates {
         let candidate = candidate.borrow();
         match planner.consider(candidate) {
@@ -320,19 +333,25 @@ pub fn plan(
                 })
                 .or_insert_with(|| (by, Vec::new()))
                 .1
-                .push(row),
-            Considered::Wait(waiting) => plan.waiting.push(waiting),
+                .push(planner.rank(row)),
+            Considered::Wait(waiting) => put_off(waiting),
             Considered::Nothing => {}
         }
     }
     for (Group { payee, token, .. }, (by, rows)) in groups {
-        planner.pack(payee, token, by, rows, &mut plan);
+        planner.pack(payee, token, by, rows, &mut plan, &mut put_off);
     }
     plan.claims.sort_by_cached_key(|claim| {
         let presses = claim.rows.iter().any(|row| row.why == WhyNow::Deadline);
         (!presses, Reverse(planner.at_risk(claim)), claim.payee, claim.token)
     });
     plan
+}
+
+/// A row with what it is worth to come first.
+struct Ranked {
+    at_risk: u128,
+    row: PlannedRow,
 }
 
 /// Rows that go into the same transactions.
@@ -450,42 +469,56 @@ impl Planner<'_> {
         }
     }
 
-    fn pack(&self, payee: Address, token: Address, by: ClaimBy, mut rows: Vec<PlannedRow>, plan: &mut Plan) {
+    fn rank(&self, row: PlannedRow) -> Ranked {
+        let at_risk = row.value.base_units().saturating_mul(self.nearness(row.deadline));
+        Ranked { at_risk, row }
+    }
+
+    fn pack(
+        &self,
+        payee: Address,
+        token: Address,
+        by: ClaimBy,
+        mut rows: Vec<Ranked>,
+        plan: &mut Plan,
+        put_off: &mut impl FnMut(Waiting),
+    ) {
         let thresholds = self.policy.thresholds(token);
-        rows.sort_by_cached_key(|row| {
-            let at_risk = row.value.base_units().saturating_mul(self.nearness(row.deadline));
-            (row.why, Reverse(at_risk), row.channel)
-        });
+        // In place: there may be very many.
+        rows.sort_unstable_by_key(|Ranked { at_risk, row }| (row.why, Reverse(*at_risk), row.channel));
         for rows in rows.chunks(self.policy.max_rows.max(1)) {
-            let value = rows
-                .iter()
-                .fold(TokenAmount::ZERO, |sum, row| sum.saturating_add(row.value));
-            let gas = base_gas(by) + row_gas(by) * rows.len() as u64;
+            let rows = || rows.iter().map(|ranked| &ranked.row);
+            let value = rows().fold(TokenAmount::ZERO, |sum, row| sum.saturating_add(row.value));
+            let gas = base_gas(by) + row_gas(by) * rows().len() as u64;
             let fee = thresholds.fee(gas, self.situation.gas_price);
             // Rows are sorted by why: the first one presses the most.
-            let needed = match (rows[0].why, fee) {
-                (WhyNow::Deadline | WhyNow::Ordered, _) | (WhyNow::DepositUsed, None) => TokenAmount::ZERO,
-                (WhyNow::DepositUsed, Some(fee)) => fee,
-                (WhyNow::Worthwhile, fee) => thresholds.needed(fee),
+            let needed = match (rows().next().map(|row| row.why), fee) {
+                (None | Some(WhyNow::Deadline | WhyNow::Ordered), _) | (Some(WhyNow::DepositUsed), None) => {
+                    TokenAmount::ZERO
+                }
+                (Some(WhyNow::DepositUsed), Some(fee)) => fee,
+                (Some(WhyNow::Worthwhile), fee) => thresholds.needed(fee),
             };
             if value < needed {
-                plan.waiting.extend(rows.iter().map(|row| Waiting {
-                    channel: row.channel,
-                    token,
-                    value: row.value,
-                    why: WhyNot::NotWorthwhile { value, needed },
-                    claimed_from: self.margin_begins(row.deadline),
-                    deferred: None,
-                }));
+                rows().for_each(|row| {
+                    put_off(Waiting {
+                        channel: row.channel,
+                        token,
+                        value: row.value,
+                        why: WhyNot::NotWorthwhile { value, needed },
+                        claimed_from: self.margin_begins(row.deadline),
+                        deferred: None,
+                    });
+                });
             } else {
                 plan.claims.push(PlannedClaim {
                     payee,
                     token,
                     by,
-                    rows: rows.to_vec(),
+                    rows: rows().cloned().collect(),
                     value,
                     fee,
-                    deadline: rows.iter().filter_map(|row| row.deadline).min(),
+                    deadline: rows().filter_map(|row| row.deadline).min(),
                 });
             }
         }

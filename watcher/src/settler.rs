@@ -18,7 +18,7 @@ use crate::{
     deferral::Deferrals,
     event::Emitters,
     gas,
-    planner::{Plan, PlannedClaim, PlannerPolicy, Situation, WhyNow, plan},
+    planner::{Plan, PlannedClaim, PlannerPolicy, Situation, Waiting, WhyNow, plan_telling},
     quarantine::Quarantine,
     sender::{FinishedTransaction, Order, SendError, Sender, SentTransaction},
     transaction::call_of,
@@ -93,6 +93,23 @@ impl<C: Chain> Settler<C> {
         ordered: bool,
         now: UnixSeconds,
     ) -> Result<Plan, SendError> {
+        let mut waiting = Vec::new();
+        let put_off = |channel| waiting.push(channel);
+        let mut plan = self.plan_telling(books, filter, ordered, now, put_off).await?;
+        plan.waiting = waiting;
+        self.deferrals.describe(&mut plan);
+        Ok(plan)
+    }
+
+    /// The same with nothing that waits in it: `put_off` hears of each such channel.
+    pub(crate) async fn plan_telling(
+        &self,
+        books: &Books,
+        filter: &ClaimFilter,
+        ordered: bool,
+        now: UnixSeconds,
+        put_off: impl FnMut(Waiting),
+    ) -> Result<Plan, SendError> {
         let candidates = || {
             books
                 .candidates(now)
@@ -110,9 +127,7 @@ impl<C: Chain> Settler<C> {
             candidate.held = self.quarantine.held(candidate.channel, candidate.deadline, now);
             candidate
         });
-        let mut plan = plan(candidates, situation, &self.policy);
-        self.deferrals.describe(&mut plan);
-        Ok(plan)
+        Ok(plan_telling(candidates, situation, &self.policy, put_off))
     }
 
     /// Sends the claims of `plan`. What was sent stays sent when a later claim fails; one that costs too much, or that the

@@ -488,16 +488,23 @@ impl<C: Chain> Rounds<C> {
     /// Claims what the policy says. Returns what keeps it from doing so, if that is nothing to stop for.
     async fn claim_due(&mut self, now: UnixSeconds) -> Result<Option<String>, RoundError> {
         let books = self.books(now).await?;
-        let mut plan = match self.settler.plan(&books, &ClaimFilter::default(), false, now).await {
-            Ok(plan) => plan,
+        // What is put off is counted as it comes, and kept nowhere: it may be very much.
+        let mut deferrals = std::mem::take(&mut self.settler.deferrals);
+        let mut look = deferrals.look(now);
+        let count = |waiting| look.count(&waiting);
+        let all = ClaimFilter::default();
+        let planned = self.settler.plan_telling(&books, &all, false, now, count).await;
+        let planned = planned.map(|plan| (plan, look.conclude()));
+        self.settler.deferrals = deferrals;
+        let (mut plan, put_off) = match planned {
+            Ok(planned) => planned,
             Err(error) => return tolerate(error).map(Some),
         };
         let account = self.settler.sender.account();
         let pending = self.settler.ledger.pending_transactions().await?;
         let under_way = pending.iter().filter(|record| record.from == account).count();
         plan.keep_first(CLAIMS_UNDER_WAY.saturating_sub(under_way));
-        self.settler.deferrals.count(&plan, now);
-        self.settler.sender.metrics().planned(&plan);
+        self.settler.sender.metrics().planned(plan.claims.len(), put_off);
         match self.settler.claim(&plan, &books, now).await.failure {
             None => Ok(None),
             Some(error) => tolerate(error).map(Some),

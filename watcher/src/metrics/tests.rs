@@ -1,10 +1,9 @@
 use alloy::primitives::{Address, B256, Bytes};
 use lloom_ledger::ClaimBy;
-use lloom_receipts::{BlockNumber, ChannelId, TokenAmount};
+use lloom_receipts::BlockNumber;
 use prometheus_client::encoding::text::encode;
 
 use super::*;
-use crate::planner::Waiting;
 
 fn scrape(metrics: &WatcherMetrics) -> String {
     let mut registry = Registry::with_prefix("lloom");
@@ -92,19 +91,12 @@ fn what_was_dropped_is_counted_once_a_nonce() {
 #[test]
 fn deferred_channels_are_those_of_the_newest_plan() {
     let metrics = WatcherMetrics::default();
-    let waiting = |why| Waiting {
-        channel: ChannelId::new(B256::ZERO),
-        token: Address::ZERO,
-        value: TokenAmount::new(1),
-        why,
-        claimed_from: None,
-        deferred: None,
+    let put_off = DeferralCounts {
+        awaits_receipt: 2,
+        ..DeferralCounts::default()
     };
-    metrics.planned(&Plan {
-        waiting: vec![waiting(WhyNot::AwaitsReceipt), waiting(WhyNot::AwaitsReceipt)],
-        ..Plan::default()
-    });
+    metrics.planned(0, put_off);
     assert_has(&metrics, r#"lloom_deferred_channels{reason="awaits_receipt"} 2"#);
-    metrics.planned(&Plan::default());
+    metrics.planned(0, DeferralCounts::default());
     assert_has(&metrics, r#"lloom_deferred_channels{reason="awaits_receipt"} 0"#);
 }

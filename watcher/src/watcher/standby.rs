@@ -9,8 +9,8 @@ use lloom_receipts::{BlockNumber, UnixSeconds};
 use super::{LONGEST_BACKOFF, Watcher};
 use crate::{
     chain::{Chain, ChainError},
+    deferral::DeferralCounts,
     handle::{Command, HandleError, WatcherStatus},
-    planner::Plan,
 };
 
 /// How long one that has just failed as the leader does not take the store's keeping up for progress, in multiples of the
@@ -29,7 +29,7 @@ impl<C: Chain> Watcher<C> {
         }
         tracing::info!("another watcher of this store leads; standing by");
         self.status.send_modify(WatcherStatus::stand_by);
-        self.sender.metrics().planned(&Plan::default());
+        self.sender.metrics().planned(0, DeferralCounts::default());
         let leading = {
             let ledger = self.ledger.clone();
             async move { ledger.lead().await }
