@@ -67,10 +67,9 @@ async fn fault(appointment: TowerAppointment) -> TowerFault {
 
 #[tokio::test]
 async fn the_truth_is_believed() {
-    let statements = check(vec![DelegationAnswer::TakenOn(signed(appointment()))])
-        .await
-        .unwrap();
-    assert_eq!(*statements[0].as_ref().unwrap().document(), appointment());
+    let truth = appointment();
+    let statements = check(vec![DelegationAnswer::TakenOn(signed(truth))]).await.unwrap();
+    assert_eq!(*statements[0].as_ref().unwrap().document(), truth);
     let refusal = UpdateRefusal::Delegation(DelegationRefusal::UnknownChannel);
     let statements = check(vec![DelegationAnswer::Refused(refusal.clone())]).await.unwrap();
     assert_eq!(statements, [Err(refusal)]);
