@@ -173,11 +173,11 @@ pub(crate) async fn find_copied_at(session: &mut Session) -> Result<Option<UnixS
 
 /// Remembers that a copy was put back, and gives up what may have been billed since the copy was made: a second,
 /// different bill for one request is a fault that anybody can prove (design, section 3.3). Says how many requests that
-/// were.
+/// were. A later time of a restore that the store remembers stays.
 pub(crate) async fn mark_restored(session: &mut Session, now: UnixSeconds) -> Result<u64, LedgerError> {
-    session
-        .write(sql("UPDATE store SET restored_at = $1, copied_at = NULL").put(now))
-        .await?;
+    let marked = sql("UPDATE store SET copied_at = NULL,
+                restored_at = CASE WHEN restored_at > $1 THEN restored_at ELSE $1 END");
+    session.write(marked.put(now)).await?;
     release_reservations(session).await?;
     let waived = session
         .write(

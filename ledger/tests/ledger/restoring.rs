@@ -138,6 +138,28 @@ async fn a_restored_backup_bills_nothing_that_may_be_billed_already(on: Backend)
     ledger.commit_bill(pair.bill(3, 1)).await.unwrap_err();
 }
 
+/// A store with a request that was open when a copy of it was made, and was billed after that. It is closed.
+async fn billed_since_the_copy(on: Backend, pair: &Pair) -> Home {
+    let (home, ledger) = serving_alone(on, pair).await;
+    ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
+    ledger.acknowledge(progress(pair, 1, 20), None).await.unwrap();
+    let ledger = back_up(&home, ledger).await;
+    ledger.commit_bill(pair.bill(1, 100)).await.unwrap();
+    close(&home, ledger).await;
+    home
+}
+
+async fn a_clock_that_was_ahead_ends_no_care_early(on: Backend) {
+    const AHEAD: UnixSeconds = UnixSeconds::new(4_000_000_000);
+    let pair = Pair::new(1, 1);
+    let home = billed_since_the_copy(on, &pair).await;
+    restore(&home).await;
+    let ledger = home.open_at(AHEAD).await;
+    // That more is lost is noticed by today's clock.
+    ledger.remember_loss().await.unwrap();
+    assert_eq!(ledger.restored_at().await.unwrap(), Some(AHEAD));
+}
+
 async fn a_store_that_vanished_is_noticed_too(on: Backend) {
     let pair = Pair::new(1, 1);
     let (home, ledger) = serving_alone(on, &pair).await;
@@ -203,6 +225,7 @@ async fn a_payment_beyond_every_record_tells_of_a_loss(on: Backend) {
 on_both_stores!(
     a_payment_beyond_every_record_tells_of_a_loss,
     a_restored_backup_bills_nothing_that_may_be_billed_already,
+    a_clock_that_was_ahead_ends_no_care_early,
     a_store_that_vanished_is_noticed_too,
     a_restart_is_no_restore
 );
