@@ -100,11 +100,11 @@
 //! [`Ledger::back_up`] copies a store in use, and [`Ledger::restore`] puts the copy back, at a price: bills and receipts
 //! made after the copy are lost to this side until the other sides hand them back. A store notices by itself that it is a
 //! copy, whoever put it there: a backup says so of itself; the lock file `lloom.db.lock` counts the store's commits, and
-//! knows when it was itself copied with the whole directory. For a database, each home's witness file (`lloom.witness`)
-//! counts the home's own commits. The store then never bills a request it had accepted before, and for
-//! [`MAX_DEADLINE_AHEAD`](lloom_receipts::MAX_DEADLINE_AHEAD) refuses requests that may have been served before
-//! ([`ServeError::RestoredTooRecently`]), so that no request ever gets a second, different bill: that would be a fault
-//! anybody can prove.
+//! knows when it was itself copied with the whole directory, or was missing. For a database, each home's witness file
+//! (`lloom.witness`) counts the home's own commits, and [`Ledger::recognize`] notices that one was lost. The store then
+//! never bills a request it had accepted before, and for [`MAX_DEADLINE_AHEAD`](lloom_receipts::MAX_DEADLINE_AHEAD) refuses
+//! requests that may have been served before ([`ServeError::RestoredTooRecently`]), so that no request ever gets a second,
+//! different bill: that would be a fault anybody can prove.
 
 mod acceptance;
 mod account;

@@ -2,7 +2,7 @@
 //!
 //! The file names the process that holds it, and repeats the store's generation (its number of commits) at this home's
 //! newest one. A store that does not know that commit is an older copy that was put back. The file therefore must not be
-//! part of a backup.
+//! part of a backup, and it is not made unseen: one that was missing says so until what follows from that is done.
 //!
 //! Beside a file of SQLite it lies next to it, and says which file it is itself, in the file system: where it is another
 //! one, it was copied or put back, and the store with it. For a database of PostgreSQL it lies in the home, says in whose name the
@@ -18,11 +18,14 @@ use std::{
 
 use alloy::primitives::B128;
 
-use crate::{OpenError, StoreUrl, url::Place};
+use crate::{OpenError, StoreUrl, new_file::NewFile, url::Place};
 
 /// How long after one commit that waited for the disk the next one does. What comes between, the system writes in its own
 /// time. A copy of the store that is made before that, and put back after a power cut, is not told from the store itself.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
+
+/// What a lock file says that was made where there was none. It is written over from its beginning.
+const UNRECOGNIZED: &str = "recognized 0\n";
 
 /// In whose name a home writes to a store that others write to as well: chosen at random when it is first opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,9 @@ pub(crate) struct Known {
     origin: Option<Origin>,
     /// Whether it is another file now: a copy, beside whatever was copied with it.
     pub(crate) lies_elsewhere: bool,
+    /// Whether it was made where there was none, and nobody has said since whose the store is: what was committed to one
+    /// that is there already, it can't know.
+    pub(crate) is_unrecognized: bool,
 }
 
 /// Which file a file is: what a copy of it has no share in, however faithful it is. Renaming it, or its directory,
@@ -89,6 +95,9 @@ pub(crate) struct StoreLock {
     file: File,
     path: PathBuf,
     writer: Option<WriterId>,
+    /// The newest generation that was written down.
+    generation: i64,
+    is_recognized: bool,
     /// `None` for a database: which files a home has says nothing of what was committed to it.
     origin: Option<Origin>,
     /// When the disk was last waited for.
@@ -104,10 +113,12 @@ impl StoreLock {
             source,
         };
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path).map_err(failed)?;
+        options.read(true).write(true);
+        let opened = match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(&path).and_then(|()| options.open(&path)),
+            opened => opened,
+        };
+        let mut file = opened.map_err(failed)?;
         let held = match file.try_lock() {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) => true,
@@ -134,21 +145,42 @@ impl StoreLock {
             file,
             path,
             writer: known.writer,
+            generation: known.generation.unwrap_or_default(),
+            is_recognized: !known.is_unrecognized,
             origin,
             flushed: None,
         };
         Ok((lock, known))
     }
 
-    /// Writes down in whose name this home writes, and waits for the disk: forgotten, it would be another home.
+    /// Writes down in whose name this home writes from now on, not [recognized](Self::recognize) yet, and waits for the
+    /// disk: forgotten, it would be another home.
     pub(crate) fn name(&mut self, writer: WriterId, generation: i64) -> Result<(), OpenError> {
         self.writer = Some(writer);
+        self.is_recognized = false;
         self.write(generation)
             .and_then(|()| self.file.sync_all())
             .map_err(|source| OpenError::Io {
                 path: self.path.clone(),
                 source,
             })
+    }
+
+    /// Writes down that the file knows the store from now on, and waits for the disk: it was new with it, or what follows
+    /// from its having been missing is done.
+    pub(crate) fn recognize(&mut self, generation: i64) {
+        self.is_recognized = true;
+        self.flushed = None;
+        self.record(generation);
+    }
+
+    pub(crate) const fn is_recognized(&self) -> bool {
+        self.is_recognized
+    }
+
+    /// The newest generation that was written down.
+    pub(crate) const fn generation(&self) -> i64 {
+        self.generation
     }
 
     /// Writes the generation down. The disk is waited for only now and then: where a power cut takes the newest lines, the
@@ -181,9 +213,14 @@ impl StoreLock {
         }
     }
 
-    fn write(&self, generation: i64) -> io::Result<()> {
+    fn write(&mut self, generation: i64) -> io::Result<()> {
+        self.generation = generation;
         // Of fixed width, so that it can be overwritten in place.
-        let mut line = format!("pid {:010} generation {generation:020}", process::id());
+        let mut line = format!(
+            "pid {:010} generation {generation:020} recognized {}",
+            process::id(),
+            u8::from(self.is_recognized)
+        );
         if let Some(Origin { inode, born }) = self.origin {
             line.push_str(&format!(" inode {inode:020} born {born:020}"));
         }
@@ -209,17 +246,25 @@ pub struct LockState {
     pub generation: Option<i64>,
     /// Whether it is a copy of the file that was written, as all of a directory that was copied or put back is.
     pub is_copied: bool,
+    /// Whether there is none, or one that was made where there was none and does not know the store yet: one that is there
+    /// already is a copy that was put there without it.
+    pub is_unrecognized: bool,
 }
 
 impl LockState {
-    /// Looks at the lock of `store`, and changes nothing. All empty where there is none.
+    /// Looks at the lock of `store`, and changes nothing.
     ///
     /// # Errors
     /// When the file can't be read.
     pub fn of(store: &StoreUrl) -> io::Result<Self> {
         let mut file = match File::open(path_of(store)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self {
+                    is_unrecognized: true,
+                    ..Self::default()
+                });
+            }
             Err(error) => return Err(error),
         };
         // Shared, and let go at once: whoever opens the store in this very moment is told that it is in use.
@@ -239,6 +284,7 @@ impl LockState {
             holder: known.holder,
             generation: known.generation,
             is_copied: known.lies_elsewhere,
+            is_unrecognized: known.is_unrecognized,
         })
     }
 }
@@ -248,6 +294,19 @@ fn path_of(store: &StoreUrl) -> PathBuf {
     match &store.0 {
         Place::Sqlite(path) => beside(path),
         Place::Postgres(place) => place.witness.clone(),
+    }
+}
+
+/// Makes the lock file at `path`, unless somebody is faster. It is there with what it says or not at all: an empty one is
+/// what a power cut may leave of one that knew its store.
+fn make(path: &Path) -> io::Result<()> {
+    let made = NewFile::begin(path).and_then(|file| {
+        std::fs::write(file.temporary(), UNRECOGNIZED)?;
+        file.publish()
+    });
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 
@@ -276,6 +335,8 @@ fn parse(text: &str) -> Known {
             "writer" => known.writer = WriterId::from_hex(value),
             "inode" => inode = value.parse().ok(),
             "born" => born = value.parse().ok(),
+            // Missing from those of earlier versions, which know their stores.
+            "recognized" => known.is_unrecognized = value == "0",
             _ => return Known::default(),
         }
     }
@@ -292,7 +353,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = StoreUrl::file(&directory.path().join("lloom.db"));
         let (mut lock, known) = StoreLock::acquire(&store).unwrap();
-        assert_eq!(known, Known::default());
+        assert_eq!((known.holder, known.generation, known.writer), (None, None, None));
         lock.record(7);
         let OpenError::Locked { holder, .. } = StoreLock::acquire(&store).unwrap_err() else {
             panic!("the lock was given twice");
@@ -312,6 +373,45 @@ mod tests {
         lock.release();
         let (_, known) = StoreLock::acquire(&store).unwrap();
         assert_eq!((known.generation, known.writer), (Some(1_236), Some(writer)));
+    }
+
+    #[test]
+    fn one_that_was_missing_says_so_until_it_is_recognized() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lloom.db");
+        let store = StoreUrl::file(&path);
+        let is_unrecognized = || {
+            let told = LockState::of(&store).unwrap().is_unrecognized;
+            let (lock, known) = StoreLock::acquire(&store).unwrap();
+            drop(lock);
+            assert_eq!(known.is_unrecognized, told);
+            told
+        };
+        // Whoever looks again finds the file there, and that it knows nothing.
+        assert!(is_unrecognized() && is_unrecognized());
+        let (mut lock, _) = StoreLock::acquire(&store).unwrap();
+        lock.record(7);
+        drop(lock);
+        assert!(
+            is_unrecognized(),
+            "that something was committed says nothing of what was before"
+        );
+        let (mut lock, _) = StoreLock::acquire(&store).unwrap();
+        lock.recognize(8);
+        lock.record(9);
+        drop(lock);
+        assert!(!is_unrecognized());
+        let (mut lock, known) = StoreLock::acquire(&store).unwrap();
+        assert_eq!(known.generation, Some(9));
+        lock.name(WriterId(B128::repeat_byte(0xa7)), 0).unwrap();
+        drop(lock);
+        assert!(is_unrecognized(), "it is another home's now");
+
+        // What a power cut leaves, and what earlier versions wrote.
+        for known in ["", "pid 0000000001 generation 00000000000000000009\n"] {
+            std::fs::write(beside(&path), known).unwrap();
+            assert!(!is_unrecognized(), "{known}");
+        }
     }
 
     #[test]

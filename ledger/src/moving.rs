@@ -115,7 +115,7 @@ impl Ledger {
                 });
             }
         }
-        to_lock.record(generation);
+        to_lock.recognize(generation);
         target.close().await.map_err(|error| to.failed(error))?;
         to_lock.release();
         source.retire(from).await?;

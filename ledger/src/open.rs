@@ -1,6 +1,9 @@
 use std::{
     path::Path,
-    sync::{Arc, Weak, atomic::AtomicI64},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicI64},
+    },
 };
 
 #[cfg(feature = "simulation")]
@@ -19,7 +22,7 @@ use crate::{
     environment::Environment,
     group::{Group, Grouped},
     leading::{Held, Led},
-    lock::StoreLock,
+    lock::{Known, StoreLock},
     metrics::LedgerMetrics,
     migration,
     postgres::{self, Committed},
@@ -96,6 +99,8 @@ pub(crate) struct Inner {
     pub(crate) epoch: Arc<AtomicI64>,
     /// What of it this process holds, wherever in it. Locked while it stands by.
     pub(crate) leading: Mutex<Weak<Held>>,
+    /// Whether this home has a witness to what it committed, or has said since whose requests it bills.
+    pub(crate) is_recognized: AtomicBool,
     /// The task that hears of what other processes record.
     listening: Option<AbortHandle>,
     metrics: LedgerMetrics,
@@ -196,16 +201,22 @@ impl Ledger {
         environment: Environment,
         now: UnixSeconds,
     ) -> Result<Self, OpenError> {
-        let (mut lock, known) = StoreLock::acquire(&url)?;
+        let (mut lock, mut known) = StoreLock::acquire(&url)?;
         // A simulated process's files are copies from life to life.
-        let lies_elsewhere = known.lies_elsewhere && environment.disk().is_none();
+        known.lies_elsewhere &= environment.disk().is_none();
         let existing = match environment.disk() {
             #[cfg(feature = "simulation")]
             Some(_) => inline::inspect(path).await?,
             _ => sqlite::inspect(path).await?,
         };
-        if let Some(found) = existing.as_ref().and_then(|store| store.deployment) {
-            deployment.check(&url, found)?;
+        match existing.as_ref().and_then(|store| store.deployment) {
+            Some(found) => deployment.check(&url, found)?,
+            // The lock file is new with its store, which nobody has put there without it.
+            None if known.is_unrecognized => {
+                lock.recognize(0);
+                known.is_unrecognized = false;
+            }
+            None => {}
         }
         let link = match environment.disk() {
             #[cfg(feature = "simulation")]
@@ -214,7 +225,7 @@ impl Ledger {
         };
         let disk = environment.disk().cloned();
         let mut session = Session::new(Connection::Sqlite(link), "open").on(disk);
-        let generation = introduce(&mut session, deployment, known.generation, lies_elsewhere, now)
+        let generation = introduce(&mut session, deployment, known, now)
             .await
             .map_err(|error| match error {
                 LedgerError::Sql { source, .. } => sqlite::failed(path, source),
@@ -223,7 +234,7 @@ impl Ledger {
                     detail: other.to_string(),
                 },
             })?;
-        lock.record(generation);
+        lock.recognize(generation);
 
         let readers = match environment.disk() {
             #[cfg(feature = "simulation")]
@@ -319,6 +330,8 @@ impl Ledger {
         listening: Option<(broadcast::Sender<ChannelId>, AbortHandle)>,
     ) -> Self {
         let metrics = LedgerMetrics::default();
+        // Whoever only reads bills nothing.
+        let is_recognized = writer.as_ref().is_none_or(|(_, lock)| lock.is_recognized());
         let queue = writer.map(|(session, lock)| {
             let (queue, orders) = mpsc::channel(QUEUE_LIMIT);
             tokio::spawn(Writer::new(session, orders, lock, metrics.clone()).run());
@@ -338,6 +351,7 @@ impl Ledger {
             closing,
             epoch: Arc::default(),
             leading: Mutex::default(),
+            is_recognized: AtomicBool::new(is_recognized),
             listening,
             metrics,
         };
@@ -364,6 +378,17 @@ impl Ledger {
                 let _ = closed.await;
             }
         }
+    }
+
+    /// Has the lock file say that this home is known to the store, and waits until it is on disk.
+    pub(crate) async fn write_recognized(&self) -> Result<(), LedgerError> {
+        let queue = self.inner.queue.as_ref().ok_or(LedgerError::ReadOnly)?;
+        let (done, written) = oneshot::channel();
+        queue
+            .send(Order::Recognize(done))
+            .await
+            .map_err(|_| LedgerError::Closed)?;
+        written.await.map_err(|_| LedgerError::Closed)
     }
 
     /// The deployment whose records these are.
@@ -467,8 +492,7 @@ fn session(connection: Result<Connection, sqlx::Error>, operation: &'static str)
 async fn introduce(
     session: &mut Session,
     deployment: &StoreDeployment,
-    known_generation: Option<i64>,
-    lies_elsewhere: bool,
+    known: Known,
     now: UnixSeconds,
 ) -> Result<i64, LedgerError> {
     session.start("open");
@@ -491,15 +515,16 @@ async fn introduce(
     let generation: i64 = row.ok_or_else(missing)?.read("generation")?;
     let evidence = Evidence {
         committed: generation,
-        witnessed: known_generation,
+        witnessed: known.generation,
         copied_at: find_copied_at(session).await?,
-        lies_elsewhere,
+        lies_elsewhere: known.lies_elsewhere,
+        is_unwitnessed: known.is_unrecognized,
     };
     if evidence.tells_of_a_copy() {
         session
             .write(sql("UPDATE store SET generation = $1").put(evidence.newest()))
             .await?;
-        mark_restored(session, now).await?;
+        mark_restored(session, None, now).await?;
     }
     match session.commit().await? {
         Committed::Yes(generation) => Ok(generation),

@@ -127,7 +127,7 @@ impl Ledger {
             Place::Sqlite(path) => {
                 let kept = set_aside(path, now).await.map_err(failed)?;
                 file.replace().map_err(failed)?;
-                lock.record(restored.generation);
+                lock.recognize(restored.generation);
                 lock.release();
                 Ok(RestoredStore { kept, ..restored })
             }
@@ -211,7 +211,7 @@ async fn mark(session: &mut Session, known: Option<i64>, now: UnixSeconds) -> Re
         what: "it has no row that says what it is for",
     })?;
     let own: i64 = row.read("generation")?;
-    let waived_requests = mark_restored(session, now).await?;
+    let waived_requests = mark_restored(session, None, now).await?;
     session
         .write(sql("UPDATE store SET generation = $1").put(own.max(known.unwrap_or(0))))
         .await?;

@@ -1,11 +1,12 @@
 //! A store that may be older than what was done with it, and what follows from that.
 //!
 //! Several things give an older copy away when it is opened: its lock file or witness file knows of a later commit, it is
-//! marked as a backup, or the lock file beside it was made elsewhere, because a whole directory was copied or put back. A
-//! snapshot of a whole disk shows nothing of that; there the chain may, where it has seen more of the executor's side than
-//! its store has.
+//! marked as a backup, or the lock file beside it is missing, or was made elsewhere, because a whole directory was copied or
+//! put back. A home that has lost its witness may also be one that joins a database; whether it is shows when it says whose
+//! requests it bills. A snapshot of a whole disk shows nothing of that; there the chain may, where it has seen more of the
+//! executor's side than its store has.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use alloy::primitives::{Address, B256};
 use lloom_receipts::{BlockNumber, ChannelId, RequestHash, TokenAmount, UnixSeconds};
@@ -21,6 +22,9 @@ use crate::{
 /// For how long after a restore a transaction may still be mined that was sent before it, and that the store lost.
 const UNDER_WAY: Duration = Duration::from_secs(86_400);
 
+/// Channels in which an operator's requests are looked for at once: no statement takes long, however many there are.
+const CHANNELS_AT_ONCE: i64 = 1_000;
+
 /// What is known at opening of how old a store is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
@@ -32,6 +36,8 @@ pub(crate) struct Evidence {
     pub(crate) copied_at: Option<UnixSeconds>,
     /// Whether the lock file beside it was made in another place: what has been done there since, nobody here knows.
     pub(crate) lies_elsewhere: bool,
+    /// Whether it was there before any lock file beside it.
+    pub(crate) is_unwitnessed: bool,
 }
 
 impl Evidence {
@@ -48,6 +54,8 @@ impl Evidence {
             "it is a backup that was put in its place"
         } else if self.lies_elsewhere {
             "its directory is a copy of another one"
+        } else if self.is_unwitnessed {
+            "its lock file is missing"
         } else {
             return false;
         };
@@ -140,7 +148,61 @@ impl Ledger {
     /// When the store fails.
     pub async fn remember_loss(&self) -> Result<u64, LedgerError> {
         let now = self.now();
-        self.submit(RememberLoss { now }).await
+        self.submit(RememberLoss { now, operator: None }).await
+    }
+
+    /// Says that this home bills the requests of `operator`. Where it has no witness to what it committed, and the store
+    /// knows such requests, the witness was lost, and perhaps the store put back: from here on it is what a restored one
+    /// is, and requests of `operator` that are open are never billed. Says how many those were. A home that joins a
+    /// database with a key of its own is taken for nothing else, and what others serve there is under way.
+    ///
+    /// To be called before anything is billed.
+    ///
+    /// # Errors
+    /// When the store fails. Calling it again does what is missing.
+    pub async fn recognize(&self, operator: Address) -> Result<u64, LedgerError> {
+        let is_recognized = &self.inner.is_recognized;
+        if is_recognized.load(Ordering::Acquire) {
+            return Ok(0);
+        }
+        let mut waived = 0;
+        if self.has_served(operator).await? {
+            tracing::warn!(
+                %operator,
+                "this home has no witness to what it committed, and the store knows requests of its operator; requests the store can't know of are refused for a while"
+            );
+            let (now, operator) = (self.now(), Some(operator));
+            waived = self.submit(RememberLoss { now, operator }).await?;
+        }
+        self.write_recognized().await?;
+        is_recognized.store(true, Ordering::Release);
+        Ok(waived)
+    }
+
+    /// Whether the store knows a request that was asked of `operator` and served, or taken on, on its channels.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_served(&self, operator: Address) -> Result<bool, LedgerError> {
+        let mut session = self.reader("look for an operator's requests").await?;
+        let mut after: Option<ChannelId> = None;
+        loop {
+            let channels = sql("SELECT a.channel,
+                        (SELECT r.hash FROM requests r WHERE r.channel = a.channel AND r.operator = $1 LIMIT 1) AS served
+                 FROM accounts a WHERE a.side = 'serving' AND ($2 IS NULL OR a.channel > $2)
+                 ORDER BY a.channel LIMIT $3");
+            let channels = channels.put(operator).put_optional(after).put(CHANNELS_AT_ONCE);
+            let rows = session.rows(channels).await?;
+            for row in &rows {
+                if row.read_optional::<RequestHash>("served")?.is_some() {
+                    return Ok(true);
+                }
+            }
+            match rows.last() {
+                Some(last) => after = Some(last.read("channel")?),
+                None => return Ok(false),
+            }
+        }
     }
 
     /// When this store was noticed to be a copy that was put back, if it ever was.
@@ -173,30 +235,41 @@ pub(crate) async fn find_copied_at(session: &mut Session) -> Result<Option<UnixS
 
 /// Remembers that a copy was put back, and gives up what may have been billed since the copy was made: a second,
 /// different bill for one request is a fault that anybody can prove (design, section 3.3). Says how many requests that
-/// were. A later time of a restore that the store remembers stays.
-pub(crate) async fn mark_restored(session: &mut Session, now: UnixSeconds) -> Result<u64, LedgerError> {
+/// were. Where `operator` is given, they are only its own: those of others are under way. A later time of a restore that
+/// the store remembers stays.
+pub(crate) async fn mark_restored(
+    session: &mut Session,
+    operator: Option<Address>,
+    now: UnixSeconds,
+) -> Result<u64, LedgerError> {
     let marked = sql("UPDATE store SET copied_at = NULL,
                 restored_at = CASE WHEN restored_at > $1 THEN restored_at ELSE $1 END");
     session.write(marked.put(now)).await?;
-    release_reservations(session).await?;
+    release_reservations(session, operator).await?;
     let waived = session
         .write(
             sql(
                 "UPDATE requests SET dropped = 'accepted before the store was restored from a copy', reserved = $1
-                 WHERE hash IN (SELECT request FROM open_requests)",
+                 WHERE hash IN (SELECT request FROM open_requests) AND ($2 IS NULL OR operator = $2)",
             )
-            .put(TokenAmount::ZERO),
+            .put(TokenAmount::ZERO)
+            .put_optional(operator),
         )
         .await?;
-    session.write(sql("DELETE FROM open_requests")).await?;
+    let closed = sql("DELETE FROM open_requests
+         WHERE EXISTS (SELECT 1 FROM requests r WHERE r.hash = open_requests.request AND ($1 IS NULL OR r.operator = $1))");
+    session.write(closed.put_optional(operator)).await?;
     Ok(waived)
 }
 
 /// Takes what is reserved for open requests out of what is spent. They are never billed from here, so it would be spent for
 /// ever, and nothing would cover it; a bill that comes back from its client is spent again.
-async fn release_reservations(session: &mut Session) -> Result<(), LedgerError> {
-    let open = sql("SELECT r.channel, r.reserved FROM open_requests o JOIN requests r ON r.hash = o.request");
-    for row in session.rows(open).await? {
+async fn release_reservations(session: &mut Session, operator: Option<Address>) -> Result<(), LedgerError> {
+    let open = sql(
+        "SELECT r.channel, r.reserved FROM open_requests o JOIN requests r ON r.hash = o.request
+         WHERE $1 IS NULL OR r.operator = $1",
+    );
+    for row in session.rows(open.put_optional(operator)).await? {
         let (channel, reserved): (ChannelId, TokenAmount) = (row.read("channel")?, row.read("reserved")?);
         let account = sql("SELECT spent FROM accounts WHERE channel = $1").put(channel);
         let Some(row) = session.row(account).await? else {
@@ -216,6 +289,8 @@ async fn release_reservations(session: &mut Session) -> Result<(), LedgerError> 
 
 struct RememberLoss {
     now: UnixSeconds,
+    /// Whose open requests may have been billed; anybody's where it is not given.
+    operator: Option<Address>,
 }
 
 impl Operation for RememberLoss {
@@ -224,6 +299,6 @@ impl Operation for RememberLoss {
     type Error = LedgerError;
 
     async fn run(&self, session: &mut Session) -> Result<u64, LedgerError> {
-        mark_restored(session, self.now).await
+        mark_restored(session, self.operator, self.now).await
     }
 }

@@ -226,10 +226,12 @@ pub(crate) async fn introduce(
         copied_at: find_copied_at(session).await?,
         // A home that moves takes no database with it.
         lies_elsewhere: false,
+        // Another home may have joined: `Ledger::recognize` finds out.
+        is_unwitnessed: false,
     };
     if evidence.tells_of_a_copy() {
         session.pass_generation(evidence.newest());
-        mark_restored(session, now).await?;
+        mark_restored(session, None, now).await?;
     }
     match session.commit().await? {
         Committed::Yes(generation) => Ok(generation),

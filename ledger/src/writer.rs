@@ -42,6 +42,8 @@ type Answer<O> = Result<<O as Operation>::Output, <O as Operation>::Error>;
 /// The order that goes through the queue.
 pub(crate) enum Order {
     Run(Box<dyn Job>),
+    /// Has the lock file say that it knows the store.
+    Recognize(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -158,6 +160,11 @@ impl Writer {
                             None => Some(job),
                         };
                         jobs.extend(apart);
+                    }
+                    Order::Recognize(done) => {
+                        self.lock.recognize(self.lock.generation());
+                        // Whoever asked may have stopped waiting.
+                        let _ = done.send(());
                     }
                     Order::Close(done) => {
                         // What is queued already is still done; what comes later is refused.

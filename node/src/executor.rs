@@ -145,14 +145,17 @@ impl Executor {
     }
 
     /// Bills what an earlier process left without a bill: what its clients acknowledged, and nothing else (design,
-    /// section 5). Call it once, before the first [`serve`](Self::serve). Says how many bills that were.
+    /// section 5). Call it once, before the first [`serve`](Self::serve). Says how many bills that were. Where the store may
+    /// have lost bills of this operator, it bills nothing of that ([`Ledger::recognize`]).
     ///
     /// # Errors
     /// The ledger's. Calling it again goes on where it stopped.
     pub async fn recover(&self) -> Result<usize, ServeError> {
+        let operator = self.shared.operator();
+        self.shared.ledger.recognize(operator).await?;
         let mut interrupted = self.shared.ledger.interrupted_requests().await?;
         // Other nodes may serve on the same store; what is theirs is under way.
-        interrupted.retain(|interrupted| interrupted.request.document().operator == self.shared.operator());
+        interrupted.retain(|interrupted| interrupted.request.document().operator == operator);
         let bills = interrupted.len();
         for interrupted in interrupted {
             let request = interrupted.request.document();

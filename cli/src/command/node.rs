@@ -166,12 +166,12 @@ impl Node {
         watching
             .obey(async { handle.synced().await.map_err(handle_failure) })
             .await?;
-        warn_of_restore(&ledger).await?;
         // Nor is anything billed before the chain had its chance to show that the store is an old copy.
         let recovered = executor
             .recover()
             .await
             .or_fail(Kind::Store, || "cannot bill what an earlier run left".to_owned())?;
+        warn_of_restore(&ledger).await?;
         if recovered > 0 {
             session.output.note(format!(
                 "Billed {recovered} answers that the last run was interrupted in."

@@ -281,6 +281,25 @@ fn a_backup_put_in_place_by_hand_is_seen_before_it_is_used() {
 }
 
 #[test]
+fn a_copy_without_its_lock_file_is_seen_before_it_is_used() {
+    let home = executor();
+    assert!(!home.run(&["doctor"]).stdout.contains("as a copy is"));
+    fs::remove_file(home.path().join("lloom.db.lock")).unwrap();
+    let doctor = home.run(&["doctor"]);
+    assert!(
+        doctor
+            .stdout
+            .contains("it was put here without its lock file, as a copy is"),
+        "{doctor:?}"
+    );
+    with_store(&home, async |ledger| {
+        assert!(ledger.restored_at().await.unwrap().is_some())
+    });
+    let doctor = home.run(&["doctor"]);
+    assert!(doctor.stdout.contains("it was restored"), "{doctor:?}");
+}
+
+#[test]
 fn programs_are_told_what_follows_from_a_restore() {
     let home = executor();
     let backup = home.path().join("backup.db");

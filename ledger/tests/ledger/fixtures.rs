@@ -288,6 +288,10 @@ async fn every_released_store_opens_and_loses_nothing_on_the_way_down_and_up(on:
         let home = Home::new(on).await;
         let mut other = beside(&home).await;
         other.run(&committed(on, version)).await;
+        if let Some(path) = home.url().path() {
+            // It is no copy: its lock file lies beside it.
+            fs::write(path.with_extension("db.lock"), "").unwrap();
+        }
         let released = contents(&home).await;
         assert!(released.len() > 20, "{released:?}");
 

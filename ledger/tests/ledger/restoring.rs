@@ -2,12 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use lloom_ledger::{AcceptRequest, ChainEventKind, Ledger, Outcome, ServeError};
-use lloom_receipts::{MAX_DEADLINE_AHEAD, UnixSeconds};
+use alloy::primitives::B256;
+use lloom_ledger::{AcceptRequest, ChainEventKind, Ledger, OpenError, Outcome, ServeError, StoreDeployment};
+use lloom_receipts::{MAX_DEADLINE_AHEAD, UnixSeconds, commitment_salt};
 
 use crate::{
     beside::run_at,
-    world::{Backend, Home, NOW, Pair, amount, mine, progress, server, serving},
+    world::{Backend, Home, NOW, Pair, amount, deployment, key, mine, progress, server, serving},
 };
 
 const RESTORE: UnixSeconds = UnixSeconds::new(NOW.get() + 30);
@@ -147,6 +148,113 @@ async fn billed_since_the_copy(on: Backend, pair: &Pair) -> Home {
     ledger.commit_bill(pair.bill(1, 100)).await.unwrap();
     close(&home, ledger).await;
     home
+}
+
+async fn assert_bills_nothing_again(ledger: &Ledger, pair: &Pair) {
+    let refused = ledger.commit_bill(pair.bill(1, 20)).await.unwrap_err();
+    assert!(matches!(refused, ServeError::Waived { .. }), "{refused}");
+    let restored_at = ledger.restored_at().await.unwrap().unwrap();
+    let repeated = AcceptRequest {
+        now: restored_at,
+        ..late(pair, 2, restored_at.plus(Duration::from_secs(60)))
+    };
+    let refused = ledger.accept_request(repeated).await.unwrap_err();
+    assert!(matches!(refused, ServeError::RestoredTooRecently { .. }), "{refused}");
+    assert_sound(ledger).await;
+}
+
+#[tokio::test]
+async fn a_copy_without_its_lock_file_is_noticed() {
+    let pair = Pair::new(1, 1);
+    let home = billed_since_the_copy(Backend::Sqlite, &pair).await;
+    let fresh = Home::new(Backend::Sqlite).await;
+    copy_store(&home.directory.path().join("backup.db"), &fresh.path());
+    // Whoever has only looked, or was refused, has not made it another one.
+    let other = StoreDeployment {
+        chain_id: 1,
+        ..deployment()
+    };
+    let refused = Ledger::open_at(fresh.url(), &other, RESTORE).await.unwrap_err();
+    assert!(matches!(refused, OpenError::OtherDeployment { .. }), "{refused}");
+    Ledger::give_back_space(&fresh.url()).await.unwrap();
+
+    let ledger = fresh.open_at(RESTORE).await;
+    assert_bills_nothing_again(&ledger, &pair).await;
+    ledger.close().await;
+    // It has a lock file now.
+    let ledger = fresh.open_at(RESTORE.plus(Duration::from_secs(60))).await;
+    assert_eq!(ledger.restored_at().await.unwrap(), Some(RESTORE));
+}
+
+#[tokio::test]
+async fn a_lock_file_that_a_power_cut_emptied_tells_of_no_copy() {
+    let pair = Pair::new(1, 1);
+    let (home, ledger) = serving_alone(Backend::Sqlite, &pair).await;
+    ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
+    ledger.close().await;
+    std::fs::write(home.path().with_extension("db.lock"), "").unwrap();
+    let ledger = home.open_at(RESTORE).await;
+    assert_eq!(ledger.restored_at().await.unwrap(), None);
+    ledger.commit_bill(pair.bill(1, 20)).await.unwrap();
+}
+
+/// The same as `pair`, served by another node.
+fn served_by(operator: u8, pair: Pair) -> Pair {
+    let mut pair = Pair {
+        operator: key(operator),
+        ..pair
+    };
+    pair.parameters.salt = commitment_salt(pair.operator.address(), B256::repeat_byte(operator));
+    pair
+}
+
+#[tokio::test]
+async fn a_home_that_lost_its_witness_bills_nothing_again_and_leaves_others_alone() {
+    let (pair, other) = (Pair::new(1, 1), served_by(201, Pair::new(2, 2)));
+    let (home, ledger) = serving_alone(Backend::Postgres, &pair).await;
+    mine(&ledger, vec![other.opened(1_000)]).await;
+    ledger.accept_request(other.accept(1, Some(500), 300)).await.unwrap();
+    ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
+    ledger.acknowledge(progress(&pair, 1, 20), None).await.unwrap();
+    let ledger = back_up(&home, ledger).await;
+    ledger.commit_bill(pair.bill(1, 100)).await.unwrap();
+    close(&home, ledger).await;
+    restore(&home).await;
+
+    // The machine is gone: configuration and keys were kept, and the database was.
+    let fresh = home.neighbour();
+    let ledger = fresh.open_at(RESTORE).await;
+    // A process that dies before it says whose requests it bills leaves that to the next one.
+    close(&fresh, ledger).await;
+    let ledger = fresh.open_at(RESTORE).await;
+    assert_eq!(ledger.recognize(pair.operator.address()).await.unwrap(), 1);
+    assert_eq!(ledger.account(pair.channel()).await.unwrap().spent, amount(0));
+    assert_bills_nothing_again(&ledger, &pair).await;
+    ledger.commit_bill(other.bill(1, 20)).await.unwrap();
+    let restored_at = ledger.restored_at().await.unwrap();
+
+    // From then on it has a witness.
+    assert_eq!(ledger.recognize(pair.operator.address()).await.unwrap(), 0);
+    close(&fresh, ledger).await;
+    let ledger = fresh.open_at(RESTORE.plus(Duration::from_secs(60))).await;
+    assert_eq!(ledger.recognize(pair.operator.address()).await.unwrap(), 0);
+    assert_eq!(ledger.restored_at().await.unwrap(), restored_at);
+}
+
+#[tokio::test]
+async fn a_home_that_joins_a_database_or_starts_again_is_no_restored_one() {
+    let pair = Pair::new(1, 1);
+    let (home, ledger) = serving_alone(Backend::Postgres, &pair).await;
+    assert_eq!(ledger.recognize(pair.operator.address()).await.unwrap(), 0);
+    ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
+    close(&home, ledger).await;
+    for (home, operator) in [(&home, &pair.operator), (&home.neighbour(), &key(201))] {
+        let ledger = home.open_at(RESTORE).await;
+        assert_eq!(ledger.recognize(operator.address()).await.unwrap(), 0);
+        assert_eq!(ledger.restored_at().await.unwrap(), None);
+        assert_eq!(ledger.interrupted_requests().await.unwrap().len(), 1);
+        close(home, ledger).await;
+    }
 }
 
 async fn a_clock_that_was_ahead_ends_no_care_early(on: Backend) {

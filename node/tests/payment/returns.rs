@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use lloom_ledger::{AcceptRequest, Budget, ExposurePolicy, OwnRequest};
+use lloom_ledger::{AcceptRequest, Budget, ExposurePolicy, Ledger, OwnRequest, StoreUrl};
 use lloom_node::{
     client::{Chat, ChatError, ChatEvent},
     wire::{ClientFrame, Ending, ExecutorFrame, Refusal, State},
@@ -105,6 +105,38 @@ async fn an_executor_that_crashed_bills_only_what_was_acknowledged() {
 
     world.chat(json!({"tokens": 3})).await.unwrap();
     world.assert_settled(2).await;
+}
+
+/// A database comes back from a dump, and the home without its witness: what was open then may be billed.
+#[tokio::test]
+async fn an_executor_whose_home_lost_its_witness_bills_nothing_again() {
+    let server = lloom_postgres::Server::start().unwrap();
+    let mut world = World::new().await;
+    let accepted = AcceptRequest {
+        request: world.sign_request(7, &world.body(&json!({"tokens": 3})), |_| {}),
+        content_salt: world.salt(),
+        voucher: None,
+        reserve: TokenAmount::ZERO,
+        exposure: ExposurePolicy::default(),
+        now: now(),
+    };
+    world.executor_ledger.accept_request(accepted).await.unwrap();
+    let deployment = *world.executor_ledger.deployment();
+    world.stop_executor().await;
+    let home = |name: &str| StoreUrl::parse(&server.url("postgres"), &world.directory.path().join(name)).unwrap();
+    let (lost, fresh) = (home("lost"), home("fresh"));
+    for name in ["lost", "fresh"] {
+        std::fs::create_dir(world.directory.path().join(name)).unwrap();
+    }
+    let file = StoreUrl::file(&world.directory.path().join("executor.db"));
+    Ledger::move_store(&file, &lost).await.unwrap();
+
+    let ledger = Ledger::open(fresh, &deployment).await.unwrap();
+    assert_eq!(ledger.interrupted_requests().await.unwrap().len(), 1);
+    world.start_executor_on(ledger);
+    assert_eq!(world.executor.recover().await.unwrap(), 0);
+    assert!(world.executor_ledger.restored_at().await.unwrap().is_some());
+    assert!(world.executor_ledger.interrupted_requests().await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -394,7 +426,8 @@ async fn a_client_proves_to_an_executor_that_its_store_is_an_old_copy() {
     let owed = world.assert_settled(3).await;
     world.stop_executor().await;
     world.put_back("executor", backup);
-    std::fs::remove_file(world.directory.path().join("executor.db.lock")).unwrap();
+    // Missing, the lock file would tell; emptied, it knows nothing, as the one of that time.
+    std::fs::write(world.directory.path().join("executor.db.lock"), "").unwrap();
     world.start_executor().await;
     assert_eq!(
         world.executor_ledger.restored_at().await.unwrap(),

@@ -211,8 +211,13 @@ impl World {
     }
 
     pub async fn start_executor(&mut self) {
-        self.executor_ledger = open(&self.directory, "executor", &self.domain).await;
-        let ledger = self.executor_ledger.clone();
+        let ledger = open(&self.directory, "executor", &self.domain).await;
+        self.start_executor_on(ledger);
+    }
+
+    /// Starts it on a store that is not where it was.
+    pub fn start_executor_on(&mut self, ledger: Ledger) {
+        self.executor_ledger = ledger.clone();
         self.rebuild_executor(ledger);
     }
 

@@ -14,7 +14,8 @@ use crate::{choices::Choices, flaw::Flaw, life::Life, world::Shared};
 /// The store's file, and those beside it that belong to it.
 pub const STORE: &str = "lloom.db";
 const LOG: &str = "lloom.db-wal";
-const LOCK: &str = "lloom.db.lock";
+/// The file by which a copy that was put back is told.
+pub const LOCK: &str = "lloom.db.lock";
 
 /// Commits that a power cut may take from the lock file, which nobody waits for.
 const LOCK_LAG: u64 = 40;

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     chain::{Genesis, START},
-    disk::STORE,
+    disk::{LOCK, STORE},
 };
 
 /// Puts the files of a new store into `directory`, which is made.
@@ -22,6 +22,7 @@ pub fn copy_to(directory: &Path) -> io::Result<()> {
     static MADE: OnceLock<Vec<u8>> = OnceLock::new();
     let file = MADE.get_or_init(|| make().expect("a store can be made"));
     fs::create_dir_all(directory)?;
+    fs::write(directory.join(LOCK), "")?;
     fs::write(directory.join(STORE), file)
 }
 

@@ -125,6 +125,16 @@ async fn look(session: &Session, ledger: &Ledger, lock: LockState, name: &str) -
             "its directory is a copy of another one, or was put back".to_owned(),
         ));
     }
+    if lock.is_unrecognized && !lock.is_held && lacks_witness(session, ledger).await? {
+        return Ok(Found::Restored(
+            if ledger.url().is_shared() {
+                "this home lost its lloom.witness, and the store knows what its operator served: it may have been put back"
+            } else {
+                "it was put here without its lock file, as a copy is"
+            }
+            .to_owned(),
+        ));
+    }
     let now = UnixSeconds::from(SystemTime::now());
     let restored = ledger.restored_at().await.or_fail(Kind::Store, failed)?;
     if let Some(restored) = restored.filter(|at| now.since(*at) < RESTORE_SHOWS) {
@@ -139,6 +149,21 @@ async fn look(session: &Session, ledger: &Ledger, lock: LockState, name: &str) -
         || name.to_owned(),
         |block| format!("{name}, up to block {}", block.number),
     )))
+}
+
+/// Whether a store that its lock does not know is one that was there before. A home may also join a database.
+async fn lacks_witness(session: &Session, ledger: &Ledger) -> Result<bool> {
+    if !ledger.url().is_shared() {
+        return Ok(true);
+    }
+    // Without a key it bills nothing.
+    let Ok(operator) = session.address() else {
+        return Ok(false);
+    };
+    ledger
+        .has_served(operator)
+        .await
+        .or_fail(Kind::Store, || "cannot read the store".to_owned())
 }
 
 /// A database's disk is its server's to watch; the home still bears witness on its own.
