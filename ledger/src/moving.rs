@@ -4,18 +4,23 @@ use std::path::Path;
 
 use alloy::primitives::{U256, keccak256};
 use futures::TryStreamExt as _;
+use lloom_receipts::UnixSeconds;
 use sqlx::{
     Arguments as _, AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection,
     postgres::PgArguments, sqlite::SqliteArguments,
 };
 
 use crate::{
-    Ledger, OpenError, StoreUrl,
+    Ledger, LedgerError, OpenError, StoreUrl,
     backup::open_copy,
-    column::{Form, Row},
+    column::{Form, Put as _, Row, sql},
     environment::Environment,
-    lock::StoreLock,
-    migration, server, sqlite,
+    lock::{Known, StoreLock},
+    migration,
+    restored::{Evidence, mark_restored},
+    server,
+    session::{Connection, PostgresLink, Session, SqliteLink},
+    sqlite,
     statement::Value,
     url::Place,
 };
@@ -79,18 +84,31 @@ impl Ledger {
     /// where they are, but no program takes them for a store any more, because one that was used beside its copy would
     /// sign twice.
     ///
+    /// One that is a copy which was put back, as its lock file or this home's witness tells, is a restored one from then on:
+    /// where it goes, nothing tells any more.
+    ///
     /// No process may be using the old store.
     ///
     /// # Errors
     /// [`MoveError`]. Should it end between the last two steps, both are whole, and the new one is the one to retire by
     /// hand.
     pub async fn move_store(from: &StoreUrl, to: &StoreUrl) -> Result<MovedStore, MoveError> {
-        let (from_lock, _) = StoreLock::acquire(from)?;
+        let (mut from_lock, known) = StoreLock::acquire(from)?;
         let mut source = End::of(from).await?;
-        let (mut to_lock, _) = StoreLock::acquire(to)?;
+        let (mut to_lock, known_there) = StoreLock::acquire(to)?;
         let mut target = End::made(to).await?;
 
         source.begin().await.map_err(|error| from.failed(error))?;
+        let evidence = source
+            .evidence(known, known_there.generation)
+            .await
+            .map_err(|error| from.failed(error))?;
+        if evidence.tells_of_a_copy() {
+            source = source
+                .mark_restored(evidence.newest(), Environment::default().now())
+                .await
+                .map_err(|error| server::refused(from, error))?;
+        }
         target.begin().await.map_err(|error| to.failed(error))?;
         if let End::Postgres(connection) = &mut target {
             server::make_schema(to, connection).await?;
@@ -119,6 +137,7 @@ impl Ledger {
         target.close().await.map_err(|error| to.failed(error))?;
         to_lock.release();
         source.retire(from).await?;
+        from_lock.recognize(generation);
         from_lock.release();
         Ok(moved)
     }
@@ -288,6 +307,50 @@ impl End {
         match self {
             Self::Sqlite(connection) => sqlx::query_scalar(query).fetch_one(connection).await,
             Self::Postgres(connection) => sqlx::query_scalar(query).fetch_one(connection).await,
+        }
+    }
+
+    /// What is known of how old the store is, by what its own lock `known` of it, and the one where it goes. In a
+    /// transaction.
+    async fn evidence(&mut self, known: Known, known_there: Option<i64>) -> Result<Evidence, sqlx::Error> {
+        let generation = self.generation().await?;
+        let (committed, is_unwitnessed) = match self {
+            Self::Sqlite(_) => (generation, known.is_unrecognized),
+            Self::Postgres(connection) => {
+                let writer = known.writer.map(|writer| writer.to_vec());
+                let own = sqlx::query_scalar("SELECT generation FROM writers WHERE id = $1").bind(writer);
+                let own: Option<i64> = own.fetch_optional(&mut *connection).await?;
+                let served = "SELECT EXISTS (SELECT 1 FROM accounts WHERE side = 'serving')";
+                let has_served: bool = sqlx::query_scalar(served).fetch_one(connection).await?;
+                let has_witness = known.writer.is_some() && !known.is_unrecognized;
+                (own.unwrap_or_default(), has_served && !has_witness)
+            }
+        };
+        Ok(Evidence {
+            committed,
+            witnessed: known.generation.max(known_there.filter(|known| *known > generation)),
+            // A backup says so where it goes as well.
+            copied_at: None,
+            lies_elsewhere: known.lies_elsewhere,
+            is_unwitnessed,
+        })
+    }
+
+    /// Makes it one that was restored and counts on from `newest`, in the transaction that it is in: that is what is moved
+    /// then, and nothing happened where the move fails.
+    async fn mark_restored(self, newest: i64, now: UnixSeconds) -> Result<Self, LedgerError> {
+        let connection = match self {
+            Self::Sqlite(connection) => Connection::Sqlite(SqliteLink::Writer(connection)),
+            Self::Postgres(connection) => Connection::Postgres(PostgresLink::Mover(connection)),
+        };
+        let mut session = Session::new(connection, "mark a store as restored");
+        mark_restored(&mut session, None, now).await?;
+        let counted = sql("UPDATE store SET generation = $1 WHERE generation < $1");
+        session.write(counted.put(newest)).await?;
+        match session.into_connection() {
+            Connection::Sqlite(SqliteLink::Writer(connection)) => Ok(Self::Sqlite(connection)),
+            Connection::Postgres(PostgresLink::Mover(connection)) => Ok(Self::Postgres(connection)),
+            _ => unreachable!("it is the connection that the session was made of"),
         }
     }
 

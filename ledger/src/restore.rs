@@ -135,6 +135,10 @@ impl Ledger {
                 // Moving takes the lock itself.
                 lock.release();
                 let waiting = StoreUrl::file(file.temporary());
+                // What follows from its being a copy is done.
+                let (mut beside, _) = StoreLock::acquire(&waiting)?;
+                beside.recognize(restored.generation);
+                beside.release();
                 let moved = Self::move_store(&waiting, store).await;
                 for beside in [".lock", ".moved"] {
                     let _ = fs::remove_file(with_suffix(file.temporary(), beside));

@@ -36,7 +36,7 @@ pub(crate) struct Evidence {
     pub(crate) copied_at: Option<UnixSeconds>,
     /// Whether the lock file beside it was made in another place: what has been done there since, nobody here knows.
     pub(crate) lies_elsewhere: bool,
-    /// Whether it was there before any lock file beside it.
+    /// Whether it was there before any lock file beside it, or is moved by a home without a witness to what it committed.
     pub(crate) is_unwitnessed: bool,
 }
 
@@ -55,7 +55,7 @@ impl Evidence {
         } else if self.lies_elsewhere {
             "its directory is a copy of another one"
         } else if self.is_unwitnessed {
-            "its lock file is missing"
+            "its lock file or witness file is missing"
         } else {
             return false;
         };

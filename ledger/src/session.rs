@@ -116,6 +116,8 @@ pub(crate) enum PostgresLink {
     Reader(PoolConnection<Postgres>),
     /// One of the readers', in a transaction: everything read is of one moment.
     Snapshot(Transaction<'static, Postgres>),
+    /// That of a store nobody works on, in a transaction in which it is moved.
+    Mover(PgConnection),
 }
 
 impl PostgresLink {
@@ -124,6 +126,7 @@ impl PostgresLink {
             Self::Writer(writer) => writer.connection(),
             Self::Reader(connection) => Ok(connection),
             Self::Snapshot(transaction) => Ok(transaction),
+            Self::Mover(connection) => Ok(connection),
         }
     }
 }
@@ -310,7 +313,13 @@ impl Session {
             Connection::Postgres(PostgresLink::Writer(writer)) => writer.close().await,
             Connection::Postgres(PostgresLink::Reader(connection)) => connection.close().await,
             Connection::Postgres(PostgresLink::Snapshot(transaction)) => transaction.rollback().await,
+            Connection::Postgres(PostgresLink::Mover(connection)) => sqlx::Connection::close(connection).await,
         }
+    }
+
+    /// The connection, in whatever state it is.
+    pub(crate) fn into_connection(self) -> Connection {
+        self.connection
     }
 }
 

@@ -198,6 +198,36 @@ async fn a_lock_file_that_a_power_cut_emptied_tells_of_no_copy() {
     ledger.commit_bill(pair.bill(1, 20)).await.unwrap();
 }
 
+async fn a_copy_that_was_put_back_is_noticed_where_it_is_moved(on: Backend) {
+    for to in [Backend::Sqlite, Backend::Postgres] {
+        let pair = Pair::new(1, 1);
+        let home = billed_since_the_copy(on, &pair).await;
+        restore(&home).await;
+        let there = Home::new(to).await;
+        Ledger::move_store(&home.url(), &there.url()).await.unwrap();
+        let ledger = there.open_at(RESTORE).await;
+        assert_bills_nothing_again(&ledger, &pair).await;
+    }
+}
+
+async fn a_copy_that_nothing_witnesses_is_noticed_where_it_is_moved(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let home = billed_since_the_copy(on, &pair).await;
+    restore(&home).await;
+    // As on a new machine: neither lock file nor witness.
+    let fresh = match on {
+        Backend::Sqlite => Home::new(on).await,
+        Backend::Postgres => home.neighbour(),
+    };
+    if on == Backend::Sqlite {
+        copy_store(&home.path(), &fresh.path());
+    }
+    let there = Home::new(Backend::Sqlite).await;
+    Ledger::move_store(&fresh.url(), &there.url()).await.unwrap();
+    let ledger = there.open_at(RESTORE).await;
+    assert_bills_nothing_again(&ledger, &pair).await;
+}
+
 /// The same as `pair`, served by another node.
 fn served_by(operator: u8, pair: Pair) -> Pair {
     let mut pair = Pair {
@@ -333,6 +363,8 @@ async fn a_payment_beyond_every_record_tells_of_a_loss(on: Backend) {
 on_both_stores!(
     a_payment_beyond_every_record_tells_of_a_loss,
     a_restored_backup_bills_nothing_that_may_be_billed_already,
+    a_copy_that_was_put_back_is_noticed_where_it_is_moved,
+    a_copy_that_nothing_witnesses_is_noticed_where_it_is_moved,
     a_clock_that_was_ahead_ends_no_care_early,
     a_store_that_vanished_is_noticed_too,
     a_restart_is_no_restore
