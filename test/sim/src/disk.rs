@@ -17,6 +17,9 @@ const LOG: &str = "lloom.db-wal";
 /// The file by which a copy that was put back is told.
 pub const LOCK: &str = "lloom.db.lock";
 
+/// What it says of a store that was there before it.
+const UNRECOGNIZED: &str = "recognized 0";
+
 /// Commits that a power cut may take from the lock file, which nobody waits for.
 const LOCK_LAG: u64 = 40;
 
@@ -104,7 +107,9 @@ impl SimDisk {
         if kept < written {
             fs::OpenOptions::new().write(true).open(&path)?.set_len(kept)?;
         }
-        if end == End::PowerCut {
+        // One that was made where there was none is on disk, and so is what it says once it knows its store.
+        let is_unrecognized = fs::read_to_string(directory.join(LOCK)).is_ok_and(|line| line.contains(UNRECOGNIZED));
+        if end == End::PowerCut && !is_unrecognized {
             let behind = choices.below(LOCK_LAG) as i64;
             let line = format!("pid {:010} generation {:020}\n", 1, (log.generation - behind).max(0));
             // An empty file is what a journal may leave of one that was never flushed.
@@ -133,12 +138,17 @@ impl SimDisk {
 }
 
 impl Backup {
-    /// Puts the copy in the place of the store at `directory`, whose lock file stays.
+    /// Puts the copy in the place of the store at `directory`. Its lock file stays, or `lock_is_lost`, as on a new machine.
     ///
     /// # Errors
     /// The file system's.
-    pub fn restore(&self, directory: &Path) -> io::Result<()> {
-        for file in [STORE, LOG] {
+    pub fn restore(&self, directory: &Path, lock_is_lost: bool) -> io::Result<()> {
+        let gone = if lock_is_lost {
+            &[STORE, LOG, LOCK][..]
+        } else {
+            &[STORE, LOG]
+        };
+        for file in gone {
             match fs::remove_file(directory.join(file)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

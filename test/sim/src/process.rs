@@ -16,6 +16,9 @@ use crate::{
     world::Shared,
 };
 
+/// How many of a thousand backups are put back on a new machine: with nothing that knows what came after them.
+const LOCK_IS_LOST: u64 = 300;
+
 /// A process, with its files, through all of its lives.
 #[derive(Debug)]
 pub struct Process {
@@ -227,12 +230,15 @@ impl Process {
             return Ok(false);
         }
         let backup = self.choices.pick(&self.backups).clone();
-        backup.restore(&self.directory())?;
+        let lock_is_lost = self.choices.chance(LOCK_IS_LOST);
+        backup.restore(&self.directory(), lock_is_lost)?;
         self.restored = true;
         let made_at = backup.made_at / 1_000;
-        self.world
-            .lock()
-            .note(&self.name, format_args!("is restored from its backup of {made_at} s"));
+        let beside = if lock_is_lost { ", without its lock file" } else { "" };
+        self.world.lock().note(
+            &self.name,
+            format_args!("is restored from its backup of {made_at} s{beside}"),
+        );
         Ok(true)
     }
 
