@@ -7,7 +7,7 @@ use crate::{
     Account, CommittedBill, InterruptedRequest, Ledger, LedgerError, Outcome, ServeError,
     acceptance::{check_unbilled, find_served, settled_volume},
     account::{Side, account_of, find_standing, minus, plus},
-    column::{Put as _, sql},
+    column::{Put as _, Read as _, sql},
     document::{
         bill_columns, bill_fields, find_request, insert_bill, newest_receipt, read_bill, read_receipt, read_request,
         receipt_columns, receipt_fields, request_columns,
@@ -64,14 +64,19 @@ impl Ledger {
         let statement = sql(concat!(
             "SELECT ",
             bill_columns!(),
-            " FROM bills b JOIN accounts a ON a.id = b.account
+            ", r.operator FROM bills b JOIN accounts a ON a.id = b.account LEFT JOIN requests r ON r.hash = b.request
               WHERE a.channel = $1 AND a.side = 'serving' AND NOT EXISTS (SELECT 1 FROM receipts WHERE bill = b.id)
               ORDER BY b.completed_at, b.request"
         ))
         .put(channel);
         let rows = self.reader("list unlinked bills").await?.rows(statement).await?;
         rows.iter()
-            .map(|row| Ok(CommittedBill { bill: read_bill(row)? }))
+            .map(|row| {
+                Ok(CommittedBill {
+                    bill: read_bill(row)?,
+                    operator: row.read_optional("operator")?,
+                })
+            })
             .collect()
     }
 
@@ -84,8 +89,8 @@ impl Ledger {
         Ok(standing.map_or_else(Account::default, |standing| standing.account))
     }
 
-    /// Requests that were accepted and have no bill. Asked at start, before anything is served: these are the ones the
-    /// process died on. Each is to be billed for what was acknowledged, or waived.
+    /// Requests that were accepted and have no bill. Asked at start, before anything is served: those of the process's own
+    /// operator are the ones that it died on. Each is to be billed for what was acknowledged, or waived.
     ///
     /// # Errors
     /// When the store fails.
@@ -180,6 +185,7 @@ impl Operation for CommitBill {
 
     async fn run(&self, session: &mut Session) -> Result<CommittedBill, ServeError> {
         let (request, mut standing) = find_served(session, self.bill.request).await?;
+        let operator = Some(request.request.document().operator);
         if request.billed.is_some() {
             let statement = sql(concat!(
                 "SELECT ",
@@ -190,7 +196,10 @@ impl Operation for CommitBill {
             let row = row.ok_or(LedgerError::Inconsistent {
                 what: "a bill vanished while it was read",
             })?;
-            return Ok(CommittedBill { bill: read_bill(&row)? });
+            return Ok(CommittedBill {
+                bill: read_bill(&row)?,
+                operator,
+            });
         }
         check_unbilled(&request)?;
         self.bill.check(request.request.document())?;
@@ -198,7 +207,10 @@ impl Operation for CommitBill {
         standing.account.billed = plus(standing.account.billed, self.bill.amount)?;
         standing.store(session, Side::Serving).await?;
         insert_bill(session, &self.bill).await?;
-        Ok(CommittedBill { bill: self.bill })
+        Ok(CommittedBill {
+            bill: self.bill,
+            operator,
+        })
     }
 }
 

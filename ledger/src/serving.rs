@@ -1,3 +1,4 @@
+use alloy::primitives::Address;
 use lloom_receipts::{
     BillError, ChannelId, ContentHash, ContentSalt, InferenceRequest, Receipt, RequestHash, Signed, TokenAmount,
     UnixSeconds, Usage, UsageBill, Verified, Voucher,
@@ -62,6 +63,7 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommittedBill {
     pub(crate) bill: UsageBill,
+    pub(crate) operator: Option<Address>,
 }
 
 impl CommittedBill {
@@ -69,9 +71,16 @@ impl CommittedBill {
     pub const fn bill(&self) -> &UsageBill {
         &self.bill
     }
+
+    /// Who may sign it: the operator that its request names. `None` for one that was taken back from its payer without its
+    /// request, after a restore.
+    pub const fn operator(&self) -> Option<Address> {
+        self.operator
+    }
 }
 
-/// A request that was accepted and has neither bill nor stream: this process died on it.
+/// A request that was accepted and has no bill. One of this process's operator has no stream either: an earlier process
+/// died on it. One of another operator may be under way on another node of the store.
 #[derive(Clone, Debug)]
 pub struct InterruptedRequest {
     /// What was asked.

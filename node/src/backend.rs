@@ -46,6 +46,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 pub use body::limit_output;
+pub(crate) use config::LONGEST_ANSWER;
 pub use config::{BackendConfig, Counting, OutputCounting, Secret, Timeouts, Tokenizer, TokenizerEndpoint};
 pub use error::BackendError;
 pub use event::BackendEvent;

@@ -14,6 +14,7 @@ mod body;
 mod books;
 mod inspection;
 mod late_bills;
+mod left_open;
 mod losses;
 mod metrics;
 mod refuse;
@@ -31,7 +32,7 @@ use std::{
 };
 
 use alloy::primitives::Address;
-use lloom_ledger::{ExposurePolicy, Ledger, LedgerError, Progress, ServeError};
+use lloom_ledger::{CommittedBill, ExposurePolicy, InterruptedRequest, Ledger, LedgerError, Progress, ServeError};
 use lloom_receipts::{
     ContentHasher, ContentSalt, Domain, InferenceRequest, Keypair, Signed, Usage, UsageBill, Verified,
 };
@@ -159,15 +160,8 @@ impl Executor {
         let bills = interrupted.len();
         for interrupted in interrupted {
             let request = interrupted.request.document();
-            let (usage, response_hash) = match interrupted.acknowledged {
-                Some(Progress {
-                    usage, response_hash, ..
-                }) => (usage, response_hash),
-                None => (Usage::default(), ContentHasher::new(interrupted.content_salt).finish()),
-            };
-            let bill = UsageBill::for_request(request, usage, response_hash, self.shared.ledger.now())?;
-            self.shared.ledger.commit_bill(bill).await?;
-            tracing::info!(channel = %request.channel, request = %request.hash(), amount = %bill.amount, "billed what was acknowledged before the interruption");
+            let bill = self.shared.bill_acknowledged(&interrupted).await?;
+            tracing::info!(channel = %request.channel, request = %request.hash(), amount = %bill.bill().amount, "billed what was acknowledged before the interruption");
         }
         Ok(bills)
     }
@@ -219,9 +213,18 @@ impl Shared {
     }
 
     /// The bill for one request, on disk before it is signed. One that the store can't take now, it takes later.
+    ///
+    /// Where another node of the store has billed the request before, there is none for its stream: its client heard more
+    /// than that bill says, and would take it for a lie. It links it when it comes next.
     async fn bill(&self, bill: UsageBill, begun: Begun) -> Result<Signed<UsageBill, Verified>, ServeError> {
         match self.ledger.commit_bill(bill).await {
-            Ok(committed) => Ok(self.keypair.sign(&self.domain, *committed.bill())),
+            Ok(committed) => {
+                let says = |bill: &UsageBill| (bill.usage, bill.response_hash);
+                let signed = self
+                    .sign(&committed)
+                    .filter(|signed| says(signed.document()) == says(&bill));
+                signed.ok_or(ServeError::AlreadyBilled)
+            }
             Err(error) => {
                 if is_passing(&error) {
                     self.late_bills.put(bill, begun);
@@ -229,6 +232,25 @@ impl Shared {
                 Err(error)
             }
         }
+    }
+
+    /// Signs what is this operator's to sign. Signing is deterministic: the same bill gets the same signature again.
+    ///
+    /// Under another operator's request, this one's signature would be worth nothing.
+    fn sign(&self, committed: &CommittedBill) -> Option<Signed<UsageBill, Verified>> {
+        (committed.operator() == Some(self.operator())).then(|| self.keypair.sign(&self.domain, *committed.bill()))
+    }
+
+    /// The bill for what a client acknowledged of a request whose answer broke off, on disk.
+    async fn bill_acknowledged(&self, interrupted: &InterruptedRequest) -> Result<CommittedBill, ServeError> {
+        let (usage, response_hash) = match interrupted.acknowledged {
+            Some(Progress {
+                usage, response_hash, ..
+            }) => (usage, response_hash),
+            None => (Usage::default(), ContentHasher::new(interrupted.content_salt).finish()),
+        };
+        let bill = UsageBill::for_request(interrupted.request.document(), usage, response_hash, self.ledger.now())?;
+        self.ledger.commit_bill(bill).await
     }
 
     /// A request may have been taken on though nobody could be told. Nothing was delivered on it: it is billed for that, or

@@ -231,7 +231,9 @@ impl Node {
             token: session.network.token.clone(),
             monitoring: self.monitoring.url(),
         });
-        tokio::pin!(orders, stop);
+        let executor = self.executor.clone();
+        let left_open = executor.look_after_left_open();
+        tokio::pin!(orders, left_open, stop);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         let result = loop {
             tokio::select! {
@@ -243,6 +245,7 @@ impl Node {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
                 () = &mut orders => {}
+                () = &mut left_open => {}
                 _ = look.tick() => {
                     self.monitoring.beat();
                     self.executor.set_chain_in_sight(sees_chain(&self.watching.handle, self.max_chain_silence));

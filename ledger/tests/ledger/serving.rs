@@ -286,6 +286,7 @@ async fn a_request_has_one_bill_for_ever(on: Backend) {
     ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
     let first = ledger.commit_bill(pair.bill(1, 120)).await.unwrap();
     assert_eq!(first.bill(), &pair.bill(1, 120));
+    assert_eq!(first.operator(), Some(pair.request(1).document().operator));
     let again = ledger.commit_bill(pair.bill(1, 90)).await.unwrap();
     assert_eq!(again, first);
     let account = ledger.account(pair.channel()).await.unwrap();

@@ -1,5 +1,8 @@
 use std::{fmt, time::Duration};
 
+/// How long an answer takes at most.
+pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(3600);
+
 /// Where the LLM server is and how it is treated.
 #[derive(Clone, Debug)]
 pub struct BackendConfig {
@@ -46,7 +49,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(10),
             first_event: Duration::from_secs(300),
             idle: Duration::from_secs(120),
-            total: Duration::from_secs(3600),
+            total: LONGEST_ANSWER,
             question: Duration::from_secs(10),
         }
     }

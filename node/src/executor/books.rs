@@ -1,7 +1,7 @@
 //! What can be said of a channel at any time: how it stands, a receipt, a voucher.
 
 use alloy::primitives::Address;
-use lloom_ledger::{CommittedBill, Outcome, ServeError};
+use lloom_ledger::{Outcome, ServeError};
 use lloom_receipts::{ChannelId, ChannelParameters, Receipt, ReceiptError, Signed, Unverified, Verified, Voucher};
 
 use super::{
@@ -33,13 +33,12 @@ impl Shared {
         let receipts = receipts.map_err(failed)?;
         let account = ledger.account(channel).await.map_err(failed)?;
         let unlinked = ledger.unlinked_bills(channel).await.map_err(failed)?;
-        // Signing is deterministic: the same committed bill gets the same signature again.
-        let sign = |bill: CommittedBill| self.keypair.sign(&self.domain, *bill.bill()).into_unverified();
+        let unlinked = unlinked.iter().filter_map(|bill| self.sign(bill));
         Ok(ExecutorFrame::State(Box::new(State {
             channel,
             head: head.map(Receipt::into_unverified),
             receipts: receipts.into_iter().map(Receipt::into_unverified).collect(),
-            unlinked: unlinked.into_iter().take(MAX_LISTED_BILLS).map(sign).collect(),
+            unlinked: unlinked.take(MAX_LISTED_BILLS).map(Signed::into_unverified).collect(),
             authorized: account.authorized,
             spent: account.spent,
             deposit: record.confirmed.map(|state| state.deposit).unwrap_or_default(),

@@ -59,8 +59,9 @@ async fn bring(
         let mut pause = FIRST_PAUSE;
         loop {
             match ledger.commit_bill(bill).await {
-                Ok(_) => {
-                    metrics.billed(None, &bill);
+                Ok(committed) => {
+                    let bill = committed.bill();
+                    metrics.billed(None, bill);
                     channels.changed(bill.channel);
                     tracing::info!(channel = %bill.channel, request = %bill.request, amount = %bill.amount, "billed late");
                     break;
