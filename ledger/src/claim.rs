@@ -28,6 +28,13 @@ macro_rules! select_served {
     };
 }
 
+/// In one run through the index of what plans read.
+pub(crate) const SELECT_OTHER_PAYEES: &str = "
+SELECT DISTINCT c.payee FROM channels c
+WHERE c.payee <> $1 AND NOT c.latest_finalized
+  AND EXISTS (SELECT 1 FROM accounts a WHERE a.channel = c.id AND a.side = 'serving')
+ORDER BY c.payee";
+
 impl Ledger {
     /// The payee's channels that are not over, with what was billed on each and the best authorizations for it: also
     /// those with nothing new to claim ([`Claimable::unclaimed`] says which).
@@ -44,7 +51,17 @@ impl Ledger {
         Ok(claimable)
     }
 
-    /// The same of one channel, also when it is over; `None` when it is not served here.
+    /// Whose channels that are not over are served here, besides `payee`'s.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn other_payees_served(&self, payee: Address) -> Result<Vec<Address>, LedgerError> {
+        let statement = sql(SELECT_OTHER_PAYEES).put(payee);
+        let rows = self.reader("list the payees served").await?.rows(statement).await?;
+        rows.iter().map(|row| row.read("payee")).collect()
+    }
+
+    /// The same as [`claimable`](Self::claimable) of one channel, also when it is over; `None` when it is not served here.
     ///
     /// # Errors
     /// When the store fails.
@@ -128,6 +145,12 @@ impl Ledger {
         }
         Ok(Earnings { channels })
     }
+}
+
+/// Whether the channel is served here.
+pub(crate) async fn is_served(session: &mut Session, channel: ChannelId) -> Result<bool, LedgerError> {
+    let statement = sql("SELECT 1 FROM accounts WHERE channel = $1 AND side = 'serving'").put(channel);
+    Ok(session.row(statement).await?.is_some())
 }
 
 async fn claimable_of(session: &mut Session, row: &Row) -> Result<Claimable, LedgerError> {

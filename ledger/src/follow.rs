@@ -11,6 +11,7 @@ use crate::{
     Block, ChainEvent, ChainEventKind, ChannelState, EventPosition, Ledger, LedgerError, Outcome,
     account::refresh_authorized,
     channel::{find_channel, read_event_kind},
+    claim::is_served,
     closings,
     column::{Put as _, Read as _, Row, sql, to_json},
     error::Failure,
@@ -27,10 +28,10 @@ const BLOCKS_KEPT: u64 = 1_024;
 pub(crate) const SELECT_NEWLY_CONFIRMED: &str = "
 SELECT channel, data FROM events WHERE channel IS NOT NULL AND block >= $1 AND block <= $2 ORDER BY block, position";
 
-/// Which requested closes become obligations, beside those of channels that are held for others.
+/// Which requested closes become obligations, beside those of channels that are served here, or held for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObligationPolicy {
-    /// Those of channels of these payees.
+    /// Those of channels of these payees, though nothing was served on them yet.
     pub payees: Vec<Address>,
     /// How long a payer waits between asking for the close and withdrawing: the escrow's `CLOSE_GRACE_PERIOD`.
     pub grace: Duration,
@@ -260,7 +261,8 @@ impl ApplyBlocks {
             let payee = find_channel(session, channel)
                 .await?
                 .map(|record| record.parameters.payee);
-            if payee.is_some_and(|payee| self.policy.payees.contains(&payee)) || is_held(session, channel).await? {
+            let is_ours = payee.is_some_and(|payee| self.policy.payees.contains(&payee));
+            if is_ours || is_served(session, channel).await? || is_held(session, channel).await? {
                 insert_obligation(
                     session,
                     channel,

@@ -5,7 +5,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use crate::{billing, environment::Environment, follow, migration, reorg, restored, sqlite, tally};
+use crate::{billing, claim, environment::Environment, follow, migration, reorg, restored, sqlite, tally};
 
 /// The steps in which SQLite runs `text`.
 async fn steps(text: &'static str) -> Vec<String> {
@@ -32,6 +32,11 @@ async fn what_large_tables_are_asked_is_found_by_an_index() {
             &[],
         ),
         ("a payee's channels", tally::SELECT_ON_CHAIN, &[]),
+        (
+            "other payees",
+            claim::SELECT_OTHER_PAYEES,
+            &["SCAN c USING COVERING INDEX channels_to_claim"],
+        ),
         (
             "accounts",
             tally::SELECT_SERVED,

@@ -93,6 +93,13 @@ impl Books {
         Ok(books)
     }
 
+    /// Passes over the receipts of these payees' channels.
+    pub(crate) fn use_vouchers_for(&mut self, payees: &[Address]) {
+        for tally in self.tallies.iter_mut().filter(|tally| payees.contains(&tally.payee)) {
+            tally.receipt = None;
+        }
+    }
+
     /// How long a transaction of another key is waited for: a part of the time that it had when it was made.
     fn patience(&self, record: &TransactionRecord) -> Duration {
         let had = self.deadline(record).map(|deadline| deadline.since(record.recorded_at));

@@ -54,6 +54,7 @@ mod obligation;
 mod order;
 mod outbox;
 mod patience;
+mod payees;
 mod planner;
 mod quarantine;
 mod revert;

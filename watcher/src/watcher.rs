@@ -25,6 +25,7 @@ use crate::{
     obligation,
     order::{ClaimOrder, CloseOrder},
     outbox::Outbox,
+    payees::Payees,
     planner::PlannerPolicy,
     quarantine::Quarantine,
     sender::{Heights, Outlook, RECENT_TRANSACTIONS, SendError, Sender},
@@ -57,7 +58,8 @@ pub struct WatcherConfig {
     pub registry: Address,
     /// No event of the contracts lies before this block.
     pub start_block: BlockNumber,
-    /// Whose channels are claimed, and in which token.
+    /// Whose channels are claimed, and in which token. For whom else the store serves channels, they are claimed in the same
+    /// tokens.
     pub payees: Vec<(Address, Address)>,
     /// How many blocks have to lie on top of one until it counts as final.
     pub confirmations: u64,
@@ -314,6 +316,7 @@ impl<C: Chain> Watcher<C> {
                 quarantine: Quarantine::restore(&self.ledger.transactions(RECENT_TRANSACTIONS).await?),
                 deferrals: Deferrals::default(),
             },
+            payees: Payees::new(config.payees.clone()),
             config: config.clone(),
             defence: self.defence,
             grace,
@@ -330,6 +333,7 @@ struct Rounds<C> {
     resumed: bool,
     lost_records: LostRecords<C>,
     config: WatcherConfig,
+    payees: Payees,
     defence: Option<DefencePolicy>,
     follower: Follower<C>,
     settler: Settler<C>,
@@ -358,6 +362,7 @@ impl<C: Chain> Rounds<C> {
         };
         // Deadlines are the chain's: its time counts where it is ahead.
         let now = ledger.now().max(cursor.timestamp);
+        self.payees.look(&ledger, self.settler.sender.account(), now).await?;
 
         if !self.resumed {
             // Not before the blocks were compared: another chain of the same id would execute it.
@@ -480,9 +485,11 @@ impl<C: Chain> Rounds<C> {
     }
 
     async fn books(&self, now: UnixSeconds) -> Result<Books, LedgerError> {
-        let (ledger, payees) = (&self.settler.ledger, &self.config.payees);
+        let (ledger, payees) = (&self.settler.ledger, &self.payees.all());
         let account = self.settler.sender.account();
-        Books::open(ledger, payees, self.grace, account, now, self.defence.as_ref()).await
+        let mut books = Books::open(ledger, payees, self.grace, account, now, self.defence.as_ref()).await?;
+        books.use_vouchers_for(&self.payees.strangers());
+        Ok(books)
     }
 
     /// Claims what the policy says. Returns what keeps it from doing so, if that is nothing to stop for.

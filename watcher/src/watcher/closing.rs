@@ -190,7 +190,7 @@ impl<C: Chain> Rounds<C> {
             return Ok(Err(CloseError::Unknown { channel }));
         };
         let payee = record.parameters.payee;
-        if !self.config.payees.iter().any(|(ours, _)| *ours == payee) {
+        if !self.payees.may_close_for(payee) {
             return Ok(Err(CloseError::NotOurs { channel, payee }));
         }
         if !record.is_open() {

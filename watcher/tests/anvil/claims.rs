@@ -1,14 +1,18 @@
 use std::time::Duration;
 
 use alloy::{
-    primitives::U256,
+    primitives::{Address, U256},
     sol_types::{SolCall as _, SolEvent as _},
 };
 use lloom_bindings::{ChannelEscrow, channel_escrow::IChannelEscrow};
 use lloom_ledger::{ClaimBy, Resolution};
 use lloom_receipts::{Keypair, TokenAmount, TokenTotal};
-use lloom_watcher::{Call, Chain as _, ClaimFilter, HandleError, Publish, WatcherError, WhyNot, WhyNow};
+use lloom_watcher::{
+    Call, Chain as _, ClaimFilter, CloseError, HandleError, Publish, Watcher, WatcherConfig, WatcherError, WhyNot,
+    WhyNow,
+};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     devnet::{chain_at, until},
@@ -328,4 +332,65 @@ async fn a_reorg_takes_a_claim_back_and_it_is_sent_again() {
     assert!(report.rows[0].is_reached());
     assert_eq!(executor.payee_balance().await, 100);
     assert_eq!(executor.operator_nonce().await, 1);
+}
+
+/// One whose key is nobody's operator, and which is told of another payee.
+fn stranger(executor: &Executor) -> (Keypair, WatcherConfig) {
+    let mut config = executor.publishing(Publish::Receipts);
+    config.payees = vec![(Address::repeat_byte(0x57), executor.devnet.token)];
+    config.auto_claim = true;
+    (Keypair::from_secret([0x5b; 32]).unwrap(), config)
+}
+
+#[tokio::test]
+async fn channels_of_a_payee_that_a_home_had_before_are_claimed() {
+    let executor = Executor::new().await;
+    let mut config = executor.publishing(Publish::ReceiptsOnClose);
+    config.payees = vec![(Address::repeat_byte(0x57), executor.devnet.token)];
+    let running = executor.start(config);
+    let channels = executor.open_channels(&running, 1..=2).await;
+    for channel in &channels {
+        let bill = executor.serve(channel, 42, 0).await;
+        executor.link(channel, bill).await;
+    }
+    executor.devnet.leap(Duration::from_secs(61)).await;
+    let ordered = running.handle.claim_now(ClaimFilter::default());
+    let report = executor.devnet.while_mining(ordered).await.unwrap();
+    assert_eq!(report.transactions.len(), 1);
+    assert_eq!(executor.payee_balance().await, 84);
+    // Its operator also closes them.
+    let ordered = running.handle.close_channel(channels[0].id);
+    let report = executor.devnet.while_mining(ordered).await.unwrap();
+    assert_eq!(report.settled, TokenAmount::new(42));
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_no_operator_claims_by_vouchers_what_its_store_serves() {
+    let executor = Executor::new().await;
+    let running = executor.start(executor.config());
+    let channels = executor.open_channels(&running, 1..=1).await;
+    let channel = &channels[0];
+    let bill = executor.serve(channel, 42, 0).await;
+    executor.link(channel, bill).await;
+    running.cancel.cancel();
+    running.task.await.unwrap().unwrap();
+
+    let (key, config) = stranger(&executor);
+    executor.devnet.give_coins(key.address()).await;
+    let (watcher, handle) = Watcher::new(config, executor.devnet.chain.clone(), executor.ledger.clone(), key);
+    tokio::spawn(watcher.run(CancellationToken::new()));
+    executor.request_close(channel).await;
+    executor.devnet.mine(CONFIRMATIONS).await;
+    handle.synced().await.unwrap();
+    let obligations = executor.ledger.obligations().await.unwrap();
+    assert_eq!((obligations.len(), obligations[0].channel), (1, channel.id));
+    let refused = handle.close_channel(channel.id).await.unwrap_err();
+    assert!(
+        matches!(refused, HandleError::Close(CloseError::NotOurs { .. })),
+        "{refused}"
+    );
+    // It publishes usage, and can't: before the deadline it takes what it can.
+    executor.devnet.leap(Duration::from_secs(40 * 60)).await;
+    until("the claim", || async { executor.settled(channel).await == 42 }).await;
+    assert_eq!(executor.payee_balance().await, 42);
 }
