@@ -10,6 +10,8 @@ use alloy::primitives::Address;
 use lloom_ledger::{Ledger, LedgerError};
 use lloom_receipts::UnixSeconds;
 
+use crate::patience::waited;
+
 /// How often the store is looked through for others: often enough for a deadline, and rarely enough for what it costs.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -41,7 +43,7 @@ impl Payees {
         let Some((own, _)) = self.configured.first() else {
             return Ok(());
         };
-        if self.looked_at.is_some_and(|at| now.since(at) < INTERVAL) {
+        if self.looked_at.is_some_and(|at| !waited(at, now, INTERVAL)) {
             return Ok(());
         }
         let mut others = Vec::new();

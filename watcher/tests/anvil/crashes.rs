@@ -133,7 +133,7 @@ async fn a_stuck_transaction_is_made_dearer_until_it_is_mined() {
     until("it is replaced twice", || async {
         let pending = executor.ledger.pending_transactions().await.unwrap();
         let newest = pending.last().map(|record| (record.id, record.max_fee));
-        let is_new = newest.is_some() && newest != passed_over.lock().unwrap().clone();
+        let is_new = newest.is_some() && newest != *passed_over.lock().unwrap();
         if let Some((_, max_fee)) = newest.filter(|_| is_new && pending.len() < 3) {
             executor.devnet.set_base_fee(max_fee + 1).await;
             executor.devnet.mine(1).await;
