@@ -146,6 +146,9 @@ impl Simulation {
         } else {
             self.open_from_wallet(id, &parameters, deposit);
         }
+        let mut world = self.world.lock();
+        world.witness.open(id, offer.operator, parameters.payer);
+        drop(world);
         self.channels.push(Channel {
             id,
             parameters,
@@ -500,7 +503,7 @@ impl Simulation {
         let index = self.choices.below(sellers + self.buyers.len() as u64);
         if index < sellers {
             // What a dead one has in its store, nobody could note any more.
-            if !self.sellers[index as usize].process.is_alive() {
+            if !self.note_transactions(index as usize) {
                 return Ok(());
             }
             self.note_bills(index as usize);

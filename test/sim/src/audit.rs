@@ -1,5 +1,7 @@
 //! Gathers the evidence, from the chain and from everybody's stores.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use alloy::{primitives::Address, sol_types::SolCall as _};
 use lloom_bindings::{ChannelEscrow, DevToken};
 use lloom_ledger::{ChannelFilter, Ledger, LedgerError, Obligation, TransactionRecord};
@@ -7,7 +9,11 @@ use lloom_receipts::{ChannelId, RequestHash, TokenAmount, UnixSeconds};
 
 use crate::{
     chain::TOKENS,
-    evidence::{ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, StoreEvidence},
+    evidence::{
+        ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, SpentEvidence,
+        StoreEvidence,
+    },
+    process::Process,
     properties::Property,
     simulation::{GRACE, PEACE, Simulation},
 };
@@ -71,6 +77,19 @@ impl Simulation {
         }
     }
 
+    /// Takes note of the transactions that an executor has on record, whose store a backup is about to replace. Says whether
+    /// it could be asked.
+    pub(crate) fn note_transactions(&mut self, seller: usize) -> bool {
+        let process = &mut self.sellers[seller].process;
+        let told = process.ask(|ledger| async move { ledger.transactions(ALL).await });
+        let Some(Ok(transactions)) = told else {
+            return false;
+        };
+        let hashes = transactions.iter().map(|record| record.hash);
+        process.replaced.push(hashes.collect());
+        true
+    }
+
     /// Takes note of the bills that an executor has made and shown to nobody yet: those of clients that left.
     pub(crate) fn note_bills(&mut self, seller: usize) {
         let bills = self.sellers[seller].process.ask(|ledger| async move {
@@ -103,31 +122,23 @@ impl Simulation {
         }
         for seller in 0..self.sellers.len() {
             let told = self.sellers[seller].process.ask(tell);
-            let (name, restored) = {
-                let process = &self.sellers[seller].process;
-                (process.name().to_owned(), process.restored)
-            };
+            let process = &self.sellers[seller].process;
+            let name = process.name().to_owned();
             let account = self.sellers[seller].setup.operator.address();
             let payee = Some(self.payee(seller));
             match told {
-                Some(Ok(told)) => evidence
-                    .stores
-                    .push(self.gather_store(name, restored, account, payee, told)),
+                Some(Ok(told)) => evidence.stores.push(self.gather_store(process, account, payee, told)),
                 Some(Err(error)) => self.violate(Property::Life, format!("{name} can't be asked: {error}")),
                 None => self.violate(Property::Life, format!("{name} does not live in the end")),
             }
         }
         for buyer in 0..self.buyers.len() {
             let told = self.buyers[buyer].process.ask(tell);
-            let (name, restored) = {
-                let process = &self.buyers[buyer].process;
-                (process.name().to_owned(), process.restored)
-            };
+            let process = &self.buyers[buyer].process;
+            let name = process.name().to_owned();
             let account = self.buyers[buyer].setup.signer.address();
             match told {
-                Some(Ok(told)) => evidence
-                    .stores
-                    .push(self.gather_store(name, restored, account, None, told)),
+                Some(Ok(told)) => evidence.stores.push(self.gather_store(process, account, None, told)),
                 Some(Err(error)) => self.violate(Property::Life, format!("{name} can't be asked: {error}")),
                 None => self.violate(Property::Life, format!("{name} does not live in the end")),
             }
@@ -245,14 +256,7 @@ impl Simulation {
         }
     }
 
-    fn gather_store(
-        &self,
-        name: String,
-        restored: bool,
-        account: Address,
-        payee: Option<Address>,
-        told: Told,
-    ) -> StoreEvidence {
+    fn gather_store(&self, process: &Process, account: Address, payee: Option<Address>, told: Told) -> StoreEvidence {
         let mut channels = Vec::new();
         for record in told.channels {
             // One that was recorded, and never opened.
@@ -284,9 +288,10 @@ impl Simulation {
             }
         }
         StoreEvidence {
-            name,
+            name: process.name().to_owned(),
             account,
-            restored,
+            restored: process.restored,
+            replaced: process.replaced.clone(),
             cursor: told.cursor,
             head: world.chain.head().header,
             channels,
@@ -299,39 +304,50 @@ impl Simulation {
 
     fn gather_client(&mut self, buyer: usize) -> ClientEvidence {
         let world = self.world.lock();
-        let ours: Vec<ChannelId> = self
-            .channels
-            .iter()
-            .filter(|channel| channel.buyer == buyer)
-            .map(|channel| channel.id)
-            .collect();
-        let signed = ours.iter().fold(TokenAmount::ZERO, |sum, id| {
-            sum.saturating_add(world.dealings.signed(*id))
-        });
-        let asked = ours.iter().flat_map(|id| world.dealings.requests(*id));
-        let requests: Vec<(RequestHash, TokenAmount)> = asked.collect();
+        let mut spent: BTreeMap<usize, SpentEvidence> = BTreeMap::new();
+        let mut requests: Vec<(usize, RequestHash, TokenAmount, TokenAmount)> = Vec::new();
+        for channel in self.channels.iter().filter(|channel| channel.buyer == buyer) {
+            let with = spent.entry(channel.seller).or_default();
+            with.signed = with.signed.max(world.dealings.signed(channel.id));
+            for (hash, maximum) in world.dealings.requests(channel.id) {
+                let cost = world.dealings.linked(channel.id, hash).unwrap_or(maximum);
+                requests.push((channel.seller, hash, maximum, cost));
+            }
+        }
         drop(world);
         let asked = requests.clone();
         let abandoned = self.buyers[buyer].process.ask(|ledger| async move {
-            let mut abandoned = TokenAmount::ZERO;
-            for (hash, maximum) in asked {
+            let mut abandoned = BTreeSet::new();
+            for (_, hash, ..) in asked {
                 if let Ok(Some(own)) = ledger.own_request(hash).await
                     && own.abandoned.is_some()
                 {
-                    abandoned = abandoned.saturating_add(maximum);
+                    abandoned.insert(hash);
                 }
             }
             abandoned
         });
+        let abandoned = abandoned.unwrap_or_default();
+        for (seller, hash, maximum, cost) in &requests {
+            let with = spent.entry(*seller).or_default();
+            with.cost = with.cost.saturating_add(*cost);
+            if abandoned.contains(hash) {
+                with.abandoned = with.abandoned.saturating_add(*maximum);
+            }
+        }
         let budget = self.buyers[buyer].setup.config.budget;
         let process = &self.buyers[buyer].process;
         ClientEvidence {
             name: process.name().to_owned(),
             restored: process.restored,
             per_day: budget.per_day,
-            signed,
-            abandoned: abandoned.unwrap_or_default(),
-            dearest: requests.iter().map(|(_, maximum)| *maximum).max().unwrap_or_default(),
+            per_executor_per_day: budget.per_executor_per_day,
+            spent: spent.into_values().collect(),
+            dearest: requests
+                .iter()
+                .map(|(_, _, maximum, _)| *maximum)
+                .max()
+                .unwrap_or_default(),
             per_request: budget.per_request,
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     chain::SimChain,
     choices::Choices,
     executor::{MODEL, chain_of},
+    flaw::Flaw,
     network::Cable,
     process::Body,
     script::Script,
@@ -78,9 +79,13 @@ impl ClientSetup {
         let payer_key = Keypair::from_secret([0xa0 + number; 32]).expect("the secret is a key");
         let budget = if choices.chance(300) {
             Budget {
-                per_request: TokenAmount::new(choices.between(200, 1_000).into()),
-                per_day: TokenAmount::new(choices.between(500, 5_000).into()),
-                per_executor_per_day: TokenAmount::MAX,
+                // A request may cost some 1,250; an answer costs a quarter of that.
+                per_request: TokenAmount::new(choices.between(1_000, 2_500).into()),
+                per_day: TokenAmount::new(choices.between(1_300, 8_000).into()),
+                per_executor_per_day: match choices.chance(500) {
+                    true => TokenAmount::new(choices.between(1_300, 4_000).into()),
+                    false => TokenAmount::MAX,
+                },
             }
         } else {
             Budget::UNLIMITED
@@ -124,7 +129,11 @@ pub async fn run(setup: ClientSetup, body: Body, mut orders: mpsc::Receiver<Clie
     let mut watching = tokio::spawn(watcher.run(CancellationToken::new()));
     let cable = Cable::new(body.world.clone(), Arc::clone(&body.life), setup.signer.address());
     let life = Arc::clone(&body.life);
-    let client = Client::new(setup.config, ledger.clone(), setup.domain, setup.signer.clone(), cable)
+    let mut config = setup.config;
+    if body.world.lock().flaw == Some(Flaw::SpendBlindly) {
+        config.budget.per_executor_per_day = TokenAmount::MAX;
+    }
+    let client = Client::new(config, ledger.clone(), setup.domain, setup.signer.clone(), cable)
         .with_chance(move || life.choose(Choices::word));
     let mut tasks = JoinSet::new();
     loop {

@@ -180,6 +180,12 @@ impl Dealings {
             .map_or(TokenAmount::ZERO, |account| account.signed)
     }
 
+    /// What a request was billed, if the bill is linked.
+    pub fn linked(&self, channel: ChannelId, request: RequestHash) -> Option<TokenAmount> {
+        let bill = self.accounts.get(&channel)?.linked.get(&request)?;
+        Some(bill.amount)
+    }
+
     /// What may have been asked for on a channel: each request, and the most that it can cost.
     pub fn requests(&self, channel: ChannelId) -> impl Iterator<Item = (RequestHash, TokenAmount)> {
         let asked = self

@@ -1,6 +1,6 @@
 //! All that the properties look at, once everything has settled. Plain data: a test can make up what should be noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 use lloom_ledger::{Block, ChannelState, Obligation, TransactionRecord};
@@ -90,6 +90,8 @@ pub struct StoreEvidence {
     pub account: Address,
     /// Whether it is, or was, a backup that was put back: what it forgot is not its fault.
     pub restored: bool,
+    /// The transactions that it had on record, each time right before a backup was put in its place.
+    pub replaced: Vec<BTreeSet<B256>>,
     /// The newest block that it knows.
     pub cursor: Option<Block>,
     /// The chain's newest block.
@@ -106,6 +108,18 @@ pub struct StoreEvidence {
     pub close_requests: Vec<(ChannelId, UnixSeconds)>,
 }
 
+/// What a client promised one executor.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpentEvidence {
+    /// What its requests cost: what was billed and linked, and for others the most that it could be, base units.
+    pub cost: TokenAmount,
+    /// The most that its vouchers promise on one channel, base units. On several, each holds what an answer came cheaper than it
+    /// could, and that is promised again.
+    pub signed: TokenAmount,
+    /// What the requests could cost that it gave up, and that count no more, base units.
+    pub abandoned: TokenAmount,
+}
+
 /// A client.
 #[derive(Clone, Debug)]
 pub struct ClientEvidence {
@@ -115,10 +129,10 @@ pub struct ClientEvidence {
     pub restored: bool,
     /// What it may spend in a day, base units.
     pub per_day: TokenAmount,
-    /// What its vouchers promise, over all channels, base units.
-    pub signed: TokenAmount,
-    /// What the requests could cost that it gave up, and that count no more, base units.
-    pub abandoned: TokenAmount,
+    /// What it may spend in a day with one executor, base units.
+    pub per_executor_per_day: TokenAmount,
+    /// What it spent with each executor.
+    pub spent: Vec<SpentEvidence>,
     /// The most that one of its requests can cost, and the limit for it, base units.
     pub dearest: TokenAmount,
     /// The limit of one request.

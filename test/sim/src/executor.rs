@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chain::{CHAIN_ID, Genesis, SimChain},
     choices::Choices,
+    flaw::Flaw,
     process::Body,
     script,
 };
@@ -104,9 +105,10 @@ impl ExecutorSetup {
         let trusting = choices.chance(250);
         let exposure = if trusting {
             ExposurePolicy {
-                start: TokenAmount::new(choices.between(1, 400).into()),
+                // What begins without a voucher takes some 700.
+                start: TokenAmount::new(choices.between(1, 1_200).into()),
                 per_mille_of_settled: choices.between(0, 500) as u32,
-                maximum: TokenAmount::new(500),
+                maximum: TokenAmount::new(2_000),
             }
         } else {
             ExposurePolicy::default()
@@ -153,8 +155,12 @@ pub async fn run(setup: ExecutorSetup, body: Body, mut orders: mpsc::Receiver<Ex
     let opened = Ledger::open_in(&body.disk.store(), &deployment, body.environment()).await;
     let ledger = opened.map_err(|error| format!("cannot open the store: {}", chain_of(&error)))?;
     body.show(&ledger);
+    let mut config = setup.config;
+    if body.world.lock().flaw == Some(Flaw::TrustBlindly) {
+        config.exposure.start = config.exposure.maximum;
+    }
     let executor = Executor::new(
-        setup.config,
+        config,
         ledger.clone(),
         setup.domain,
         setup.operator.clone(),

@@ -16,15 +16,21 @@ pub enum Flaw {
     TrustTimeout,
     /// A block that was seen once at a height is the one at that height for ever.
     SkipReorg,
+    /// An executor trusts every payer as if it had settled enough.
+    TrustBlindly,
+    /// A client counts what it spends in all, and not with whom.
+    SpendBlindly,
 }
 
 impl Flaw {
     /// Every flaw.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::PersistAfterBroadcast,
         Self::ForgetCursor,
         Self::DropObligation,
         Self::TrustTimeout,
         Self::SkipReorg,
+        Self::TrustBlindly,
+        Self::SpendBlindly,
     ];
 }

@@ -1,10 +1,12 @@
 use std::{
+    collections::BTreeSet,
     future::Future,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use alloy::primitives::B256;
 use lloom_ledger::{Environment, Ledger};
 use tokio::{runtime::Runtime, task::JoinHandle};
 
@@ -33,6 +35,8 @@ pub struct Process {
     backups: Vec<Backup>,
     /// Whether a backup was ever put back.
     pub restored: bool,
+    /// The transactions on record each time before that was to be done.
+    pub replaced: Vec<BTreeSet<B256>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +94,7 @@ impl Process {
             alive: None,
             backups: Vec::new(),
             restored: false,
+            replaced: Vec::new(),
         }
     }
 

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::{choices::Choices, life::Life};
 
+/// The most tokens of one event.
+pub const LARGEST_EVENT: u32 = 12;
+
 /// What an answer is like.
 #[derive(Clone, Copy, Debug)]
 pub struct Script {
@@ -29,7 +32,7 @@ impl Script {
         Self {
             tokens,
             packed: if choices.chance(100) {
-                choices.between(2, 12) as u32
+                choices.between(2, LARGEST_EVENT.into()) as u32
             } else {
                 1
             },

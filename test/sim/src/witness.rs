@@ -7,11 +7,14 @@ use std::{
 
 use alloy::primitives::Address;
 use futures::FutureExt as _;
+use lloom_ledger::ExposurePolicy;
 use lloom_node::wire::{ClientFrame, ExecutorFrame, FrameReader};
 use lloom_receipts::{
-    BillHash, ChannelId, InferenceRequest, Receipt, RequestHash, TokenAmount, Unverified, Usage, UsageBill,
+    BillHash, ChannelId, InferenceRequest, Receipt, RequestHash, TokenAmount, TokenCount, Unverified, Usage, UsageBill,
 };
 use serde::de::DeserializeOwned;
+
+use crate::{executor::INCREMENT, script::LARGEST_EVENT};
 
 /// Whereto a byte goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,10 +184,19 @@ pub struct SeenChannel {
     pub requests: BTreeSet<RequestHash>,
     /// Receipts that the client has sent, by sequence.
     sent: BTreeMap<u64, TokenAmount>,
+    /// The most that the chain ever had settled of it, base units.
+    settled: TokenAmount,
     /// Whether its executor lost a part of its store: it serves by what it knows.
     pub forgotten: bool,
     /// What the executor has acknowledged as durable: when, milliseconds, and the receipt's total, base units.
     pub recorded: Vec<(u64, TokenAmount)>,
+}
+
+/// Who serves on a channel, and who pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Parties {
+    operator: Address,
+    payer: Address,
 }
 
 /// All that was seen.
@@ -196,8 +208,10 @@ pub struct Witness {
     pub channels: BTreeMap<ChannelId, SeenChannel>,
     /// What broke a rule the moment it was seen.
     pub violations: Vec<String>,
-    /// What executors grant beyond vouchers, base units a payer.
-    pub exposure: TokenAmount,
+    /// What executors grant beyond vouchers, by operator.
+    pub exposure: BTreeMap<Address, ExposurePolicy>,
+    /// Between whom each channel is.
+    parties: BTreeMap<ChannelId, Parties>,
     /// Answers that were accepted, chunks, bills, receipts: to see that something happens at all.
     pub counts: Counts,
 }
@@ -297,10 +311,12 @@ impl Witness {
             }
             ExecutorFrame::Chunk { usage, .. } => {
                 self.counts.chunks += 1;
-                if let Some(seen) = about.asked.and_then(|asked| self.requests.get_mut(&asked)) {
+                if let Some(asked) = about.asked
+                    && let Some(seen) = self.requests.get_mut(&asked)
+                {
                     seen.delivered = *usage;
                     let channel = seen.request.channel;
-                    self.check_exposure(channel);
+                    self.check_exposure(channel, asked);
                 }
             }
             ExecutorFrame::Bill { bill, .. } => {
@@ -344,41 +360,81 @@ impl Witness {
         }
     }
 
-    /// What left on a channel is never worth more than what was promised for it and the limit.
-    fn check_exposure(&mut self, channel: ChannelId) {
-        let Some(seen) = self.channels.get(&channel) else {
+    /// A channel is opened, or may be.
+    pub fn open(&mut self, channel: ChannelId, operator: Address, payer: Address) {
+        self.parties.insert(channel, Parties { operator, payer });
+    }
+
+    /// The chain has settled this much of a channel, on whichever fork.
+    pub fn settle(&mut self, channel: ChannelId, settled: TokenAmount) {
+        let channel = self.channels.entry(channel).or_default();
+        channel.settled = channel.settled.max(settled);
+    }
+
+    /// What left for a payer beyond what it had promised, over all of its channels with one executor, is never more than
+    /// that one's limit for what the payer has settled. `running` has just got a piece of its answer.
+    fn check_exposure(&mut self, channel: ChannelId, running: RequestHash) {
+        let Some(parties) = self.parties.get(&channel).copied() else {
             return;
         };
-        if seen.forgotten {
+        let Some(policy) = self.exposure.get(&parties.operator).copied() else {
+            return;
+        };
+        if self.channels.get(&channel).is_none_or(|seen| seen.forgotten) {
             return;
         }
-        let served = self.served(channel);
-        let covered = seen.voucher.saturating_add(self.exposure);
-        if served > covered {
-            let voucher = seen.voucher;
+        let (mut exposed, mut volume) = (TokenAmount::ZERO, TokenAmount::ZERO);
+        for id in self
+            .parties
+            .iter()
+            .filter(|(_, other)| **other == parties)
+            .map(|(id, _)| id)
+        {
+            let Some(seen) = self.channels.get(id) else {
+                continue;
+            };
+            volume = volume.saturating_add(seen.settled);
+            if !seen.forgotten {
+                exposed = exposed.saturating_add(self.served(*id, running).saturating_sub(seen.voucher));
+            }
+        }
+        let grown = volume.base_units() * u128::from(policy.per_mille_of_settled) / 1_000;
+        let limit = policy.start.base_units().saturating_add(grown);
+        let limit = TokenAmount::new(limit).min(policy.maximum);
+        if exposed > limit {
+            let Parties { operator, payer } = parties;
             self.violations.push(format!(
-                "{served} were served on {channel}, with a voucher over {voucher} and a limit of {}",
-                self.exposure
+                "{operator} served {payer} {exposed} beyond its vouchers, with a limit of {limit} for {volume} settled"
             ));
         }
     }
 
-    /// What was served on a channel, base units: its bills, and of requests without one what has left.
-    pub fn served(&self, channel: ChannelId) -> TokenAmount {
+    /// What was served on a channel, base units: its bills, and of requests without one what has left. `running` has none,
+    /// and its prompt may still be billed in full.
+    fn served(&self, channel: ChannelId, running: RequestHash) -> TokenAmount {
         let Some(seen) = self.channels.get(&channel) else {
             return TokenAmount::ZERO;
         };
-        let requests = seen.requests.iter().filter_map(|hash| self.requests.get(hash));
-        requests.fold(TokenAmount::ZERO, |sum, seen| {
-            let billed = seen.bills.values().map(|bill| bill.amount).max();
-            sum.saturating_add(billed.unwrap_or_else(|| worth(seen)))
+        let requests = seen
+            .requests
+            .iter()
+            .filter_map(|hash| Some((hash, self.requests.get(hash)?)));
+        requests.fold(TokenAmount::ZERO, |sum, (hash, seen)| {
+            let billed = seen
+                .bills
+                .values()
+                .map(|bill| bill.usage)
+                .max_by_key(|usage| usage.output);
+            let mut usage = billed.unwrap_or(seen.delivered);
+            if billed.is_none() && *hash == running {
+                usage.input = seen.request.max_input;
+            }
+            // An event that is larger than an increment may leave unpaid.
+            let unpaid = LARGEST_EVENT.saturating_sub(INCREMENT);
+            usage.output = TokenCount::new(usage.output.get().saturating_sub(unpaid));
+            sum.saturating_add(seen.request.prices.charge(usage).unwrap_or(TokenAmount::MAX))
         })
     }
-}
-
-/// What has left for a request, base units.
-pub fn worth(seen: &Seen) -> TokenAmount {
-    seen.request.prices.charge(seen.delivered).unwrap_or(TokenAmount::MAX)
 }
 
 /// What a client says, in short.

@@ -1,27 +1,37 @@
-use alloy::primitives::U256;
+use std::collections::BTreeSet;
+
+use alloy::primitives::{B256, U256};
 use lloom_watcher::Call;
 
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, StoreEvidence};
 
 /// No double nonce: what a key signs for one nonce always does the same thing, or nothing at all: what is stuck and has
-/// become moot is cancelled. A store that was put back doesn't know what it has signed, and the chain decides between the two.
+/// become moot is cancelled. A store that was put back doesn't know what it has lost, and may sign that nonce again: the chain
+/// decides between the two. What it knows, it knows.
 pub fn check(evidence: &Evidence) -> Vec<String> {
     let mut found = Vec::new();
     for ((account, nonce), signed) in &evidence.signed {
-        let forgot = evidence
-            .stores
-            .iter()
-            .any(|store| store.account == *account && store.restored);
+        let store = evidence.stores.iter().find(|store| store.account == *account);
         let cancellation = Call::transfer(*account, U256::ZERO);
-        let mut signed = signed.iter().filter(|(_, call)| *call != cancellation);
-        let Some((first, call)) = signed.next() else {
-            continue;
-        };
-        for (other, _) in signed.filter(|(_, other)| other != call && !forgot) {
-            found.push(format!(
-                "{account} signed both {first} and {other} for the nonce {nonce}"
-            ));
+        let signed: Vec<_> = signed.iter().filter(|(_, call)| *call != cancellation).collect();
+        for (index, (first, call)) in signed.iter().enumerate() {
+            let others = signed[index + 1..].iter().filter(|(_, other)| other != call);
+            for (other, _) in others {
+                if !store.is_some_and(|store| forgot_between(store, *first, *other)) {
+                    found.push(format!(
+                        "{account} signed both {first} and {other} for the nonce {nonce}"
+                    ));
+                }
+            }
         }
     }
     found
+}
+
+/// Whether `store` never had both on record, because one of them was lost with what a backup has replaced.
+fn forgot_between(store: &StoreEvidence, first: B256, other: B256) -> bool {
+    let now: BTreeSet<B256> = store.transactions.iter().map(|record| record.hash).collect();
+    let knew_both = |on_record: &BTreeSet<B256>| on_record.contains(&first) && on_record.contains(&other);
+    let is_lost = |hash| !now.contains(&hash) && store.replaced.iter().any(|before| before.contains(&hash));
+    !store.replaced.iter().chain([&now]).any(knew_both) && (is_lost(first) || is_lost(other))
 }

@@ -35,7 +35,11 @@ impl Simulation {
     /// Notes which channels are over, and when the peace before their end began.
     pub(crate) fn look_at_channels(&mut self, now: u64) {
         for index in 0..self.channels.len() {
-            let state = self.state_of(self.channels[index].id);
+            let id = self.channels[index].id;
+            let state = self.state_of(id);
+            if let Some(state) = state {
+                self.world.lock().witness.settle(id, state.settled);
+            }
             let channel = &mut self.channels[index];
             match state {
                 Some(state) if state.finalized => {

@@ -58,8 +58,8 @@ impl Simulation {
         for (id, setup) in setups.into_iter().enumerate() {
             let mut locked = world.lock();
             locked.is_operator(id, setup.operator.address());
-            let exposure = setup.config.exposure.maximum.max(locked.witness.exposure);
-            locked.witness.exposure = exposure;
+            let operator = setup.operator.address();
+            locked.witness.exposure.insert(operator, setup.config.exposure);
             let add = ExecutorRegistry::addOperatorCall {
                 operator: setup.operator.address(),
             };

@@ -1,4 +1,4 @@
-//! Breaks five rules of the design on purpose, one at a time, and sees the simulation notice. `test/README.md` says how.
+//! Breaks seven rules of the design on purpose, one at a time, and sees the simulation notice. `test/README.md` says how.
 
 use lloom_sim::{Campaign, Flaw, Options, properties::Property, simulate};
 
@@ -57,4 +57,16 @@ fn trusting_a_timeout_is_caught() {
 #[cfg_attr(debug_assertions, ignore = "takes minutes unoptimized: `make test-sim` runs it")]
 fn skipping_a_reorg_is_caught() {
     is_caught_by(Flaw::SkipReorg, &[Property::Ledger, Property::Obligation]);
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes unoptimized: `make test-sim` runs it")]
+fn trusting_blindly_is_caught() {
+    is_caught_by(Flaw::TrustBlindly, &[Property::Exposure]);
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes unoptimized: `make test-sim` runs it")]
+fn spending_blindly_is_caught() {
+    is_caught_by(Flaw::SpendBlindly, &[Property::Budget]);
 }

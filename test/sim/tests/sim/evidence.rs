@@ -10,7 +10,10 @@ use lloom_receipts::{
 };
 use lloom_sim::{
     Seen,
-    evidence::{ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, StoreEvidence},
+    evidence::{
+        ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, SpentEvidence,
+        StoreEvidence,
+    },
     properties::{Property, check},
 };
 use lloom_watcher::Call;
@@ -106,6 +109,7 @@ fn sound() -> Evidence {
             name: String::from("executor"),
             account: Address::repeat_byte(2),
             restored: false,
+            replaced: Vec::new(),
             cursor: Some(block(9)),
             head: block(9),
             channels: vec![(channel(), Some(state(100)), state(100))],
@@ -118,8 +122,12 @@ fn sound() -> Evidence {
             name: String::from("client"),
             restored: false,
             per_day: amount(500),
-            signed: amount(110),
-            abandoned: amount(0),
+            per_executor_per_day: amount(300),
+            spent: vec![SpentEvidence {
+                cost: amount(100),
+                signed: amount(110),
+                abandoned: amount(0),
+            }],
             dearest: amount(500),
             per_request: amount(500),
         }],
@@ -216,6 +224,29 @@ fn two_calls_for_one_nonce_are_noticed() {
 }
 
 #[test]
+fn what_a_backup_made_a_store_forget_excuses_a_second_call_and_nothing_else_does() {
+    let call = |value: u64| Call {
+        to: Address::ZERO,
+        data: Bytes::new(),
+        value: U256::from(value),
+    };
+    let [first, second] = [1, 2].map(B256::with_last_byte);
+    let after = |replaced: &[&[B256]]| {
+        broken_by(|evidence| {
+            let both = vec![(first, call(1)), (second, call(2))];
+            evidence.signed = BTreeMap::from([((Address::repeat_byte(2), 7), both)]);
+            evidence.stores[0].restored = true;
+            let replaced = replaced.iter().map(|hashes| hashes.iter().copied().collect());
+            evidence.stores[0].replaced = replaced.collect();
+        })
+    };
+    assert_eq!(after(&[&[first]]), [], "the first was lost");
+    assert_eq!(after(&[&[first], &[second]]), [], "so were both, one after the other");
+    assert_eq!(after(&[&[]]), [Property::Nonce], "neither was ever on record");
+    assert_eq!(after(&[&[first, second]]), [Property::Nonce], "it knew the first");
+}
+
+#[test]
 fn a_store_that_is_not_what_the_chain_is_is_noticed() {
     assert_eq!(
         broken_by(|evidence| evidence.stores[0].cursor = Some(block(8))),
@@ -243,10 +274,26 @@ fn serving_beyond_the_limit_is_noticed() {
 
 #[test]
 fn signing_beyond_the_budget_is_noticed() {
+    let spent = |cost: [u128; 2], signed, abandoned| {
+        broken_by(|evidence| {
+            evidence.clients[0].spent = cost
+                .map(|cost| SpentEvidence {
+                    cost: amount(cost),
+                    signed: amount(signed),
+                    abandoned: amount(abandoned),
+                })
+                .to_vec();
+        })
+    };
+    assert_eq!(spent([250, 250], 300, 0), []);
+    assert_eq!(spent([251, 250], 300, 0), [Property::Budget], "more than a day's");
     assert_eq!(
-        broken_by(|evidence| evidence.clients[0].signed = amount(501)),
-        [Property::Budget]
+        spent([301, 0], 300, 0),
+        [Property::Budget],
+        "more than a day's with one"
     );
+    assert_eq!(spent([0, 0], 301, 0).len(), 2, "promised to each");
+    assert_eq!(spent([310, 0], 310, 10), [], "what was given up counts no more");
     assert_eq!(
         broken_by(|evidence| evidence.clients[0].dearest = amount(501)),
         [Property::Budget]
