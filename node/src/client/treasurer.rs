@@ -176,6 +176,16 @@ impl Task {
                     Order::Held { amount } => self.purse.set_held(amount),
                 }
             }
+            if self.budget != Budget::UNLIMITED {
+                // What the budget has no room for must not be in a voucher that pays for something else.
+                let (begun, others) = payments
+                    .into_iter()
+                    .partition(|order| matches!(order, Order::Begin { .. }));
+                payments = others;
+                for order in begun {
+                    self.pay(vec![order]).await;
+                }
+            }
             if !payments.is_empty() {
                 self.pay(payments).await;
             }

@@ -55,6 +55,21 @@ async fn answers_one_after_the_other_share_one_counter() {
 }
 
 #[tokio::test]
+async fn what_the_budget_has_no_room_for_is_in_no_voucher() {
+    // Room for one at a time.
+    let world = World::with(|_, client, _| client.budget.per_day = TokenAmount::new(2_000)).await;
+    let chats = (0..32).map(|_| world.chat(json!({"tokens": 3})));
+    let done = join_all(chats).await;
+    let served = done.iter().filter(|done| done.is_ok()).count();
+    assert!((1..32).contains(&served), "{served}");
+    let authorized = world.client_ledger.purchases(world.channel).await.unwrap().authorized;
+    let input_maximum = 1_000;
+    let linked = world.assert_settled(served as u64).await;
+    let one = TokenAmount::new(input_maximum + 2 * u128::from(INCREMENT));
+    assert!(authorized <= linked.saturating_add(one), "{authorized} for {linked}");
+}
+
+#[tokio::test]
 async fn fifty_streams_share_one_channel() {
     let world = World::new().await;
     let chats = (0..50).map(|index| world.chat(json!({"tokens": 10 + index})));
