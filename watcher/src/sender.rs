@@ -171,7 +171,7 @@ pub(crate) struct Order {
 /// What became of the transactions of one nonce.
 enum Judged {
     /// The endpoint doesn't want to say.
-    Unknown,
+    Unknown(Vec<TransactionRecord>),
     /// All that is final of them now.
     Finished(Vec<FinishedTransaction>),
     /// One is in a block that may still be replaced.
@@ -297,8 +297,10 @@ impl<C: Chain> Sender<C> {
         for (nonce, group) in groups {
             match self.judge(group, nonce, next_confirmed, heights).await? {
                 Judged::Finished(group) => finished.extend(group),
-                Judged::Unfinal | Judged::Unknown => {}
-                Judged::Pending(group) => {
+                Judged::Unfinal => {}
+                Judged::Unknown(_) if next_at_head.is_none_or(|next| next > nonce) => {}
+                // A nonce that is free says as much as a receipt that is missing.
+                Judged::Pending(group) | Judged::Unknown(group) => {
                     let pressing = pressing.get(&nonce).copied().unwrap_or_default();
                     let is_next = nonce == next_at_head.unwrap_or(first);
                     self.push(group, is_next, pressing, now).await?;
@@ -326,7 +328,7 @@ impl<C: Chain> Sender<C> {
             let next_confirmed = self.next_nonce_of(account, heights.confirmed).await?;
             match self.judge(group, nonce, next_confirmed, heights).await? {
                 Judged::Finished(group) => finished.extend(group),
-                Judged::Unfinal | Judged::Unknown => {}
+                Judged::Unfinal | Judged::Unknown(_) => {}
                 Judged::Pending(group) => {
                     let due = |record: &&TransactionRecord| {
                         record
@@ -359,7 +361,7 @@ impl<C: Chain> Sender<C> {
                 // One that still indexes its transactions, say, is no reason to leave all others alone.
                 Err(error @ ChainError::Refused { .. }) => {
                     tracing::warn!(transaction = %record.hash, %error, "nobody says whether a transaction is in a block");
-                    return Ok(Judged::Unknown);
+                    return Ok(Judged::Unknown(group));
                 }
                 Err(error) => return Err(error.into()),
             }

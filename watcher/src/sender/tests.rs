@@ -585,12 +585,19 @@ async fn what_is_in_a_block_has_paid_already() {
 #[tokio::test]
 async fn an_endpoint_that_says_nothing_of_one_transaction_keeps_no_other_waiting() {
     let fixture = Fixture::new().await;
-    fixture.nonces(2, 0, 2);
+    fixture.nonces(0, 0, 0);
     let first = fixture.submit(None).await;
     let second = fixture.submit(None).await;
+    fixture.nonces(2, 0, 2);
     fixture.chain.refuse_receipt(first.hash);
     let mined = fixture.receipt(second.hash, fixture.heights.confirmed);
     fixture.chain.set_receipt(mined);
     let finished = fixture.advance(later(5)).await;
     assert_eq!(finished.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second.id]);
+    let pending = async || fixture.ledger.pending_transactions().await.unwrap().len();
+    fixture.advance(later(100)).await;
+    assert_eq!(pending().await, 1, "it may be in a block");
+    fixture.nonces(2, 0, 0);
+    fixture.advance(later(200)).await;
+    assert_eq!(pending().await, 2, "its nonce is free: it is made dearer");
 }
