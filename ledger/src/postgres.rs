@@ -133,6 +133,22 @@ pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether somebody else was in the way, and the same statement may do later: a lock that did not come in time, a deadlock or a
+/// conflict, a statement that was cancelled.
+fn is_contended(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["55P03", "40P01", "40001", "57014"].contains(&code.as_ref()))
+}
+
+/// A failed statement, as whoever asked is told of it.
+pub(crate) fn failed(operation: &'static str, source: sqlx::Error) -> LedgerError {
+    if is_lost(&source) || is_contended(&source) {
+        LedgerError::unavailable(operation, source)
+    } else {
+        LedgerError::Sql { operation, source }
+    }
+}
+
 /// The connection a process writes through.
 pub(crate) struct PostgresWriter {
     options: PgConnectOptions,
@@ -233,12 +249,7 @@ impl PostgresWriter {
                     sqlx::Error::Configuration(unfit.reason().into())
                 }
                 Err(BeginError::Connect(ConnectError::Sql(error))) if is_lost(&error) => error,
-                Err(BeginError::Connect(ConnectError::Sql(source))) => {
-                    return Err(LedgerError::Sql {
-                        operation: OPERATION,
-                        source,
-                    });
-                }
+                Err(BeginError::Connect(ConnectError::Sql(source))) => return Err(failed(OPERATION, source)),
             };
             self.connection = None;
             if Instant::now() >= deadline {

@@ -10,7 +10,7 @@ use crate::{
     environment::Disk,
     leading::Epoch,
     lock::WriterId,
-    postgres::{Committed, PostgresWriter, answered, is_lost},
+    postgres::{self, Committed, PostgresWriter, answered},
     statement::Statement,
 };
 
@@ -299,11 +299,7 @@ impl Session {
         if let PostgresLink::Writer(writer) = link {
             writer.note(&source);
         }
-        if is_lost(&source) {
-            LedgerError::unavailable(operation, source)
-        } else {
-            LedgerError::Sql { operation, source }
-        }
+        postgres::failed(operation, source)
     }
 
     /// Ends the connection, or gives it back.

@@ -478,3 +478,33 @@ async fn a_store_that_forgets_while_it_is_open_is_written_no_more() {
         panic!("not PostgreSQL");
     };
 }
+
+#[tokio::test]
+async fn a_turn_that_does_not_come_is_no_failure_of_the_store() {
+    let pair = Pair::new(1, 1);
+    let ([home, _], [ledger, _]) = two_homes(&pair, 1_000).await;
+    let mut slow = beside(&home).await;
+    slow.lock().await;
+    let calls = [1, 2].map(|nonce| {
+        let (ledger, request) = (ledger.clone(), pair.accept(nonce, Some(500), 10));
+        tokio::spawn(async move { ledger.accept_request(request).await })
+    });
+    // As its own limit does, after three quarters of a minute.
+    let mut administrator = beside(&home).await;
+    let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+                   WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    for call in calls {
+        while !call.is_finished() {
+            administrator.numbers(waiting).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let error = call.await.unwrap().unwrap_err();
+        let ServeError::Ledger(error) = error else {
+            panic!("{error:?}");
+        };
+        assert!(error.is_transient(), "{error:?}");
+    }
+    slow.unlock().await;
+    let accepted = ledger.accept_request(pair.accept(1, Some(500), 10)).await;
+    assert_eq!(accepted.unwrap(), Outcome::Recorded);
+}
