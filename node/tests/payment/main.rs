@@ -8,6 +8,7 @@ mod bad_days;
 mod counting;
 mod executor_faults;
 mod happy_days;
+mod left_open;
 mod refusals;
 mod returns;
 mod world;

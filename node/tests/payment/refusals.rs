@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use lloom_ledger::ChainEventKind;
-use lloom_node::wire::{ClientFrame, Document, Ending, ExecutorFrame, Infer, MAX_FRAME, Refusal, State};
+use lloom_node::wire::{ClientFrame, Document, Ending, ExecutorFrame, Infer, MAX_FRAME, Refusal};
 use lloom_receipts::{
     ChannelId, InferenceRequest, Keypair, ModelHash, PricePerMillion, Prices, Receipt, ReceiptHead, Signed,
     TokenAmount, UnixSeconds, UsageBill,
@@ -12,7 +12,7 @@ use lloom_receipts::{
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::world::{ClientEnd, DEPOSIT, INCREMENT, World, apply, count, now, prices};
+use crate::world::{ClientEnd, DEPOSIT, INCREMENT, World, apply, count, now, prices, state};
 
 /// What the executor answers, which has to be a refusal.
 async fn refusal(wire: &mut ClientEnd, frame: ClientFrame) -> Refusal {
@@ -55,14 +55,6 @@ async fn link(world: &World, wire: &mut ClientEnd, bill: Signed<UsageBill>) {
 fn receipt(world: &World, head: ReceiptHead, bill: Signed<UsageBill>) -> Receipt {
     let linked = world.payer.sign(&world.domain, head.link(*bill.document()).unwrap());
     Receipt::new(*linked.document(), *linked.signature(), *bill.signature())
-}
-
-async fn state(wire: &mut ClientEnd, channel: ChannelId) -> State {
-    wire.send(ClientFrame::Sync { channel, after: 0 }).await;
-    match wire.next().await {
-        ExecutorFrame::State(state) => *state,
-        other => panic!("no state: {other:?}"),
-    }
 }
 
 /// A good request that `spoil` makes a bad one, its request signed anew.

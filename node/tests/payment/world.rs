@@ -18,7 +18,7 @@ use lloom_node::{
     client::{Chat, ChatError, ChatEvent, ChatRequest, Client, ClientConfig, Completion, Connect, Duplex},
     executor::{Executor, ExecutorConfig},
     peer_id,
-    wire::{ClientFrame, ExecutorFrame, FrameReader, FrameWriter, Infer},
+    wire::{ClientFrame, ExecutorFrame, FrameReader, FrameWriter, Infer, State},
 };
 use lloom_receipts::{
     BlockNumber, ChannelId, ChannelParameters, ContentHash, ContentSalt, Domain, InferenceRequest, Keypair, ModelHash,
@@ -610,4 +610,24 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.expect(what);
+}
+
+/// Reads until `tokens` have come.
+pub async fn read_until(chat: &mut Chat, tokens: TokenCount) {
+    loop {
+        if let ChatEvent::Chunk { usage, .. } = chat.next().await.unwrap().unwrap()
+            && usage.output >= tokens
+        {
+            break;
+        }
+    }
+}
+
+/// What the executor says of a channel to whoever asks on `wire`.
+pub async fn state(wire: &mut ClientEnd, channel: ChannelId) -> State {
+    wire.send(ClientFrame::Sync { channel, after: 0 }).await;
+    match wire.next().await {
+        ExecutorFrame::State(state) => *state,
+        other => panic!("no state: {other:?}"),
+    }
 }
