@@ -9,7 +9,7 @@ use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, RequestNonce};
 
 use crate::{
-    BuyError, Ledger, LedgerError, OwnRequest,
+    Budget, BuyError, Ledger, LedgerError, OwnRequest,
     account::{Side, Standing, find_standings, plus},
     budget::Spending,
     document::requests_with_nonces,
@@ -49,8 +49,12 @@ impl Grouped for BeginRequest {
     async fn run(operations: &[Self], session: &mut Session) -> Answers<Self> {
         let known = requests_with_nonces(session, operations.iter().map(Self::document)).await?;
         let channels = operations.iter().map(|operation| operation.document().channel);
+        let is_limited = operations
+            .iter()
+            .any(|operation| operation.request.budget != Budget::UNLIMITED);
         let mut book = Book {
             standings: find_standings(session, channels).await?,
+            is_limited,
             taken: HashSet::new(),
             spending: BTreeMap::new(),
             news: NewRequests::default(),
@@ -72,6 +76,8 @@ struct Book<'a> {
     standings: HashMap<ChannelId, Standing>,
     /// Nonces just used.
     taken: HashSet<(ChannelId, RequestNonce)>,
+    /// Whether any of the requests has a budget: else nobody asks what others may still cost.
+    is_limited: bool,
     /// By token.
     spending: BTreeMap<Address, Spending>,
     news: NewRequests<'a>,
@@ -99,9 +105,18 @@ impl BeginRequest {
         let token = standing.channel.parameters.token;
         let spending = match book.spending.entry(token) {
             Entry::Occupied(read) => read.into_mut(),
-            Entry::Vacant(unread) => unread.insert(Spending::read(session, token, self.request.now).await?),
+            Entry::Vacant(unread) => {
+                let now = self.request.now;
+                let mut spending = Spending::read(session, token, now).await?;
+                if book.is_limited {
+                    spending.read_commitments(session, now).await?;
+                }
+                unread.insert(spending)
+            }
         };
-        spending.check(&self.request.budget, document.operator, maximum, self.request.now)?;
+        let signed = self.request.voucher.as_ref().map(|voucher| voucher.document().amount);
+        let (budget, signed) = (&self.request.budget, signed.unwrap_or_default());
+        let admitted = spending.admit(budget, standing, maximum, signed, self.request.now)?;
         let spent = plus(standing.account.spent, self.request.authorized)?;
         let voucher = match &self.request.voucher {
             Some(voucher) => sign(standing, voucher)?,
@@ -109,7 +124,7 @@ impl BeginRequest {
         };
 
         standing.account.spent = spent;
-        spending.add(document.operator, self.request.now, maximum)?;
+        spending.record(&admitted, self.request.now)?;
         book.taken.insert((channel, document.nonce));
         let request = NewRequest {
             hash: self.hash,

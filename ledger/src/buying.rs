@@ -37,15 +37,16 @@ pub struct OwnRequest {
     pub now: UnixSeconds,
 }
 
-/// What a client may spend, base units of the channel's token. [`TokenAmount::MAX`] is no limit.
+/// What a client may sign away, base units of the channel's token. [`TokenAmount::MAX`] is no limit.
 ///
-/// A request counts with its maximum until it is linked (then with its bill) or abandoned (then not at all). A day is
-/// the last 24 hours, rounded up to whole hours.
+/// What counts in a day is what vouchers grow by, when they are signed: what an answer leaves over of its voucher counts,
+/// and pays for the channel's next ones. A request is only begun if all that were begun may cost their maximum. A day is the
+/// last 24 hours, rounded up to whole hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// On one request.
     pub per_request: TokenAmount,
-    /// In a day.
+    /// In a day, on all channels.
     pub per_day: TokenAmount,
     /// In a day, at one operator.
     pub per_executor_per_day: TokenAmount,
@@ -163,12 +164,12 @@ pub enum BuyError {
     /// The request's bill is linked: nothing more is authorized for it.
     #[error("the request's bill is linked already")]
     AlreadyLinked,
-    /// The request could cost more than the budget has left.
-    #[error("the request may cost {required}, and {} budget has {left} left", match limit { BudgetLimit::Request => "a request's", BudgetLimit::Day => "the day's", BudgetLimit::ExecutorDay => "this executor's day" })]
+    /// More would be signed away, or might have to be, than the budget has left.
+    #[error("{required} may have to be signed for it, and {} budget has {left} left", match limit { BudgetLimit::Request => "a request's", BudgetLimit::Day => "the day's", BudgetLimit::ExecutorDay => "this executor's" })]
     OverBudget {
         /// Which limit.
         limit: BudgetLimit,
-        /// What it may cost, base units.
+        /// What may have to be signed, beyond what is, base units.
         required: TokenAmount,
         /// What is left, base units.
         left: TokenAmount,

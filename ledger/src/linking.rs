@@ -1,17 +1,19 @@
 //! The client's own chain of receipts.
 
-use lloom_receipts::{ChannelId, Receipt, ReceiptHash, ReceiptHead, Signed, TokenAmount, Verified, Voucher};
+use lloom_receipts::{
+    ChannelId, Receipt, ReceiptHash, ReceiptHead, Signed, TokenAmount, UnixSeconds, Verified, Voucher,
+};
 
 use crate::{
-    BuyError, Ledger, LedgerError, Outcome,
+    Budget, BuyError, Ledger, LedgerError, Outcome,
     account::{Side, Standing, account_of, minus, plus},
-    budget::{release, spend},
+    budget::count_signed,
     column::{Put as _, Read as _, sql},
     document::{
-        StoredRequest, append_receipt, bill_columns, bill_fields, find_request, insert_bill, insert_voucher,
-        newest_receipt, read_receipt, receipt_columns, receipt_fields,
+        append_receipt, bill_columns, bill_fields, find_request, insert_bill, insert_voucher, newest_receipt,
+        read_receipt, receipt_columns, receipt_fields, unlist,
     },
-    purchase::{find_buying, maximum_of, sign},
+    purchase::{find_buying, sign},
     session::Session,
     writer::Operation,
 };
@@ -20,13 +22,22 @@ impl Ledger {
     /// Records the client's own receipt and the voucher that goes with it, before they are sent.
     ///
     /// # Errors
-    /// [`BuyError::DoesNotExtend`] carries the own head: another request was linked meanwhile.
+    /// [`BuyError::DoesNotExtend`] carries the own head: another request was linked meanwhile. [`BuyError::OverBudget`]
+    /// where the bill is of a request that was abandoned, and the day has no room for it any more.
     pub async fn link(
         &self,
         receipt: Receipt<Verified>,
         voucher: Option<Signed<Voucher, Verified>>,
+        budget: Budget,
+        now: UnixSeconds,
     ) -> Result<Outcome, BuyError> {
-        self.submit(Link { receipt, voucher }).await
+        self.submit(Link {
+            receipt,
+            voucher,
+            budget,
+            now,
+        })
+        .await
     }
 
     /// Records that the executor has the receipt with this sequence, and with it all before it.
@@ -59,7 +70,8 @@ impl Ledger {
 
     /// Takes over receipts that bear the own signature and go on from the own head: after a restore, or beside another
     /// copy of this client, the executor knows more than this store. All of them in between are needed, not the newest
-    /// alone: only so is it known which bills are linked, and none is linked twice. The executor has them.
+    /// alone: only so is it known which bills are linked, and none is linked twice. The executor has them. What this store
+    /// did not know to be signed counts as signed at `now`, whatever the budget.
     ///
     /// # Errors
     /// [`BuyError::DoesNotExtend`] carries the own head, when one does not go on from what is before it; then none is
@@ -68,14 +80,17 @@ impl Ledger {
         &self,
         channel: ChannelId,
         receipts: Vec<Receipt<Verified>>,
+        now: UnixSeconds,
     ) -> Result<Outcome, BuyError> {
-        self.submit(AdoptReceipts { channel, receipts }).await
+        self.submit(AdoptReceipts { channel, receipts, now }).await
     }
 }
 
 struct Link {
     receipt: Receipt<Verified>,
     voucher: Option<Signed<Voucher, Verified>>,
+    budget: Budget,
+    now: UnixSeconds,
 }
 
 impl Operation for Link {
@@ -93,6 +108,7 @@ impl Operation for Link {
         if request.channel() != receipt.channel {
             return Err(BuyError::UnknownRequest);
         }
+        let signed_before = standing.account.authorized;
         let voucher = match &self.voucher {
             Some(voucher) => sign(&mut standing, voucher)?,
             None => None,
@@ -102,6 +118,7 @@ impl Operation for Link {
                 return Err(BuyError::AlreadyLinked);
             }
             if let Some(voucher) = voucher {
+                count_signed(session, &standing, signed_before, &self.budget, self.now).await?;
                 standing.store(session, Side::Buying).await?;
                 insert_voucher(session, voucher).await?;
             }
@@ -117,11 +134,12 @@ impl Operation for Link {
         standing.account.billed = plus(standing.account.billed, amount)?;
         standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
         standing.head = ReceiptHead::at(receipt);
+        count_signed(session, &standing, signed_before, &self.budget, self.now).await?;
 
         standing.store(session, Side::Buying).await?;
         insert_bill(session, &receipt.bill).await?;
         append_receipt(session, &self.receipt, hash, standing.account.authorized, voucher).await?;
-        count_bill(session, &standing, &request, amount).await?;
+        unlist(session, receipt.bill.request).await?;
         Ok(Outcome::Recorded)
     }
 }
@@ -152,6 +170,7 @@ impl Operation for ConfirmReceipt {
 struct AdoptReceipts {
     channel: ChannelId,
     receipts: Vec<Receipt<Verified>>,
+    now: UnixSeconds,
 }
 
 impl Operation for AdoptReceipts {
@@ -161,6 +180,7 @@ impl Operation for AdoptReceipts {
 
     async fn run(&self, session: &mut Session) -> Result<Outcome, BuyError> {
         let mut standing = find_buying(session, self.channel).await?;
+        let signed_before = standing.account.authorized;
         let mut outcome = Outcome::AlreadyKnown;
         for receipt in &self.receipts {
             let document = receipt.receipt();
@@ -170,6 +190,7 @@ impl Operation for AdoptReceipts {
             adopt(session, &mut standing, receipt).await?;
             outcome = Outcome::Recorded;
         }
+        count_signed(session, &standing, signed_before, &Budget::UNLIMITED, self.now).await?;
         Ok(outcome)
     }
 }
@@ -195,27 +216,7 @@ async fn adopt(session: &mut Session, standing: &mut Standing, adopted: &Receipt
     standing.store(session, Side::Buying).await?;
     insert_bill(session, &receipt.bill).await?;
     append_receipt(session, adopted, standing.head.hash, standing.account.authorized, None).await?;
-    if let Some(request) = request {
-        count_bill(session, standing, &request, amount).await?;
-    }
-    Ok(())
-}
-
-/// Counts what a request is billed in place of the most that it could cost.
-async fn count_bill(
-    session: &mut Session,
-    standing: &Standing,
-    request: &StoredRequest,
-    amount: TokenAmount,
-) -> Result<(), BuyError> {
-    let document = request.request.document();
-    let token = standing.channel.parameters.token;
-    // An abandoned request holds nothing any more.
-    if request.dropped.is_none() {
-        let held = maximum_of(document)?;
-        release(session, token, document.operator, request.begun_at, held).await?;
-    }
-    Ok(spend(session, token, document.operator, request.begun_at, amount).await?)
+    Ok(unlist(session, receipt.bill.request).await?)
 }
 
 async fn receipt_hash_at(

@@ -27,7 +27,7 @@ use crate::{
 
 /// The tables, each after those it refers to. What one kind of store has and the other lacks is about its processes, and
 /// stays behind.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "store",
     "blocks",
     "events",
@@ -35,6 +35,7 @@ const TABLES: [&str; 18] = [
     "accounts",
     "requests",
     "open_requests",
+    "unbilled_requests",
     "bills",
     "vouchers",
     "receipts",

@@ -67,12 +67,14 @@ macro_rules! insert_requests {
     };
 }
 
-/// A statement that notes the packed requests in `$1` as open: they are stored, and have no bill yet.
-macro_rules! insert_open_requests {
-    () => {
+/// A statement that lists the packed requests in `$1` as without a bill in a side's table of those: they are stored.
+macro_rules! list_requests {
+    ($table:literal) => {
         concat!(
             packed_rows!("$1", "361"),
-            "INSERT INTO open_requests (request) SELECT substr($1, at, 32) FROM packed; "
+            "INSERT INTO ",
+            $table,
+            " (request) SELECT substr($1, at, 32) FROM packed; "
         )
     };
 }
@@ -115,14 +117,15 @@ macro_rules! store_all {
             upsert_accounts!("serving"),
             insert_vouchers!(),
             insert_requests!($dialect),
-            insert_open_requests!()
+            list_requests!("open_requests")
         )
     };
     ($dialect:ident, "buying") => {
         concat!(
             upsert_accounts!("buying"),
             insert_vouchers!(),
-            insert_requests!($dialect)
+            insert_requests!($dialect),
+            list_requests!("unbilled_requests")
         )
     };
 }

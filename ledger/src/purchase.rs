@@ -1,14 +1,13 @@
 //! What a client does: everything it signs is recorded here before it is sent.
 
-use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, Signed, TokenAmount, UnixSeconds, Verified, Voucher};
 
 use crate::{
-    Account, BuyError, Ledger, LedgerError, NewChannel, Outcome, OwnRequestRecord,
+    Account, Budget, BuyError, Ledger, LedgerError, NewChannel, Outcome, OwnRequestRecord,
     account::{Side, Standing, find_standing, minus, plus},
-    budget::release,
+    budget::count_signed,
     column::{Put as _, sql},
-    document::{StoredRequest, find_request, insert_voucher, read_request, request_columns},
+    document::{StoredRequest, find_request, insert_voucher, read_request, request_columns, unlist},
     session::Session,
     writer::Operation,
 };
@@ -34,11 +33,15 @@ impl Ledger {
         voucher: Signed<Voucher, Verified>,
         request: RequestHash,
         authorized_for_request: TokenAmount,
+        budget: Budget,
+        now: UnixSeconds,
     ) -> Result<Outcome, BuyError> {
         self.submit(Authorize {
             voucher,
             request,
             authorized: authorized_for_request,
+            budget,
+            now,
         })
         .await
     }
@@ -60,18 +63,16 @@ impl Ledger {
         let statement = sql(concat!(
             "SELECT ",
             request_columns!(),
-            " FROM requests r JOIN accounts a ON a.channel = r.channel
-              LEFT JOIN bills b ON b.request = r.hash
-              WHERE r.channel = $1 AND a.side = 'buying' AND b.request IS NULL AND r.dropped IS NULL
-              ORDER BY r.begun_at, r.hash"
+            " FROM unbilled_requests u JOIN requests r ON r.hash = u.request LEFT JOIN bills b ON b.request = r.hash
+              WHERE r.channel = $1 ORDER BY r.begun_at, r.hash"
         ))
         .put(channel);
         let rows = self.reader("list unbilled requests").await?.rows(statement).await?;
         rows.iter().map(|row| Ok(read_request(row)?.into())).collect()
     }
 
-    /// Gives a request up that was refused or never answered, and frees the budget it held. A bill for it can still be
-    /// linked later.
+    /// Gives a request up that was refused or never answered, and frees the budget it held beyond what is signed. A bill
+    /// for it can still be linked later.
     ///
     /// # Errors
     /// [`BuyError::UnknownRequest`], [`BuyError::AlreadyLinked`].
@@ -150,6 +151,8 @@ struct Authorize {
     voucher: Signed<Voucher, Verified>,
     request: RequestHash,
     authorized: TokenAmount,
+    budget: Budget,
+    now: UnixSeconds,
 }
 
 impl Operation for Authorize {
@@ -172,11 +175,13 @@ impl Operation for Authorize {
         if self.authorized > maximum {
             return Err(BuyError::OverMaximum { maximum });
         }
+        let signed_before = standing.account.authorized;
         let voucher = sign(&mut standing, &self.voucher)?;
         let authorized = request.reserved.max(self.authorized);
         if voucher.is_none() && authorized == request.reserved {
             return Ok(Outcome::AlreadyKnown);
         }
+        count_signed(session, &standing, signed_before, &self.budget, self.now).await?;
         standing.account.spent = plus(minus(standing.account.spent, request.reserved)?, authorized)?;
         standing.store(session, Side::Buying).await?;
         if let Some(voucher) = voucher {
@@ -224,10 +229,7 @@ impl Operation for Abandon {
                     .put(TokenAmount::ZERO),
             )
             .await?;
-        let document = request.request.document();
-        let token: Address = standing.channel.parameters.token;
-        let begun_at: UnixSeconds = request.begun_at;
-        release(session, token, document.operator, begun_at, maximum_of(document)?).await?;
+        unlist(session, self.request).await?;
         Ok(Outcome::Recorded)
     }
 }

@@ -1,14 +1,13 @@
 //! Taking back own receipts that the executor refused.
 
-use lloom_receipts::{ChannelId, ReceiptHead, RequestHash, TokenAmount, UnixSeconds};
+use lloom_receipts::{ChannelId, ReceiptHead, RequestHash, UnixSeconds};
 
 use crate::{
     BuyError, Ledger, LedgerError, Outcome, WithdrawnReceipt,
     account::{Side, account_of, minus, plus},
-    budget::{release, spend},
     column::{Put as _, Read as _, sql},
-    document::{StoredRequest, bill_columns, bill_fields, find_request, read_receipt, receipt_columns, receipt_fields},
-    purchase::{find_buying, maximum_of},
+    document::{bill_columns, bill_fields, find_request, list, read_receipt, receipt_columns, receipt_fields},
+    purchase::find_buying,
     session::Session,
     writer::Operation,
 };
@@ -88,7 +87,7 @@ impl Operation for WithdrawReceipts {
         if rows.is_empty() {
             return Ok(Outcome::AlreadyKnown);
         }
-        let mut withdrawn: Vec<(RequestHash, StoredRequest, TokenAmount)> = Vec::with_capacity(rows.len());
+        let mut withdrawn: Vec<(RequestHash, bool)> = Vec::with_capacity(rows.len());
         for row in &rows {
             let hash: RequestHash = row.read("request")?;
             let found = find_request(session, hash).await?;
@@ -99,7 +98,8 @@ impl Operation for WithdrawReceipts {
                 })?;
             standing.account.billed = minus(standing.account.billed, amount)?;
             standing.account.spent = plus(minus(standing.account.spent, amount)?, request.reserved)?;
-            withdrawn.push((hash, request, amount));
+            // What was abandoned is not waited for again.
+            withdrawn.push((hash, request.dropped.is_none()));
         }
         standing.head = head_at(session, self.channel, confirmed).await?;
 
@@ -127,17 +127,13 @@ impl Operation for WithdrawReceipts {
                 .put(self.reason.clone()),
             )
             .await?;
-        let token = standing.channel.parameters.token;
-        for (hash, request, amount) in withdrawn {
+        for (hash, is_open) in withdrawn {
             session
                 .write(sql("DELETE FROM bills WHERE request = $1").put(hash))
                 .await?;
-            let document = request.request.document();
-            let (operator, begun_at) = (document.operator, request.begun_at);
-            if request.dropped.is_none() {
-                spend(session, token, operator, begun_at, maximum_of(document)?).await?;
+            if is_open {
+                list(session, hash).await?;
             }
-            release(session, token, operator, begun_at, amount).await?;
         }
         Ok(Outcome::Recorded)
     }

@@ -1,6 +1,6 @@
 //! What a person can do about a purchase that failed.
 
-use lloom_ledger::BuyError;
+use lloom_ledger::{BudgetLimit, BuyError};
 use lloom_node::{
     client::{ChatError, TreasurerError},
     wire::Refusal,
@@ -64,9 +64,14 @@ pub(super) fn chat_failure(error: ChatError, session: &Session) -> Failure {
         ChatError::Treasurer(TreasurerError::Buy(BuyError::OverBudget { limit, required, left })) => Failure::new(
             Kind::Refused,
             format!(
-                "the request may cost {}, and {} are left of the budget ({limit:?})",
+                "{} may have to be signed away for it, and {} are left of {}",
                 token.show(required),
-                token.show(left)
+                token.show(left),
+                match limit {
+                    BudgetLimit::Request => "a request's budget (budget_per_request)",
+                    BudgetLimit::Day => "the day's budget (budget_per_day)",
+                    BudgetLimit::ExecutorDay => "the day's budget for this executor (budget_per_executor_per_day)",
+                }
             ),
         )
         .hint("config.toml's [client] section sets the budgets; a smaller --max-output-tokens costs less"),

@@ -466,8 +466,11 @@ fn write_configuration(
             text,
             "channel_deposit = \"1\"      # what `chat` puts into a channel it opens"
         )?;
-        writeln!(text, "budget_per_request = \"0.25\"")?;
-        writeln!(text, "budget_per_day = \"10\"")?;
+        writeln!(text, "budget_per_request = \"0.25\"  # the most that one may cost")?;
+        writeln!(
+            text,
+            "budget_per_day = \"10\"        # the most that vouchers may grow by in 24 hours, and to one executor"
+        )?;
         writeln!(text, "budget_per_executor_per_day = \"5\"")?;
     }
     Ok(())

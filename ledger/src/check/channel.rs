@@ -213,7 +213,8 @@ impl Check<'_> {
                 "SELECT ",
                 request_columns!(),
                 ", b.response_hash, b.input AS bill_input, b.output AS bill_output, b.completed_at,
-                  EXISTS (SELECT 1 FROM open_requests o WHERE o.request = r.hash) AS listed
+                  EXISTS (SELECT 1 FROM open_requests o WHERE o.request = r.hash) AS open,
+                  EXISTS (SELECT 1 FROM unbilled_requests u WHERE u.request = r.hash) AS unbilled
                   FROM requests r LEFT JOIN bills b ON b.request = r.hash
                   WHERE r.channel = $1 AND ($2 IS NULL OR r.nonce > $2) ORDER BY r.nonce LIMIT $3"
             ));
@@ -230,14 +231,17 @@ impl Check<'_> {
                 if document.hash() != hash {
                     self.find(channel, format!("the request {hash} is stored under another hash"));
                 }
-                let open = standing.side == Some(Side::Serving) && stored.billed.is_none() && stored.dropped.is_none();
-                if row.read::<bool>("listed")? != open {
-                    let what = if open {
-                        "open, and not listed"
-                    } else {
-                        "listed as open, and is not"
-                    };
-                    self.find(channel, format!("the request {hash} is {what}"));
+                let open = stored.billed.is_none() && stored.dropped.is_none();
+                for (side, list) in [(Side::Serving, "open"), (Side::Buying, "unbilled")] {
+                    let is_on_it = open && standing.side == Some(side);
+                    if row.read::<bool>(list)? != is_on_it {
+                        let what = if is_on_it {
+                            format!("{list}, and not listed")
+                        } else {
+                            format!("listed as {list}, and is not")
+                        };
+                        self.find(channel, format!("the request {hash} is {what}"));
+                    }
                 }
                 match stored.billed {
                     None => sums.reserved = sums.reserved.saturating_add(stored.reserved),

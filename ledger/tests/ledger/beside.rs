@@ -11,11 +11,12 @@ use sqlx::{
 use crate::world::Home;
 
 /// All tables but those that count openings.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
     "channels",
     "accounts",
     "requests",
     "open_requests",
+    "unbilled_requests",
     "bills",
     "vouchers",
     "receipts",

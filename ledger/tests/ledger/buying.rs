@@ -1,15 +1,14 @@
 use std::time::Duration;
 
 use lloom_ledger::{
-    Account, Budget, BudgetLimit, BuyError, Ledger, Observation, ObservedOutcome, Outcome, OwnRequest, Quality,
-    WithdrawnReceipt,
+    Account, Budget, BuyError, Ledger, Observation, ObservedOutcome, Outcome, OwnRequest, Quality, WithdrawnReceipt,
 };
-use lloom_receipts::{Receipt, ReceiptHead, RequestHash, TokenAmount, UnixSeconds, Verified};
+use lloom_receipts::{Receipt, ReceiptHead, RequestHash, UnixSeconds, Verified};
 
 use crate::world::{Backend, Home, NOW, Pair, amount, mine, salt};
 
 /// What a request of [`Pair::request`] can cost.
-const MAXIMUM: u128 = 2_000;
+pub const MAXIMUM: u128 = 2_000;
 
 pub fn own(pair: &Pair, nonce: u64, voucher: Option<u128>, authorized: u128) -> OwnRequest {
     OwnRequest {
@@ -22,11 +21,11 @@ pub fn own(pair: &Pair, nonce: u64, voucher: Option<u128>, authorized: u128) -> 
     }
 }
 
-fn hash_of(pair: &Pair, nonce: u64) -> RequestHash {
+pub fn hash_of(pair: &Pair, nonce: u64) -> RequestHash {
     pair.request(nonce).document().hash()
 }
 
-async fn buying(on: Backend, pair: &Pair, deposit: u128) -> (Home, Ledger) {
+pub async fn buying(on: Backend, pair: &Pair, deposit: u128) -> (Home, Ledger) {
     let home = Home::new(on).await;
     let ledger = home.open().await;
     assert_eq!(
@@ -69,11 +68,17 @@ async fn a_purchase_is_counted_from_request_to_receipt(on: Backend) {
     assert!(matches!(refused, BuyError::NonceUsed), "{refused}");
     let (first, second) = (hash_of(&pair, 1), hash_of(&pair, 2));
     assert_eq!(
-        ledger.authorize(pair.voucher(300), first, amount(200)).await.unwrap(),
+        ledger
+            .authorize(pair.voucher(300), first, amount(200), Budget::UNLIMITED, NOW)
+            .await
+            .unwrap(),
         Outcome::Recorded
     );
     assert_eq!(
-        ledger.authorize(pair.voucher(300), first, amount(200)).await.unwrap(),
+        ledger
+            .authorize(pair.voucher(300), first, amount(200), Budget::UNLIMITED, NOW)
+            .await
+            .unwrap(),
         Outcome::AlreadyKnown
     );
     assert_eq!(
@@ -86,7 +91,7 @@ async fn a_purchase_is_counted_from_request_to_receipt(on: Backend) {
         }
     );
     let refused = ledger
-        .authorize(pair.voucher(301), first, amount(MAXIMUM + 1))
+        .authorize(pair.voucher(301), first, amount(MAXIMUM + 1), Budget::UNLIMITED, NOW)
         .await
         .unwrap_err();
     assert!(
@@ -94,7 +99,7 @@ async fn a_purchase_is_counted_from_request_to_receipt(on: Backend) {
         "{refused}"
     );
     let refused = ledger
-        .authorize(pair.voucher(5_001), first, amount(300))
+        .authorize(pair.voucher(5_001), first, amount(300), Budget::UNLIMITED, NOW)
         .await
         .unwrap_err();
     assert!(
@@ -102,7 +107,13 @@ async fn a_purchase_is_counted_from_request_to_receipt(on: Backend) {
         "{refused}"
     );
     let refused = ledger
-        .authorize(pair.voucher(400), hash_of(&pair, 9), amount(300))
+        .authorize(
+            pair.voucher(400),
+            hash_of(&pair, 9),
+            amount(300),
+            Budget::UNLIMITED,
+            NOW,
+        )
         .await
         .unwrap_err();
     assert!(matches!(refused, BuyError::UnknownRequest), "{refused}");
@@ -114,22 +125,39 @@ async fn a_purchase_is_counted_from_request_to_receipt(on: Backend) {
 
     let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(2, 70));
     assert_eq!(
-        ledger.link(receipt.clone(), Some(pair.voucher(310))).await.unwrap(),
+        ledger
+            .link(receipt.clone(), Some(pair.voucher(310)), Budget::UNLIMITED, NOW)
+            .await
+            .unwrap(),
         Outcome::Recorded
     );
-    assert_eq!(ledger.link(receipt.clone(), None).await.unwrap(), Outcome::AlreadyKnown);
+    assert_eq!(
+        ledger
+            .link(receipt.clone(), None, Budget::UNLIMITED, NOW)
+            .await
+            .unwrap(),
+        Outcome::AlreadyKnown
+    );
     let beside = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 50));
-    let BuyError::DoesNotExtend { head: Some(head) } = ledger.link(beside, None).await.unwrap_err() else {
+    let BuyError::DoesNotExtend { head: Some(head) } =
+        ledger.link(beside, None, Budget::UNLIMITED, NOW).await.unwrap_err()
+    else {
         panic!("two chains");
     };
     assert_eq!(*head, receipt);
     let head = ledger.head(channel).await.unwrap();
-    let refused = ledger.link(pair.link(&head, pair.bill(2, 71)), None).await.unwrap_err();
+    let refused = ledger
+        .link(pair.link(&head, pair.bill(2, 71)), None, Budget::UNLIMITED, NOW)
+        .await
+        .unwrap_err();
     assert!(matches!(refused, BuyError::AlreadyLinked), "{refused}");
-    let refused = ledger.link(pair.link(&head, pair.bill(8, 71)), None).await.unwrap_err();
+    let refused = ledger
+        .link(pair.link(&head, pair.bill(8, 71)), None, Budget::UNLIMITED, NOW)
+        .await
+        .unwrap_err();
     assert!(matches!(refused, BuyError::UnknownRequest), "{refused}");
     let refused = ledger
-        .authorize(pair.voucher(400), second, amount(300))
+        .authorize(pair.voucher(400), second, amount(300), Budget::UNLIMITED, NOW)
         .await
         .unwrap_err();
     assert!(matches!(refused, BuyError::AlreadyLinked), "{refused}");
@@ -167,7 +195,6 @@ async fn an_abandoned_request_frees_what_it_held(on: Backend) {
     let (_home, ledger) = buying(on, &pair, 5_000).await;
     ledger.begin_request(own(&pair, 1, Some(100), 100)).await.unwrap();
     let request = hash_of(&pair, 1);
-    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(MAXIMUM));
     assert_eq!(
         ledger.abandon(request, "refused".into()).await.unwrap(),
         Outcome::Recorded
@@ -176,11 +203,12 @@ async fn an_abandoned_request_frees_what_it_held(on: Backend) {
         ledger.abandon(request, "refused".into()).await.unwrap(),
         Outcome::AlreadyKnown
     );
-    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(0));
+    // What is signed stays signed.
+    assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(100));
     let purchases = ledger.purchases(channel).await.unwrap();
     assert_eq!((purchases.authorized, purchases.spent), (amount(100), amount(0)));
     let refused = ledger
-        .authorize(pair.voucher(200), request, amount(200))
+        .authorize(pair.voucher(200), request, amount(200), Budget::UNLIMITED, NOW)
         .await
         .unwrap_err();
     assert!(matches!(refused, BuyError::Abandoned { .. }), "{refused}");
@@ -190,80 +218,14 @@ async fn an_abandoned_request_frees_what_it_held(on: Backend) {
 
     // It was served after all: paying for it is still possible, once.
     let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 60));
-    assert_eq!(ledger.link(receipt, None).await.unwrap(), Outcome::Recorded);
-    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(60));
+    assert_eq!(
+        ledger.link(receipt, None, Budget::UNLIMITED, NOW).await.unwrap(),
+        Outcome::Recorded
+    );
+    assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(100));
     assert_eq!(ledger.purchases(channel).await.unwrap().spent, amount(60));
     let refused = ledger.abandon(request, "no".into()).await.unwrap_err();
     assert!(matches!(refused, BuyError::AlreadyLinked), "{refused}");
-}
-
-async fn budgets_hold_by_request_day_and_executor(on: Backend) {
-    let (pair, elsewhere) = (Pair::new(1, 1), Pair::new(1, 2));
-    let (_home, ledger) = buying(on, &pair, 50_000).await;
-    ledger.record_channel(elsewhere.new_channel(50_000)).await.unwrap();
-    let tight = |per_request, per_day, per_executor_per_day| Budget {
-        per_request: amount(per_request),
-        per_day: amount(per_day),
-        per_executor_per_day: amount(per_executor_per_day),
-    };
-    let try_with = async |pair: &Pair, nonce, now, budget| match ledger
-        .begin_request(OwnRequest {
-            budget,
-            now,
-            ..own(pair, nonce, None, 0)
-        })
-        .await
-    {
-        Ok(()) => None,
-        Err(BuyError::OverBudget { limit, required, left }) => {
-            assert_eq!(required, amount(MAXIMUM));
-            Some((limit, left.base_units()))
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let no_limit = u128::MAX;
-    assert_eq!(
-        try_with(&pair, 1, NOW, tight(1_999, no_limit, no_limit)).await,
-        Some((BudgetLimit::Request, 1_999))
-    );
-    assert_eq!(try_with(&pair, 1, NOW, tight(2_000, 4_500, 3_000)).await, None);
-    assert_eq!(
-        try_with(&pair, 2, NOW, tight(2_000, 4_500, 3_000)).await,
-        Some((BudgetLimit::ExecutorDay, 1_000))
-    );
-    // The bill is less than the maximum: there is room again.
-    let receipt = pair.link(&ReceiptHead::empty(pair.channel()), pair.bill(1, 600));
-    ledger.link(receipt, None).await.unwrap();
-    assert_eq!(try_with(&pair, 2, NOW, tight(2_000, 4_500, 3_000)).await, None);
-    assert_eq!(
-        try_with(&pair, 3, NOW, tight(2_000, 4_500, no_limit)).await,
-        Some((BudgetLimit::Day, 1_900))
-    );
-    let tomorrow = NOW.plus(Duration::from_secs(25 * 3_600));
-    assert_eq!(try_with(&pair, 3, tomorrow, tight(2_000, 2_000, 2_000)).await, None);
-    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(4_600));
-    assert_eq!(ledger.spent_since(pair.token, tomorrow).await.unwrap(), amount(2_000));
-    assert_eq!(
-        ledger.spent_since(elsewhere.payee, NOW).await.unwrap(),
-        TokenAmount::ZERO
-    );
-}
-
-async fn ten_requests_at_once_do_not_overrun_the_budget(on: Backend) {
-    let pair = Pair::new(1, 1);
-    let (_home, ledger) = buying(on, &pair, 50_000).await;
-    let budget = Budget {
-        per_day: amount(3 * MAXIMUM + 1),
-        ..Budget::UNLIMITED
-    };
-    let begun = futures::future::join_all((1..=10).map(|nonce| {
-        ledger.begin_request(OwnRequest {
-            budget,
-            ..own(&pair, nonce, None, 0)
-        })
-    }))
-    .await;
-    assert_eq!(begun.iter().filter(|result| result.is_ok()).count(), 3);
 }
 
 async fn a_restored_client_adopts_the_receipts_it_lacks(on: Backend) {
@@ -277,7 +239,7 @@ async fn a_restored_client_adopts_the_receipts_it_lacks(on: Backend) {
     let second = pair.link(&ReceiptHead::at(first.receipt()), pair.bill(2, 70));
     let adopt = async |receipts: &[&Receipt<Verified>]| {
         let receipts = receipts.iter().map(|&receipt| receipt.clone()).collect();
-        ledger.adopt_receipts(channel, receipts).await
+        ledger.adopt_receipts(channel, receipts, NOW).await
     };
     assert!(
         matches!(adopt(&[&second]).await, Err(BuyError::DoesNotExtend { head: None })),
@@ -294,10 +256,12 @@ async fn a_restored_client_adopts_the_receipts_it_lacks(on: Backend) {
     assert_eq!(ledger.head(channel).await.unwrap(), ReceiptHead::at(second.receipt()));
     assert!(ledger.unconfirmed_receipts(channel).await.unwrap().is_empty());
     let third = pair.link(&ReceiptHead::at(second.receipt()), pair.bill(3, 80));
-    ledger.link(third, None).await.unwrap();
+    ledger.link(third, None, Budget::UNLIMITED, NOW).await.unwrap();
     // The first request is paid, and is not paid again.
     let head = ledger.head(channel).await.unwrap();
-    let again = ledger.link(pair.link(&head, pair.bill(1, 60)), None).await;
+    let again = ledger
+        .link(pair.link(&head, pair.bill(1, 60)), None, Budget::UNLIMITED, NOW)
+        .await;
     assert!(matches!(again, Err(BuyError::AlreadyLinked)));
     let purchases = ledger.purchases(channel).await.unwrap();
     assert_eq!((purchases.linked, purchases.billed), (amount(210), amount(210)));
@@ -315,12 +279,15 @@ async fn withdrawn_receipts_stay_on_record(on: Backend) {
             .await
             .unwrap();
         let receipt = pair.link(&head, pair.bill(nonce, billed));
-        ledger.link(receipt.clone(), None).await.unwrap();
+        ledger
+            .link(receipt.clone(), None, Budget::UNLIMITED, NOW)
+            .await
+            .unwrap();
         head = ReceiptHead::at(receipt.receipt());
         signed.push(receipt);
     }
     ledger.confirm_receipt(channel, 1).await.unwrap();
-    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(210));
+    assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(300));
     assert!(ledger.withdrawn_receipts(channel).await.unwrap().is_empty());
 
     let withdraw = async || {
@@ -341,11 +308,7 @@ async fn withdrawn_receipts_stay_on_record(on: Backend) {
         ledger.head(channel).await.unwrap(),
         ReceiptHead::at(signed[0].receipt())
     );
-    // Both requests may cost their maximum again.
-    assert_eq!(
-        ledger.spent_since(pair.token, NOW).await.unwrap(),
-        amount(60 + 2 * MAXIMUM)
-    );
+    assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(300));
     let open = Account {
         authorized: amount(300),
         spent: amount(60 + 2 * 100),
@@ -357,12 +320,12 @@ async fn withdrawn_receipts_stay_on_record(on: Backend) {
 
     // The executor's own continuation is adopted, and the requests are linked behind it, in another order.
     let theirs = pair.link(&ReceiptHead::at(signed[0].receipt()), pair.bill(9, 50));
-    ledger.adopt_receipts(channel, vec![theirs.clone()]).await.unwrap();
+    ledger.adopt_receipts(channel, vec![theirs.clone()], NOW).await.unwrap();
     let third = pair.link(&ReceiptHead::at(theirs.receipt()), pair.bill(3, 80));
-    ledger.link(third.clone(), None).await.unwrap();
+    ledger.link(third.clone(), None, Budget::UNLIMITED, NOW).await.unwrap();
     let second = pair.link(&ReceiptHead::at(third.receipt()), pair.bill(2, 70));
-    ledger.link(second.clone(), None).await.unwrap();
-    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(210));
+    ledger.link(second.clone(), None, Budget::UNLIMITED, NOW).await.unwrap();
+    assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(300));
     let linked = ledger.purchases(channel).await.unwrap();
     assert_eq!(
         (linked.spent, linked.billed, linked.linked),
@@ -426,9 +389,7 @@ on_both_stores!(
     a_channel_is_known_before_it_is_opened,
     a_purchase_is_counted_from_request_to_receipt,
     an_abandoned_request_frees_what_it_held,
-    budgets_hold_by_request_day_and_executor,
     a_restored_client_adopts_the_receipts_it_lacks,
     withdrawn_receipts_stay_on_record,
-    quality_is_measured_over_the_newest_observations;
-    racing: ten_requests_at_once_do_not_overrun_the_budget
+    quality_is_measured_over_the_newest_observations
 );

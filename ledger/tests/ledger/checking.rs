@@ -70,8 +70,9 @@ async fn nothing_is_found_in_a_sound_store(on: Backend) {
 
 async fn whatever_is_wrong_is_found(on: Backend) {
     // Each does one thing to a sound store, and is told in these words.
-    let wrongs: [(&str, &[&str]); 19] = [
+    let wrongs: [(&str, &[&str]); 20] = [
         ("DELETE FROM open_requests", &["is open, and not listed"]),
+        ("DELETE FROM unbilled_requests", &["is unbilled, and not listed"]),
         (
             "UPDATE receipts SET payer_signature = bill_signature WHERE sequence = (SELECT min(sequence) FROM receipts)",
             &["payer signature is wrong"],

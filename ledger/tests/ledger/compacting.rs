@@ -10,7 +10,8 @@ use std::{
 };
 
 use lloom_ledger::{
-    ArchivedReceipt, ChainEventKind, ClaimBy, Compacted, Ledger, LedgerError, Outcome, Purpose, Resolution, ServeError,
+    ArchivedReceipt, Budget, ChainEventKind, ClaimBy, Compacted, Ledger, LedgerError, Outcome, Purpose, Resolution,
+    ServeError,
 };
 use lloom_receipts::{ReceiptHead, TokenAmount, UnixSeconds};
 
@@ -66,7 +67,7 @@ async fn buy(ledger: &Ledger, pair: &Pair, count: u64) {
             .unwrap();
         let receipt = pair.link(&head, pair.bill(nonce, 10));
         head = ReceiptHead::at(receipt.receipt());
-        ledger.link(receipt, None).await.unwrap();
+        ledger.link(receipt, None, Budget::UNLIMITED, NOW).await.unwrap();
     }
     ledger.confirm_receipt(pair.channel(), count).await.unwrap();
 }

@@ -7,7 +7,8 @@ use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 use alloy::primitives::B256;
 use lloom_ledger::{
-    AuthorizationRef, ChainEventKind, Claimable, Finish, Ledger, Observation, ObservedOutcome, OpenError, Resolution,
+    AuthorizationRef, Budget, ChainEventKind, Claimable, Finish, Ledger, Observation, ObservedOutcome, OpenError,
+    Resolution,
 };
 use lloom_receipts::ReceiptHead;
 
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// The schemas of which fixtures are committed. The newest is this program's.
-const VERSIONS: [u32; 5] = [1, 2, 3, 4, 5];
+const VERSIONS: [u32; 6] = [1, 2, 3, 4, 5, 6];
 /// The first schema with what towers keep, and what is kept of towers.
 const TOWERS_SINCE: u32 = 2;
 
@@ -93,7 +94,7 @@ pub async fn live(ledger: &Ledger) {
             .unwrap();
         let receipt = bought.link(&head, bought.bill(nonce, 60));
         head = ReceiptHead::at(receipt.receipt());
-        ledger.link(receipt, None).await.unwrap();
+        ledger.link(receipt, None, Budget::UNLIMITED, NOW).await.unwrap();
     }
     ledger.confirm_receipt(bought.channel(), 1).await.unwrap();
     ledger

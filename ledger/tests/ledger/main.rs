@@ -28,6 +28,7 @@ macro_rules! on_both_stores {
 
 mod backing_up;
 mod beside;
+mod budget;
 mod buying;
 mod chain;
 mod checking;

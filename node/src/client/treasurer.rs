@@ -234,7 +234,10 @@ impl Task {
                         };
                         ledger.begin_request(request).await
                     }
-                    Order::Authorize { authorized, .. } => ledger.authorize(voucher, hash, *authorized).await.map(drop),
+                    Order::Authorize { authorized, .. } => ledger
+                        .authorize(voucher, hash, *authorized, budget, ledger.now())
+                        .await
+                        .map(drop),
                     _ => Ok(()),
                 };
                 (hash, order, outcome)
@@ -273,7 +276,10 @@ impl Task {
         let voucher = self.keypair.sign(&self.domain, self.purse.voucher_with(&receipt));
         let amount = voucher.document().amount;
         let receipt = Receipt::join(self.keypair.sign(&self.domain, receipt), &bill)?;
-        self.ledger.link(receipt.clone(), Some(voucher.clone())).await?;
+        let now = self.ledger.now();
+        self.ledger
+            .link(receipt.clone(), Some(voucher.clone()), self.budget, now)
+            .await?;
         self.purse.set_head(receipt.receipt());
         self.purse.set_signed(amount);
         let news = self.purse.has_news().then_some(voucher);
@@ -294,7 +300,9 @@ impl Task {
                 .withdraw_receipts(self.channel, reason, self.ledger.now())
                 .await?;
         }
-        self.ledger.adopt_receipts(self.channel, receipts).await?;
+        self.ledger
+            .adopt_receipts(self.channel, receipts, self.ledger.now())
+            .await?;
         Ok(())
     }
 

@@ -1,18 +1,15 @@
 //! Gathers the evidence, from the chain and from everybody's stores.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use alloy::{primitives::Address, sol_types::SolCall as _};
 use lloom_bindings::{ChannelEscrow, DevToken};
 use lloom_ledger::{ChannelFilter, Ledger, LedgerError, Obligation, TransactionRecord};
-use lloom_receipts::{ChannelId, RequestHash, TokenAmount, UnixSeconds};
+use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{
     chain::TOKENS,
-    evidence::{
-        ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, SpentEvidence,
-        StoreEvidence,
-    },
+    evidence::{ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, StoreEvidence},
     process::Process,
     properties::Property,
     simulation::{GRACE, PEACE, Simulation},
@@ -304,37 +301,14 @@ impl Simulation {
 
     fn gather_client(&mut self, buyer: usize) -> ClientEvidence {
         let world = self.world.lock();
-        let mut spent: BTreeMap<usize, SpentEvidence> = BTreeMap::new();
-        let mut requests: Vec<(usize, RequestHash, TokenAmount, TokenAmount)> = Vec::new();
+        let mut signed: BTreeMap<usize, TokenAmount> = BTreeMap::new();
+        let mut dearest = TokenAmount::ZERO;
         for channel in self.channels.iter().filter(|channel| channel.buyer == buyer) {
-            let with = spent.entry(channel.seller).or_default();
-            with.signed = with.signed.max(world.dealings.signed(channel.id));
-            for (hash, maximum) in world.dealings.requests(channel.id) {
-                let cost = world.dealings.linked(channel.id, hash).unwrap_or(maximum);
-                requests.push((channel.seller, hash, maximum, cost));
-            }
+            let to_one = signed.entry(channel.seller).or_default();
+            *to_one = to_one.saturating_add(world.dealings.signed(channel.id));
+            dearest = world.dealings.maxima(channel.id).fold(dearest, TokenAmount::max);
         }
         drop(world);
-        let asked = requests.clone();
-        let abandoned = self.buyers[buyer].process.ask(|ledger| async move {
-            let mut abandoned = BTreeSet::new();
-            for (_, hash, ..) in asked {
-                if let Ok(Some(own)) = ledger.own_request(hash).await
-                    && own.abandoned.is_some()
-                {
-                    abandoned.insert(hash);
-                }
-            }
-            abandoned
-        });
-        let abandoned = abandoned.unwrap_or_default();
-        for (seller, hash, maximum, cost) in &requests {
-            let with = spent.entry(*seller).or_default();
-            with.cost = with.cost.saturating_add(*cost);
-            if abandoned.contains(hash) {
-                with.abandoned = with.abandoned.saturating_add(*maximum);
-            }
-        }
         let budget = self.buyers[buyer].setup.config.budget;
         let process = &self.buyers[buyer].process;
         ClientEvidence {
@@ -342,12 +316,8 @@ impl Simulation {
             restored: process.restored,
             per_day: budget.per_day,
             per_executor_per_day: budget.per_executor_per_day,
-            spent: spent.into_values().collect(),
-            dearest: requests
-                .iter()
-                .map(|(_, _, maximum, _)| *maximum)
-                .max()
-                .unwrap_or_default(),
+            signed: signed.into_values().collect(),
+            dearest,
             per_request: budget.per_request,
         }
     }

@@ -180,19 +180,12 @@ impl Dealings {
             .map_or(TokenAmount::ZERO, |account| account.signed)
     }
 
-    /// What a request was billed, if the bill is linked.
-    pub fn linked(&self, channel: ChannelId, request: RequestHash) -> Option<TokenAmount> {
-        let bill = self.accounts.get(&channel)?.linked.get(&request)?;
-        Some(bill.amount)
-    }
-
-    /// What may have been asked for on a channel: each request, and the most that it can cost.
-    pub fn requests(&self, channel: ChannelId) -> impl Iterator<Item = (RequestHash, TokenAmount)> {
-        let asked = self
-            .asked
-            .iter()
-            .filter(move |(_, asked)| asked.request.channel == channel);
-        asked.map(|(hash, asked)| (*hash, asked.request.maximum().unwrap_or(TokenAmount::MAX)))
+    /// The most that each request of a channel can cost.
+    pub fn maxima(&self, channel: ChannelId) -> impl Iterator<Item = TokenAmount> {
+        let asked = self.asked.values().map(|asked| &asked.request);
+        asked
+            .filter(move |request| request.channel == channel)
+            .map(|request| request.maximum().unwrap_or(TokenAmount::MAX))
     }
 
     /// The most that a channel may have lost to whoever is at its other end, base units: what was linked, and what was

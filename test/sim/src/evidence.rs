@@ -108,18 +108,6 @@ pub struct StoreEvidence {
     pub close_requests: Vec<(ChannelId, UnixSeconds)>,
 }
 
-/// What a client promised one executor.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SpentEvidence {
-    /// What its requests cost: what was billed and linked, and for others the most that it could be, base units.
-    pub cost: TokenAmount,
-    /// The most that its vouchers promise on one channel, base units. On several, each holds what an answer came cheaper than it
-    /// could, and that is promised again.
-    pub signed: TokenAmount,
-    /// What the requests could cost that it gave up, and that count no more, base units.
-    pub abandoned: TokenAmount,
-}
-
 /// A client.
 #[derive(Clone, Debug)]
 pub struct ClientEvidence {
@@ -127,12 +115,12 @@ pub struct ClientEvidence {
     pub name: String,
     /// Whether its store was put back from a backup.
     pub restored: bool,
-    /// What it may spend in a day, base units.
+    /// What it may sign away in a day, base units.
     pub per_day: TokenAmount,
-    /// What it may spend in a day with one executor, base units.
+    /// What it may sign away in a day to one executor, base units.
     pub per_executor_per_day: TokenAmount,
-    /// What it spent with each executor.
-    pub spent: Vec<SpentEvidence>,
+    /// What its vouchers and receipts promise each executor, on all channels together, base units.
+    pub signed: Vec<TokenAmount>,
     /// The most that one of its requests can cost, and the limit for it, base units.
     pub dearest: TokenAmount,
     /// The limit of one request.

@@ -1,29 +1,24 @@
-use crate::evidence::{Evidence, SpentEvidence};
+use lloom_receipts::TokenAmount;
 
-/// A client never signed beyond its budget: neither a request that may cost too much, nor requests, nor a channel's voucher,
-/// beyond a day's, in all or with one executor. A store that was put back doesn't know what was spent since.
+use crate::evidence::Evidence;
+
+/// A client never signed beyond its budget: neither a request that may cost too much, nor more on all of its channels together,
+/// or on those with one executor, than a day's. A store that was put back doesn't know what was signed since.
 pub fn check(evidence: &Evidence) -> Vec<String> {
     let mut found = Vec::new();
     for client in &evidence.clients {
         let name = &client.name;
-        let mut all = SpentEvidence::default();
-        for spent in &client.spent {
-            all.cost = all.cost.saturating_add(spent.cost);
-            all.signed = all.signed.max(spent.signed);
-            all.abandoned = all.abandoned.saturating_add(spent.abandoned);
-        }
-        let to_one = client
-            .spent
+        let all = client
+            .signed
             .iter()
-            .map(|spent| (spent, client.per_executor_per_day, " with one executor"));
-        for (spent, per_day, with) in to_one.chain([(&all, client.per_day, "")]) {
-            let allowed = per_day.saturating_add(spent.abandoned);
-            let most = spent.cost.max(spent.signed);
-            if most > allowed && !client.restored {
-                found.push(format!(
-                    "{name} signed for {}, and may spend {allowed} a day{with}",
-                    most
-                ));
+            .fold(TokenAmount::ZERO, |sum, signed| sum.saturating_add(*signed));
+        let to_one = client
+            .signed
+            .iter()
+            .map(|signed| (*signed, client.per_executor_per_day, " to one executor"));
+        for (signed, per_day, to) in to_one.chain([(all, client.per_day, "")]) {
+            if signed > per_day && !client.restored {
+                found.push(format!("{name} signed away {signed}{to}, and may {per_day} a day"));
             }
         }
         if client.dearest > client.per_request {

@@ -10,10 +10,7 @@ use lloom_receipts::{
 };
 use lloom_sim::{
     Seen,
-    evidence::{
-        ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, SpentEvidence,
-        StoreEvidence,
-    },
+    evidence::{ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, StoreEvidence},
     properties::{Property, check},
 };
 use lloom_watcher::Call;
@@ -123,11 +120,7 @@ fn sound() -> Evidence {
             restored: false,
             per_day: amount(500),
             per_executor_per_day: amount(300),
-            spent: vec![SpentEvidence {
-                cost: amount(100),
-                signed: amount(110),
-                abandoned: amount(0),
-            }],
+            signed: vec![amount(110)],
             dearest: amount(500),
             per_request: amount(500),
         }],
@@ -274,26 +267,10 @@ fn serving_beyond_the_limit_is_noticed() {
 
 #[test]
 fn signing_beyond_the_budget_is_noticed() {
-    let spent = |cost: [u128; 2], signed, abandoned| {
-        broken_by(|evidence| {
-            evidence.clients[0].spent = cost
-                .map(|cost| SpentEvidence {
-                    cost: amount(cost),
-                    signed: amount(signed),
-                    abandoned: amount(abandoned),
-                })
-                .to_vec();
-        })
-    };
-    assert_eq!(spent([250, 250], 300, 0), []);
-    assert_eq!(spent([251, 250], 300, 0), [Property::Budget], "more than a day's");
-    assert_eq!(
-        spent([301, 0], 300, 0),
-        [Property::Budget],
-        "more than a day's with one"
-    );
-    assert_eq!(spent([0, 0], 301, 0).len(), 2, "promised to each");
-    assert_eq!(spent([310, 0], 310, 10), [], "what was given up counts no more");
+    let signed = |signed: [u128; 2]| broken_by(|evidence| evidence.clients[0].signed = signed.map(amount).to_vec());
+    assert_eq!(signed([250, 250]), []);
+    assert_eq!(signed([251, 250]), [Property::Budget], "more than a day's");
+    assert_eq!(signed([301, 0]), [Property::Budget], "more than a day's with one");
     assert_eq!(
         broken_by(|evidence| evidence.clients[0].dearest = amount(501)),
         [Property::Budget]
