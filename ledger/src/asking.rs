@@ -114,9 +114,7 @@ impl BeginRequest {
                 unread.insert(spending)
             }
         };
-        let signed = self.request.voucher.as_ref().map(|voucher| voucher.document().amount);
-        let (budget, signed) = (&self.request.budget, signed.unwrap_or_default());
-        let admitted = spending.admit(budget, standing, maximum, signed, self.request.now)?;
+        let admitted = spending.admit(&self.request, standing)?;
         let spent = plus(standing.account.spent, self.request.authorized)?;
         let voucher = match &self.request.voucher {
             Some(voucher) => sign(standing, voucher)?,

@@ -37,11 +37,12 @@ pub struct OwnRequest {
     pub now: UnixSeconds,
 }
 
-/// What a client may sign away, base units of the channel's token. [`TokenAmount::MAX`] is no limit.
+/// What a client may spend, base units of the channel's token. [`TokenAmount::MAX`] is no limit.
 ///
-/// What counts in a day is what vouchers grow by, when they are signed: what an answer leaves over of its voucher counts,
-/// and pays for the channel's next ones. A request is only begun if all that were begun may cost their maximum. A day is the
-/// last 24 hours, rounded up to whole hours.
+/// The limits of a day hold for two sums alike. One is what requests cost: a request counts with its maximum until it is
+/// linked (then with its bill) or abandoned (then not at all). The other is what is signed away: what vouchers grow by when
+/// they are signed, so that what an answer leaves over of its voucher counts, and pays for the channel's next ones; and what
+/// open requests may still add to it. A day is the last 24 hours, rounded up to whole hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// On one request.

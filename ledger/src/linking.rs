@@ -7,13 +7,13 @@ use lloom_receipts::{
 use crate::{
     Budget, BuyError, Ledger, LedgerError, Outcome,
     account::{Side, Standing, account_of, minus, plus},
-    budget::count_signed,
+    budget::{count_signed, replace_cost},
     column::{Put as _, Read as _, sql},
     document::{
-        append_receipt, bill_columns, bill_fields, find_request, insert_bill, insert_voucher, newest_receipt,
-        read_receipt, receipt_columns, receipt_fields, unlist,
+        StoredRequest, append_receipt, bill_columns, bill_fields, find_request, insert_bill, insert_voucher,
+        newest_receipt, read_receipt, receipt_columns, receipt_fields, unlist,
     },
-    purchase::{find_buying, sign},
+    purchase::{find_buying, maximum_of, sign},
     session::Session,
     writer::Operation,
 };
@@ -139,7 +139,7 @@ impl Operation for Link {
         standing.store(session, Side::Buying).await?;
         insert_bill(session, &receipt.bill).await?;
         append_receipt(session, &self.receipt, hash, standing.account.authorized, voucher).await?;
-        unlist(session, receipt.bill.request).await?;
+        count_bill(session, &standing, &request, amount).await?;
         Ok(Outcome::Recorded)
     }
 }
@@ -216,7 +216,27 @@ async fn adopt(session: &mut Session, standing: &mut Standing, adopted: &Receipt
     standing.store(session, Side::Buying).await?;
     insert_bill(session, &receipt.bill).await?;
     append_receipt(session, adopted, standing.head.hash, standing.account.authorized, None).await?;
-    Ok(unlist(session, receipt.bill.request).await?)
+    if let Some(request) = request {
+        count_bill(session, standing, &request, amount).await?;
+    }
+    Ok(())
+}
+
+/// Counts what a request is billed in place of the most that it could cost: nothing more is waited for.
+async fn count_bill(
+    session: &mut Session,
+    standing: &Standing,
+    request: &StoredRequest,
+    amount: TokenAmount,
+) -> Result<(), BuyError> {
+    let document = request.request.document();
+    unlist(session, document.hash()).await?;
+    // An abandoned request holds nothing any more.
+    let held = match request.dropped {
+        None => maximum_of(document)?,
+        Some(_) => TokenAmount::ZERO,
+    };
+    Ok(replace_cost(session, standing, request, held, amount).await?)
 }
 
 async fn receipt_hash_at(

@@ -39,7 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!("0003_append"),
     migration!("0004_open"),
     migration!("0005_care"),
-    migration!("0006_unbilled"),
+    migration!("0006_budget"),
 ];
 
 /// The schema this program works on (`PRAGMA user_version`, `store_schema.version`).

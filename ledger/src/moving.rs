@@ -27,7 +27,7 @@ use crate::{
 
 /// The tables, each after those it refers to. What one kind of store has and the other lacks is about its processes, and
 /// stays behind.
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 20] = [
     "store",
     "blocks",
     "events",
@@ -41,6 +41,7 @@ const TABLES: [&str; 19] = [
     "receipts",
     "withdrawn_receipts",
     "spending",
+    "signatures",
     "observations",
     "transactions",
     "obligations",

@@ -5,7 +5,7 @@ use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, Signed, TokenAmou
 use crate::{
     Account, Budget, BuyError, Ledger, LedgerError, NewChannel, Outcome, OwnRequestRecord,
     account::{Side, Standing, find_standing, minus, plus},
-    budget::count_signed,
+    budget::{count_signed, replace_cost},
     column::{Put as _, sql},
     document::{StoredRequest, find_request, insert_voucher, read_request, request_columns, unlist},
     session::Session,
@@ -230,6 +230,8 @@ impl Operation for Abandon {
             )
             .await?;
         unlist(session, self.request).await?;
+        let held = maximum_of(request.request.document())?;
+        replace_cost(session, &standing, &request, held, TokenAmount::ZERO).await?;
         Ok(Outcome::Recorded)
     }
 }

@@ -1,13 +1,16 @@
 //! Taking back own receipts that the executor refused.
 
-use lloom_receipts::{ChannelId, ReceiptHead, RequestHash, UnixSeconds};
+use lloom_receipts::{ChannelId, ReceiptHead, RequestHash, TokenAmount, UnixSeconds};
 
 use crate::{
     BuyError, Ledger, LedgerError, Outcome, WithdrawnReceipt,
     account::{Side, account_of, minus, plus},
+    budget::replace_cost,
     column::{Put as _, Read as _, sql},
-    document::{bill_columns, bill_fields, find_request, list, read_receipt, receipt_columns, receipt_fields},
-    purchase::find_buying,
+    document::{
+        StoredRequest, bill_columns, bill_fields, find_request, list, read_receipt, receipt_columns, receipt_fields,
+    },
+    purchase::{find_buying, maximum_of},
     session::Session,
     writer::Operation,
 };
@@ -87,7 +90,7 @@ impl Operation for WithdrawReceipts {
         if rows.is_empty() {
             return Ok(Outcome::AlreadyKnown);
         }
-        let mut withdrawn: Vec<(RequestHash, bool)> = Vec::with_capacity(rows.len());
+        let mut withdrawn: Vec<(RequestHash, StoredRequest, TokenAmount)> = Vec::with_capacity(rows.len());
         for row in &rows {
             let hash: RequestHash = row.read("request")?;
             let found = find_request(session, hash).await?;
@@ -98,8 +101,7 @@ impl Operation for WithdrawReceipts {
                 })?;
             standing.account.billed = minus(standing.account.billed, amount)?;
             standing.account.spent = plus(minus(standing.account.spent, amount)?, request.reserved)?;
-            // What was abandoned is not waited for again.
-            withdrawn.push((hash, request.dropped.is_none()));
+            withdrawn.push((hash, request, amount));
         }
         standing.head = head_at(session, self.channel, confirmed).await?;
 
@@ -127,13 +129,19 @@ impl Operation for WithdrawReceipts {
                 .put(self.reason.clone()),
             )
             .await?;
-        for (hash, is_open) in withdrawn {
+        for (hash, request, amount) in withdrawn {
             session
                 .write(sql("DELETE FROM bills WHERE request = $1").put(hash))
                 .await?;
-            if is_open {
-                list(session, hash).await?;
-            }
+            // What was abandoned is not waited for again.
+            let held = match request.dropped {
+                None => {
+                    list(session, hash).await?;
+                    maximum_of(request.request.document())?
+                }
+                Some(_) => TokenAmount::ZERO,
+            };
+            replace_cost(session, &standing, &request, amount, held).await?;
         }
         Ok(Outcome::Recorded)
     }

@@ -469,7 +469,7 @@ fn write_configuration(
         writeln!(text, "budget_per_request = \"0.25\"  # the most that one may cost")?;
         writeln!(
             text,
-            "budget_per_day = \"10\"        # the most that vouchers may grow by in 24 hours, and to one executor"
+            "budget_per_day = \"10\"        # the most that is spent or signed away in 24 hours, and at one executor"
         )?;
         writeln!(text, "budget_per_executor_per_day = \"5\"")?;
     }

@@ -10,10 +10,10 @@ pub struct ClientSettings {
     pub channel_deposit: Decimal,
     /// The most that one request may cost.
     pub budget_per_request: Decimal,
-    /// The most that is signed away in 24 hours. What an answer leaves over of what was signed for it counts, and pays for the
-    /// next one in its channel.
+    /// The most that is spent in 24 hours, and the most that is signed away: what an answer leaves over of its voucher counts,
+    /// and pays for the next one in its channel.
     pub budget_per_day: Decimal,
-    /// The most that is signed away to one executor in 24 hours.
+    /// The same at one executor.
     pub budget_per_executor_per_day: Decimal,
     /// The longest answer asked for when nobody says.
     pub max_output_tokens: u32,

@@ -11,7 +11,7 @@ use sqlx::{
 use crate::world::Home;
 
 /// All tables but those that count openings.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "channels",
     "accounts",
     "requests",
@@ -21,6 +21,7 @@ const TABLES: [&str; 18] = [
     "vouchers",
     "receipts",
     "spending",
+    "signatures",
     "blocks",
     "events",
     "withdrawn_receipts",

@@ -1,12 +1,11 @@
 use std::time::Duration;
 
-use alloy::primitives::Address;
-use lloom_ledger::{Budget, BudgetLimit, BuyError, Ledger, NewChannel, OwnRequest};
+use lloom_ledger::{Budget, BudgetLimit, BuyError, Ledger, OwnRequest};
 use lloom_receipts::{ReceiptHead, TokenAmount, UnixSeconds};
 
 use crate::{
     buying::{MAXIMUM, buying, hash_of, own},
-    world::{Backend, Home, NOW, Pair, amount},
+    world::{Backend, Home, NOW, Pair, amount, key},
 };
 
 const NO_LIMIT: u128 = u128::MAX;
@@ -52,13 +51,13 @@ async fn signed(ledger: &Ledger, pair: &Pair, since: UnixSeconds) -> u128 {
 
 /// A client with two channels, the second with another operator.
 async fn buying_on_two(on: Backend) -> (Home, Ledger, Pair, Pair) {
-    let (here, there) = (Pair::new(1, 1), Pair::new(1, 2));
-    let (home, ledger) = buying(on, &here, 50_000).await;
-    let channel = NewChannel {
-        operator: Address::repeat_byte(7),
-        ..there.new_channel(50_000)
+    let here = Pair::new(1, 1);
+    let there = Pair {
+        operator: key(201),
+        ..Pair::new(1, 2)
     };
-    ledger.record_channel(channel).await.unwrap();
+    let (home, ledger) = buying(on, &here, 50_000).await;
+    ledger.record_channel(there.new_channel(50_000)).await.unwrap();
     (home, ledger, here, there)
 }
 
@@ -105,6 +104,24 @@ async fn requests_are_begun_where_all_may_cost_their_maximum(on: Backend) {
     );
 }
 
+async fn what_bills_come_to_is_held_too(on: Backend) {
+    let (_home, ledger, here, _) = buying_on_two(on).await;
+    let yesterday = UnixSeconds::new(NOW.get() - 25 * 3_600);
+    let all = own(&here, 1, Some(2 * MAXIMUM), MAXIMUM);
+    assert_eq!(begin(&ledger, all, Budget::UNLIMITED, yesterday).await, None);
+    // All of it is signed since yesterday: today's answers take nothing that isn't, and are paid all the same.
+    ledger.abandon(hash_of(&here, 1), "refused".into()).await.unwrap();
+    assert_eq!(
+        begin(&ledger, own(&here, 2, None, 0), per_day(MAXIMUM), NOW).await,
+        None
+    );
+    assert_eq!(signed(&ledger, &here, NOW).await, 0);
+    assert_eq!(
+        begin(&ledger, own(&here, 3, None, 0), per_day(2 * MAXIMUM - 1), NOW).await,
+        Some((BudgetLimit::Day, MAXIMUM, MAXIMUM - 1))
+    );
+}
+
 async fn a_day_later_there_is_room_again(on: Backend) {
     let (_home, ledger, here, there) = buying_on_two(on).await;
     let tight = per_day(MAXIMUM);
@@ -148,10 +165,6 @@ async fn what_a_voucher_leaves_over_counts_and_pays_for_the_next_answer(on: Back
     );
     // With the same executor 1,900 of it are there to be used.
     let next = own(&here, 2, Some(MAXIMUM + 100), MAXIMUM);
-    assert_eq!(
-        begin(&ledger, next.clone(), per_day(MAXIMUM + 99), NOW).await,
-        Some((BudgetLimit::Day, 100, 99))
-    );
     assert_eq!(begin(&ledger, next, tight, NOW).await, None);
     assert_eq!(signed(&ledger, &here, NOW).await, MAXIMUM + 100);
 }
@@ -230,6 +243,7 @@ async fn ten_requests_at_once_do_not_overrun_the_budget(on: Backend) {
 
 on_both_stores!(
     requests_are_begun_where_all_may_cost_their_maximum,
+    what_bills_come_to_is_held_too,
     a_day_later_there_is_room_again,
     what_a_voucher_leaves_over_counts_and_pays_for_the_next_answer,
     vouchers_that_grow_are_counted_as_they_grow,

@@ -203,6 +203,7 @@ async fn an_abandoned_request_frees_what_it_held(on: Backend) {
         ledger.abandon(request, "refused".into()).await.unwrap(),
         Outcome::AlreadyKnown
     );
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(0));
     // What is signed stays signed.
     assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(100));
     let purchases = ledger.purchases(channel).await.unwrap();
@@ -222,6 +223,7 @@ async fn an_abandoned_request_frees_what_it_held(on: Backend) {
         ledger.link(receipt, None, Budget::UNLIMITED, NOW).await.unwrap(),
         Outcome::Recorded
     );
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(60));
     assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(100));
     assert_eq!(ledger.purchases(channel).await.unwrap().spent, amount(60));
     let refused = ledger.abandon(request, "no".into()).await.unwrap_err();
@@ -309,6 +311,11 @@ async fn withdrawn_receipts_stay_on_record(on: Backend) {
         ReceiptHead::at(signed[0].receipt())
     );
     assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(300));
+    // Both requests may cost their maximum again.
+    assert_eq!(
+        ledger.spent_since(pair.token, NOW).await.unwrap(),
+        amount(60 + 2 * MAXIMUM)
+    );
     let open = Account {
         authorized: amount(300),
         spent: amount(60 + 2 * 100),
@@ -325,6 +332,7 @@ async fn withdrawn_receipts_stay_on_record(on: Backend) {
     ledger.link(third.clone(), None, Budget::UNLIMITED, NOW).await.unwrap();
     let second = pair.link(&ReceiptHead::at(third.receipt()), pair.bill(2, 70));
     ledger.link(second.clone(), None, Budget::UNLIMITED, NOW).await.unwrap();
+    assert_eq!(ledger.spent_since(pair.token, NOW).await.unwrap(), amount(210));
     assert_eq!(ledger.signed_since(pair.token, NOW).await.unwrap(), amount(300));
     let linked = ledger.purchases(channel).await.unwrap();
     assert_eq!(

@@ -1,1 +1,2 @@
+DROP TABLE signatures;
 DROP TABLE unbilled_requests;
