@@ -10,6 +10,8 @@ struct Standing {
     claimable: TokenAmount,
     /// Whether a stream of the channel still has to be billed.
     unbilled: bool,
+    /// Whether more is billed than is covered: the payer's voucher for it may still come.
+    uncovered: bool,
 }
 
 /// The obligations that stand.
@@ -96,6 +98,7 @@ async fn read(ledger: &Ledger, channel: ChannelId) -> Result<Option<Standing>, L
         state,
         claimable,
         unbilled: account.spent > account.billed,
+        uncovered: account.billed > claimable,
     }))
 }
 
@@ -129,10 +132,10 @@ fn judge(requested_at: UnixSeconds, confirmed: Block, standing: Option<Standing>
     if !unclaimed.is_zero() || standing.unbilled {
         return Verdict::Stands;
     }
-    match standing.claimable.is_zero() {
-        true => Verdict::StandsEmpty,
-        false => Verdict::Met,
+    if standing.claimable.is_zero() || standing.uncovered {
+        return Verdict::StandsEmpty;
     }
+    Verdict::Met
 }
 
 #[cfg(test)]
@@ -153,6 +156,7 @@ mod tests {
             },
             claimable: TokenAmount::new(claimable),
             unbilled: false,
+            uncovered: false,
         };
         name(&judge_with(confirmed_at, Some(standing)))
     }
@@ -204,7 +208,25 @@ mod tests {
             },
             claimable: TokenAmount::new(500),
             unbilled: true,
+            uncovered: false,
         };
         assert_eq!(name(&judge_with(1_100, Some(standing))), "stands");
+    }
+
+    #[test]
+    fn a_bill_that_no_voucher_covers_keeps_the_obligation() {
+        let standing = |finalized| Standing {
+            state: ChannelState {
+                deposit: TokenAmount::new(1_000),
+                settled: TokenAmount::new(500),
+                close_requested_at: Some(REQUESTED_AT),
+                finalized,
+            },
+            claimable: TokenAmount::new(500),
+            unbilled: false,
+            uncovered: true,
+        };
+        let verdict = |finalized| name(&judge_with(1_100, Some(standing(finalized))));
+        assert_eq!((verdict(false), verdict(true)), ("stands empty", "met"));
     }
 }
