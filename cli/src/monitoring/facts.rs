@@ -309,6 +309,15 @@ impl Facts {
                 .map(|value| (self.token_labels(self.token.address), value.into())),
         )?;
         gauges.write(
+            "token_base_units",
+            "How many base units make one of the token",
+            None,
+            [(
+                self.token_labels(self.token.address),
+                Number(10f64.powi(self.token.decimals.get().into())),
+            )],
+        )?;
+        gauges.write(
             "billed_value",
             "The sum of all bills, in base units",
             None,

@@ -336,6 +336,9 @@ fn what_no_tower_covers_is_shown_where_towers_are_named() {
             text.contains("\nlloom_survey_timestamp_seconds ").then_some(text)
         });
         assert_eq!(process.terminate(), 0);
+        let unit = text.lines().find(|line| line.starts_with("lloom_token_base_units{"));
+        let unit = unit.and_then(|line| line.rsplit_once(' '));
+        assert_eq!(unit.map(|(_, value)| value.parse()), Some(Ok(1e6)), "{text}");
         text.contains("\nlloom_uncovered_value{")
     };
     assert!(!uncovered(&home));
