@@ -164,8 +164,10 @@ impl<C: Chain> Sender<C> {
         Ok(reopened)
     }
 
-    /// Fills a gap before the stored transactions with transfers of nothing to oneself. Somebody who uses the same key
-    /// had sent something there, so the nonces were skipped, and it has vanished: without them, nothing is mined any more.
+    /// Bids for the nonces before the stored transactions with transfers of nothing to oneself. Somebody who uses the same
+    /// key had sent something there, so the nonces were skipped: where it has vanished, nothing is mined any more without
+    /// them; where a pool holds it, it may offer less than any block takes, and it is no more in the way of a deadline than
+    /// an own transaction that nothing presses.
     pub(super) async fn fill(
         &self,
         mut missing: Vec<u64>,
@@ -177,15 +179,16 @@ impl<C: Chain> Sender<C> {
         if missing.is_empty() || !waited(waiting_since, now, shared.fees.patience(deadline, now)) {
             return Ok(());
         }
-        // What a pool holds may still be mined.
+        // What a pool holds may still be mined: it is waited for while nothing is due.
         let pending = shared.chain.nonce(self.account(), NonceAt::Pending).await?;
-        missing.retain(|nonce| *nonce >= pending);
+        let is_urgent = shared.fees.is_urgent(deadline, now);
+        missing.retain(|nonce| is_urgent || *nonce >= pending);
         for nonce in missing.into_iter().take(MAX_FILLED) {
             let fees = match shared.fees.offer(shared.chain.fees().await?, deadline, now) {
                 Ok(fees) => fees,
                 // Something that presses more may be worth it; the round goes on to find that out.
                 Err(dear) => {
-                    tracing::warn!(nonce, %dear, "a nonce before the stored transactions is used by nothing, and filling it costs too much now");
+                    tracing::warn!(nonce, %dear, "a nonce before the stored transactions is used by none of them, and a bid for it costs too much now");
                     return Ok(());
                 }
             };
@@ -195,7 +198,8 @@ impl<C: Chain> Sender<C> {
                 purpose,
             } = self.cancellation(nonce, fees).await?;
             let signed = sign(&shared.key, &call, envelope);
-            tracing::warn!(nonce, transaction = %signed.hash, "a nonce before the stored transactions is used by nothing; filling it");
+            let is_held = nonce < pending;
+            tracing::warn!(nonce, transaction = %signed.hash, is_held, "a nonce before the stored transactions is used by none of them; bidding for it");
             let id = self.store(&signed, envelope, purpose, None, deadline, now).await?;
             self.broadcast(id, &signed, now).await?;
         }

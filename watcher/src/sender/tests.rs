@@ -114,6 +114,11 @@ impl Fixture {
         }
     }
 
+    async fn pending_nonces(&self) -> Vec<u64> {
+        let pending = self.ledger.pending_transactions().await.unwrap();
+        pending.iter().map(|record| record.nonce).collect()
+    }
+
     async fn record(&self, id: TransactionId) -> TransactionRecord {
         self.ledger.transaction(id).await.unwrap().unwrap()
     }
@@ -445,9 +450,8 @@ async fn a_gap_that_somebody_else_left_is_filled_when_no_pool_has_it() {
 
     // One of them is still there.
     fixture.advance(later(60)).await;
+    assert_eq!(fixture.pending_nonces().await, [1, 2]);
     let pending = fixture.ledger.pending_transactions().await.unwrap();
-    let nonces: Vec<u64> = pending.iter().map(|record| record.nonce).collect();
-    assert_eq!(nonces, [1, 2]);
     assert_eq!(pending[0].purpose, Purpose::Cancellation);
     assert_eq!(fixture.chain.broadcasts().last(), Some(&pending[0].raw));
     assert_eq!(pending[0].replaces, None);
@@ -455,6 +459,49 @@ async fn a_gap_that_somebody_else_left_is_filled_when_no_pool_has_it() {
     // Once it is stored, it is no gap.
     fixture.advance(later(61)).await;
     assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_stranger_left_in_the_pool_keeps_no_claim_waiting_that_is_due() {
+    let fixture = Fixture::new().await;
+    // Another program with the same key has sent something, and blocks pass it over.
+    fixture.nonces(1, 0, 0);
+    let deadline = later(20_000);
+    let sent = fixture.submit(Some(deadline)).await;
+    assert_eq!(fixture.record(sent.id).await.nonce, 1);
+    fixture.nonces(2, 0, 0);
+    fixture.advance(later(3_000)).await;
+    assert_eq!(
+        fixture.pending_nonces().await,
+        [1],
+        "nothing is due, and it may still be mined"
+    );
+
+    // From here on it is in the way.
+    let urgent = deadline.minus(Duration::from_secs(600));
+    fixture.advance(urgent).await;
+    assert_eq!(fixture.pending_nonces().await, [0, 1]);
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!(
+        (&pending[0].purpose, pending[0].deadline),
+        (&Purpose::Cancellation, Some(deadline))
+    );
+    assert!(fixture.chain.broadcasts().contains(&pending[0].raw));
+
+    // Pools took the stranger's for the better one: the next bid is higher.
+    let first_bid = pending[0].max_fee;
+    fixture.chain.set_fees(FeeQuote {
+        base_fee: 500,
+        priority_fee: 1,
+    });
+    fixture.advance(urgent.plus(Duration::from_secs(100))).await;
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    let highest = pending
+        .iter()
+        .filter(|record| record.nonce == 0)
+        .map(|record| record.max_fee)
+        .max();
+    assert!(highest > Some(first_bid), "{pending:#?}");
 }
 
 #[tokio::test]

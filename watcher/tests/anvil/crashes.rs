@@ -3,7 +3,8 @@ use std::{
     time::Duration,
 };
 
-use lloom_ledger::Finish;
+use alloy::primitives::Bytes;
+use lloom_ledger::{Finish, Purpose};
 use lloom_receipts::{BlockNumber, TokenAmount};
 use lloom_watcher::{Chain as _, ClaimFilter, WatcherError};
 use serde_json::json;
@@ -169,6 +170,44 @@ async fn a_stuck_transaction_is_made_dearer_until_it_is_mined() {
     }
     let mined = executor.devnet.chain.transaction_receipt(winner.hash).await.unwrap();
     assert!(mined.unwrap().succeeded);
+}
+
+#[tokio::test]
+async fn what_another_program_left_in_the_pool_is_outbid_before_a_deadline() {
+    let executor = Executor::new().await;
+    let mut config = executor.config();
+    config.fees.patience = Duration::from_millis(1);
+    config.fees.urgent_within = Duration::from_secs(7 * 86_400);
+    let running = executor.start(config);
+    let channels = executor.open_channels(&running, 1..=1).await;
+    executor.serve(&channels[0], 100, 0).await;
+    executor.request_close(&channels[0]).await;
+    executor.devnet.set_automine(false).await;
+    // Sent with the same key from elsewhere. What this chain keeps in its pool and never mines is too large for its blocks.
+    let account = executor.operator.address();
+    let large = json!({ "nonce": "0x0", "gas": "0x1312d00" });
+    let left = executor.devnet.post(account, account, Bytes::new(), large).await;
+    executor.devnet.rpc("evm_setBlockGasLimit", json!(["0x989680"])).await;
+
+    let handle = running.handle.clone();
+    let ordered = tokio::spawn(async move { handle.claim_now(ClaimFilter::default()).await });
+    let claimed = until("it is claimed", || async { ordered.is_finished() });
+    executor.devnet.while_mining(claimed).await;
+    assert!(ordered.await.unwrap().unwrap().rows[0].is_reached());
+    assert_eq!(executor.payee_balance().await, 100);
+    let all = executor.ledger.transactions(100).await.unwrap();
+    let claim = all
+        .iter()
+        .find(|record| record.nonce == 1)
+        .unwrap_or_else(|| panic!("{all:#?}"));
+    assert!(matches!(claim.purpose, Purpose::Claim { .. }), "{all:#?}");
+    let outbid = all.iter().filter(|record| record.nonce == 0);
+    assert!(
+        outbid.clone().all(|record| record.purpose == Purpose::Cancellation) && outbid.count() > 0,
+        "{all:#?}"
+    );
+    let lost = executor.devnet.chain.transaction_receipt(left).await.unwrap();
+    assert!(lost.is_none(), "{lost:?}");
 }
 
 /// Lets the chain go on until every stored transaction's fate is known.
