@@ -531,8 +531,15 @@ impl Simulation {
         let index = self.choices.below(self.sellers.len() as u64) as usize;
         let operator = self.sellers[index].setup.operator.address();
         let call = Call::transfer(operator, U256::ONE);
+        let waits = self.choices.chance(500);
+        let percent = self.choices.between(30, 200);
         let mut world = self.world.lock();
-        world.chain.run_call(operator, call);
+        if waits {
+            let max_fee = world.chain.base_fee * u128::from(percent) / 100;
+            world.chain.queue_call(operator, call, max_fee);
+        } else {
+            world.chain.run_call(operator, call);
+        }
         world.note("stranger", format_args!("uses the key of executor{index}"));
     }
 }

@@ -161,6 +161,28 @@ impl Blockchain {
         self.errands.push(Errand { id, from, call });
     }
 
+    /// Has somebody send a transaction that waits like those of nodes, and offers `max_fee`, wei per gas.
+    pub fn queue_call(&mut self, from: Address, call: Call, max_fee: u128) {
+        let (used, balance) = evm::account(&self.head().state, from);
+        let id = self.errands_run;
+        self.errands_run += 1;
+        let sent = TxEnv {
+            tx_type: 2,
+            gas_price: max_fee,
+            gas_priority_fee: Some(1),
+            nonce: self.pool.next_nonce(from, used),
+            chain_id: Some(CHAIN_ID),
+            ..evm::call_env(from, TxKind::Call(call.to), call.data, call.value, 21_000)
+        };
+        let pooled = Pooled {
+            hash: errand_hash(id),
+            env: sent,
+            is_errand: true,
+        };
+        // One that the pool refuses was never sent.
+        self.pool.take(pooled, used, balance);
+    }
+
     /// Asks a contract's view on the newest state.
     ///
     /// # Panics
@@ -322,8 +344,8 @@ impl Blockchain {
         let holder = self.known.get(self.holders.get(&hash)?.first()?)?;
         let included = holder.transactions.iter().find(|included| included.hash == hash)?;
         match &included.origin {
-            Origin::Pool(pooled) => Some(pooled.env.nonce),
-            Origin::People(_) => None,
+            Origin::Pool(pooled) if !pooled.is_errand => Some(pooled.env.nonce),
+            Origin::Pool(_) | Origin::People(_) => None,
         }
     }
 

@@ -19,6 +19,8 @@ const REPLACEMENT_PERCENT: u128 = 10;
 pub struct Pooled {
     pub(super) hash: B256,
     pub(super) env: TxEnv,
+    /// Whether no node sent it.
+    pub(super) is_errand: bool,
 }
 
 /// The transactions that wait for a block.
@@ -46,6 +48,7 @@ impl Pooled {
         }
         Ok(Self {
             hash: *signed.hash(),
+            is_errand: false,
             env: TxEnv {
                 tx_type: 2,
                 caller: sender,
