@@ -69,7 +69,7 @@ pub struct Included {
 
 #[derive(Clone, Debug)]
 enum Origin {
-    Pool(Pooled),
+    Pool(Box<Pooled>),
     People(Errand),
 }
 
@@ -281,7 +281,7 @@ impl Blockchain {
                         sender: pooled.env.caller,
                         gas_price: pooled.gas_price(self.base_fee),
                         executed,
-                        origin: Origin::Pool(pooled),
+                        origin: Origin::Pool(Box::new(pooled)),
                     });
                 }
                 // It can't pay for its gas any more.
@@ -299,7 +299,7 @@ impl Blockchain {
         let mut errands = Vec::new();
         for included in removed.iter().flat_map(|block| &block.transactions) {
             match &included.origin {
-                Origin::Pool(pooled) => self.pool.put_back(pooled.clone()),
+                Origin::Pool(pooled) => self.pool.put_back((**pooled).clone()),
                 Origin::People(errand) => errands.push(errand.clone()),
             }
         }
