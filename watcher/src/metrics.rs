@@ -35,6 +35,7 @@ pub struct WatcherMetrics {
     /// Wei leave 64 bits at 18 coins.
     fees: Family<[Label; 1], Counter<f64, AtomicU64>>,
     deferred: Family<[Label; 1], Gauge>,
+    lost_channels: Counter,
 }
 
 impl Default for WatcherMetrics {
@@ -47,6 +48,7 @@ impl Default for WatcherMetrics {
             gas: Family::default(),
             fees: Family::default(),
             deferred: Family::default(),
+            lost_channels: Counter::default(),
         };
         // What is there from the beginning can be added up and compared before it happens the first time.
         for outcome in ["completed", "failed"] {
@@ -110,6 +112,11 @@ impl WatcherMetrics {
             "Channels with something to claim that are not claimed yet, by the reason",
             self.deferred.clone(),
         );
+        registry.register(
+            "lost_channels",
+            "Channels that were closed with money unclaimed",
+            self.lost_channels.clone(),
+        );
     }
 
     pub(crate) fn round(&self, completed: bool, took: Duration) {
@@ -131,6 +138,11 @@ impl WatcherMetrics {
             let channels = i64::try_from(channels).unwrap_or(i64::MAX);
             self.deferred.get_or_create(&[("reason", reason)]).set(channels);
         }
+    }
+
+    /// Takes channels that are over, with money in them that was not claimed.
+    pub(crate) fn lost(&self, channels: u64) {
+        self.lost_channels.inc_by(channels);
     }
 
     /// Takes a transaction that was stored to be sent.

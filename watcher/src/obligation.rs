@@ -21,6 +21,8 @@ pub(crate) struct Review {
     /// The nearest deadline of those with anything to lose. A stranger may open a channel, and ask for its close, as often as
     /// it likes: that keeps nobody busy, and nobody awake.
     pub(crate) next_deadline: Option<UnixSeconds>,
+    /// How many ended just now with money unclaimed.
+    pub(crate) lost: u64,
 }
 
 enum Verdict {
@@ -38,6 +40,7 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Review, 
     let mut review = Review {
         standing: 0,
         next_deadline: None,
+        lost: 0,
     };
     for obligation in ledger.obligations().await? {
         let verdict = judge(
@@ -67,6 +70,7 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Review, 
             Verdict::Moot(reason) => Resolution::Moot { reason },
             Verdict::Lost(amount) => {
                 tracing::error!(channel = %obligation.channel, %amount, "a channel was closed with money unclaimed");
+                review.lost += 1;
                 Resolution::Moot {
                     reason: format!("the channel is final; {amount} base units were not claimed"),
                 }

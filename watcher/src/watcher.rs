@@ -389,6 +389,7 @@ impl<C: Chain> Rounds<C> {
             self.settler.learn(done, now).await?;
         }
         let obligations = obligation::review(&ledger, confirmed).await?;
+        sender.metrics().lost(obligations.lost);
         // Before anything of this round can fail: how long the next one waits depends on it.
         self.status.send_modify(|status| {
             status.obligations = obligations.standing;

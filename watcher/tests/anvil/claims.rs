@@ -11,6 +11,7 @@ use lloom_watcher::{
     Call, Chain as _, ClaimFilter, CloseError, HandleError, Publish, Watcher, WatcherConfig, WatcherError, WhyNot,
     WhyNow,
 };
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -209,6 +210,40 @@ async fn a_payer_that_leaves_is_claimed_from_within_the_grace_period() {
         .await;
     assert_eq!(executor.balance(payer).await, DEPOSIT - 300);
     assert_eq!(executor.payee_balance().await, 300);
+}
+
+#[tokio::test]
+async fn what_is_lost_is_counted() {
+    let executor = Executor::new().await;
+    let running = executor.start(executor.config());
+    let channels = executor.open_channels(&running, 1..=2).await;
+    executor.serve(&channels[0], 300, 0).await;
+    for channel in &channels {
+        executor.request_close(channel).await;
+    }
+    running.handle.synced().await.unwrap();
+    // Nobody orders a claim.
+    executor.devnet.leap(Duration::from_secs(61 * 60)).await;
+    for channel in &channels {
+        let withdraw = ChannelEscrow::withdrawCall {
+            channelId: channel.id.hash(),
+        };
+        let call = Call::contract(executor.devnet.contracts.escrow, &withdraw);
+        executor.devnet.send_call(channel.parameters.payer, &call).await;
+    }
+    let over = until("both are over", || async {
+        executor.ledger.obligations().await.unwrap().is_empty()
+    });
+    executor.devnet.while_mining(over).await;
+    running.handle.synced().await.unwrap();
+    let mut registry = Registry::default();
+    running.handle.metrics().register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    assert!(
+        text.contains("\nlost_channels_total 1\n"),
+        "one had nothing to lose: {text}"
+    );
 }
 
 #[tokio::test]
