@@ -195,12 +195,45 @@ impl Commitment {
     }
 }
 
+/// The channels with open requests.
+#[derive(Default)]
+struct Commitments(HashMap<ChannelId, Commitment>);
+
+impl Commitments {
+    /// Reads those of a token. A request of the day before that nobody billed is not waited for.
+    async fn read(session: &mut Session, token: Address, now: UnixSeconds) -> Result<Self, LedgerError> {
+        let statement = sql(
+            "SELECT r.channel, c.operator, r.max_input, r.max_output, r.input_price, r.output_price, a.authorized, a.billed
+             FROM unbilled_requests u JOIN requests r ON r.hash = u.request
+             JOIN channels c ON c.id = r.channel JOIN accounts a ON a.channel = r.channel
+             WHERE c.token = $1 AND r.begun_at >= $2",
+        );
+        let mut commitments = HashMap::new();
+        for row in session.rows(statement.put(token).put(now.minus(DAY))).await? {
+            let unread = Commitment {
+                operator: row.read("operator")?,
+                authorized: row.read("authorized")?,
+                billed: row.read("billed")?,
+                open: TokenAmount::ZERO,
+            };
+            let commitment = commitments.entry(row.read("channel")?).or_insert(unread);
+            commitment.open = commitment.open.saturating_add(read_maximum(&row)?);
+        }
+        Ok(Self(commitments))
+    }
+
+    /// What may still be signed for them, to an operator or to all.
+    fn unsigned(&self, to: Option<Address>) -> TokenAmount {
+        let counted = self.0.values().filter(|open| to.is_none_or(|to| to == open.operator));
+        counted.fold(TokenAmount::ZERO, |sum, open| sum.saturating_add(open.unsigned()))
+    }
+}
+
 /// What was spent in a token over the last day, and what may be added to it.
 pub(crate) struct Spending {
     costs: Sums,
     signatures: Sums,
-    /// The channels with open requests.
-    commitments: HashMap<ChannelId, Commitment>,
+    commitments: Commitments,
 }
 
 /// A request that the budget has room for, and what its channel comes to with it.
@@ -219,35 +252,17 @@ impl Spending {
         Ok(Self {
             costs: Sums::read(session, Kind::Costs, token, now).await?,
             signatures: Sums::read(session, Kind::Signatures, token, now).await?,
-            commitments: HashMap::new(),
+            commitments: Commitments::default(),
         })
     }
 
-    /// Reads what the open requests may still cost. One of the day before that nobody billed is not waited for.
+    /// Reads what the open requests may still cost.
     pub(crate) async fn read_commitments(
         &mut self,
         session: &mut Session,
         now: UnixSeconds,
     ) -> Result<(), LedgerError> {
-        let statement = sql(
-            "SELECT r.channel, c.operator, r.max_input, r.max_output, r.input_price, r.output_price, a.authorized, a.billed
-             FROM unbilled_requests u JOIN requests r ON r.hash = u.request
-             JOIN channels c ON c.id = r.channel JOIN accounts a ON a.channel = r.channel
-             WHERE c.token = $1 AND r.begun_at >= $2",
-        );
-        for row in session
-            .rows(statement.put(self.costs.token).put(now.minus(DAY)))
-            .await?
-        {
-            let unread = Commitment {
-                operator: row.read("operator")?,
-                authorized: row.read("authorized")?,
-                billed: row.read("billed")?,
-                open: TokenAmount::ZERO,
-            };
-            let commitment = self.commitments.entry(row.read("channel")?).or_insert(unread);
-            commitment.open = commitment.open.saturating_add(read_maximum(&row)?);
-        }
+        self.commitments = Commitments::read(session, self.costs.token, now).await?;
         Ok(())
     }
 
@@ -266,7 +281,7 @@ impl Spending {
             });
         }
         let channel = standing.channel.id;
-        let before = match self.commitments.get(&channel) {
+        let before = match self.commitments.0.get(&channel) {
             Some(commitment) => *commitment,
             None => Commitment::of(standing)?,
         };
@@ -274,11 +289,7 @@ impl Spending {
         commitment.open = plus(commitment.open, maximum)?;
         commitment.authorized = commitment.authorized.max(signed);
         let required = minus(commitment.total(), before.total())?;
-        let unsigned = |to: Option<Address>| {
-            let commitments = self.commitments.values();
-            let counted = commitments.filter(|open| to.is_none_or(|to| to == open.operator));
-            counted.fold(TokenAmount::ZERO, |sum, open| sum.saturating_add(open.unsigned()))
-        };
+        let unsigned = |to| self.commitments.unsigned(to);
         let nothing = |_| TokenAmount::ZERO;
         self.costs.check(budget, document.operator, maximum, nothing, now)?;
         self.signatures
@@ -295,7 +306,7 @@ impl Spending {
     /// Counts a request.
     pub(crate) fn record(&mut self, admitted: &Admitted, at: UnixSeconds) -> Result<(), LedgerError> {
         let Commitment { operator, .. } = admitted.commitment;
-        self.commitments.insert(admitted.channel, admitted.commitment);
+        self.commitments.0.insert(admitted.channel, admitted.commitment);
         self.costs.add(admitted.operator, at, admitted.maximum)?;
         self.signatures.add(operator, at, admitted.growth)
     }
@@ -307,12 +318,13 @@ impl Spending {
     }
 }
 
-/// Counts what a channel is signed for beyond `before`, if the budget's days have room for it. Where a request was admitted
-/// they have: but a bill may turn up of one that was given up since.
+/// Counts what a channel is signed for beyond `before`, if the budget's day has room for it: for a request that was
+/// admitted it has, but a bill may turn up of one that was given up since, and takes nothing from those that are open.
 pub(crate) async fn count_signed(
     session: &mut Session,
     standing: &Standing,
     before: TokenAmount,
+    is_admitted: bool,
     budget: &Budget,
     now: UnixSeconds,
 ) -> Result<(), BuyError> {
@@ -323,7 +335,11 @@ pub(crate) async fn count_signed(
     let operator = operator_of(standing)?;
     let token = standing.channel.parameters.token;
     let mut signatures = Sums::read(session, Kind::Signatures, token, now).await?;
-    signatures.check(budget, operator, growth, |_| TokenAmount::ZERO, now)?;
+    let commitments = match is_admitted {
+        true => Commitments::default(),
+        false => Commitments::read(session, token, now).await?,
+    };
+    signatures.check(budget, operator, growth, |to| commitments.unsigned(to), now)?;
     signatures.add(operator, now, growth)?;
     Ok(signatures.store(session).await?)
 }

@@ -108,7 +108,7 @@ impl Operation for Link {
         if request.channel() != receipt.channel {
             return Err(BuyError::UnknownRequest);
         }
-        let signed_before = standing.account.authorized;
+        let (signed_before, is_admitted) = (standing.account.authorized, request.dropped.is_none());
         let voucher = match &self.voucher {
             Some(voucher) => sign(&mut standing, voucher)?,
             None => None,
@@ -118,7 +118,7 @@ impl Operation for Link {
                 return Err(BuyError::AlreadyLinked);
             }
             if let Some(voucher) = voucher {
-                count_signed(session, &standing, signed_before, &self.budget, self.now).await?;
+                count_signed(session, &standing, signed_before, is_admitted, &self.budget, self.now).await?;
                 standing.store(session, Side::Buying).await?;
                 insert_voucher(session, voucher).await?;
             }
@@ -134,7 +134,7 @@ impl Operation for Link {
         standing.account.billed = plus(standing.account.billed, amount)?;
         standing.account.authorized = standing.account.authorized.max(receipt.cumulative_amount);
         standing.head = ReceiptHead::at(receipt);
-        count_signed(session, &standing, signed_before, &self.budget, self.now).await?;
+        count_signed(session, &standing, signed_before, is_admitted, &self.budget, self.now).await?;
 
         standing.store(session, Side::Buying).await?;
         insert_bill(session, &receipt.bill).await?;
@@ -190,7 +190,7 @@ impl Operation for AdoptReceipts {
             adopt(session, &mut standing, receipt).await?;
             outcome = Outcome::Recorded;
         }
-        count_signed(session, &standing, signed_before, &Budget::UNLIMITED, self.now).await?;
+        count_signed(session, &standing, signed_before, true, &Budget::UNLIMITED, self.now).await?;
         Ok(outcome)
     }
 }

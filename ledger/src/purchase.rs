@@ -181,7 +181,7 @@ impl Operation for Authorize {
         if voucher.is_none() && authorized == request.reserved {
             return Ok(Outcome::AlreadyKnown);
         }
-        count_signed(session, &standing, signed_before, &self.budget, self.now).await?;
+        count_signed(session, &standing, signed_before, true, &self.budget, self.now).await?;
         standing.account.spent = plus(minus(standing.account.spent, request.reserved)?, authorized)?;
         standing.store(session, Side::Buying).await?;
         if let Some(voucher) = voucher {

@@ -216,6 +216,25 @@ async fn a_late_bill_is_paid_only_from_what_the_day_has_left(on: Backend) {
     assert_eq!(signed(&ledger, &here, NOW).await, 600);
 }
 
+async fn a_late_bill_takes_nothing_from_an_open_request(on: Backend) {
+    let (_home, ledger, here, there) = buying_on_two(on).await;
+    let tight = per_day(MAXIMUM + 60);
+    assert_eq!(begin(&ledger, own(&here, 1, None, 0), tight, NOW).await, None);
+    ledger
+        .abandon(hash_of(&here, 1), "nobody answered".into())
+        .await
+        .unwrap();
+    assert_eq!(begin(&ledger, own(&there, 1, Some(100), 100), tight, NOW).await, None);
+    assert_eq!(
+        pay(&ledger, &here, 1, 61, tight).await,
+        Some((BudgetLimit::Day, 61, 60))
+    );
+    assert_eq!(pay(&ledger, &here, 1, 60, tight).await, None);
+    // All that the other may cost can still be signed.
+    let grown = ledger.authorize(there.voucher(MAXIMUM), hash_of(&there, 1), amount(MAXIMUM), tight, NOW);
+    assert_eq!(refusal(grown.await), None);
+}
+
 async fn what_a_lost_copy_signed_counts_when_it_is_learned(on: Backend) {
     let (_home, ledger, here, there) = buying_on_two(on).await;
     let theirs = here.link(&ReceiptHead::empty(here.channel()), here.bill(1, 700));
@@ -248,6 +267,7 @@ on_both_stores!(
     what_a_voucher_leaves_over_counts_and_pays_for_the_next_answer,
     vouchers_that_grow_are_counted_as_they_grow,
     a_late_bill_is_paid_only_from_what_the_day_has_left,
+    a_late_bill_takes_nothing_from_an_open_request,
     what_a_lost_copy_signed_counts_when_it_is_learned;
     racing: ten_requests_at_once_do_not_overrun_the_budget
 );

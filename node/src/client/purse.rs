@@ -43,25 +43,34 @@ impl Purse {
         self.deposit = deposit;
     }
 
-    /// Lets `request` use up to `amount` of the channel in all.
+    /// Lets `request` use up to `amount` of the channel in all. Says what it could use before, if anything.
     ///
     /// # Errors
     /// [`Exhausted`] when the deposit doesn't hold that much; nothing is promised then.
-    pub(super) fn promise(&mut self, request: RequestHash, amount: TokenAmount) -> Result<(), Exhausted> {
+    pub(super) fn promise(
+        &mut self,
+        request: RequestHash,
+        amount: TokenAmount,
+    ) -> Result<Option<TokenAmount>, Exhausted> {
         let before = self.promised.get(&request).copied();
         self.promised.insert(request, before.unwrap_or_default().max(amount));
         let needed = self.needed();
         match self.deposit {
             // What was signed before is promised anyway.
             Some(deposit) if needed > deposit && needed > self.signed => {
-                match before {
-                    Some(before) => self.promised.insert(request, before),
-                    None => self.promised.remove(&request),
-                };
+                self.take_back(request, before);
                 Err(Exhausted { needed, deposit })
             }
-            _ => Ok(()),
+            _ => Ok(before),
         }
+    }
+
+    /// The request may use what it could use `before`, and no more: its promise was not signed.
+    pub(super) fn take_back(&mut self, request: RequestHash, before: Option<TokenAmount>) {
+        match before {
+            Some(before) => self.promised.insert(request, before),
+            None => self.promised.remove(&request),
+        };
     }
 
     /// The request uses nothing, or nothing more.

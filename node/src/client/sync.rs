@@ -1,4 +1,4 @@
-use lloom_ledger::{ObservedOutcome, OwnRequestRecord};
+use lloom_ledger::{BuyError, ObservedOutcome, OwnRequestRecord};
 use lloom_receipts::{ChannelId, RequestHash, Signed, TokenAmount, TokenCount, Usage, UsageBill, Verified};
 
 use super::{
@@ -21,7 +21,8 @@ pub struct SyncReport {
     pub adopted: bool,
     /// Bills linked that were left of answers that broke off.
     pub linked: usize,
-    /// Bills that can't be justified from what this client authorized. They stay unpaid.
+    /// Bills that can't be justified from what this client authorized, or that the budget has no room for. They stay
+    /// unpaid.
     pub unjustified: usize,
     /// What the executor says is billed and reserved, base units.
     pub spent: TokenAmount,
@@ -50,7 +51,16 @@ pub(super) async fn run(
     for bill in state.unlinked {
         match justify(shared, desk, bill).await? {
             Justified::Linkable(bill) => {
-                let (receipt, recorded) = shared.link(desk, turn, line, *bill).await?;
+                let linked = match shared.link(desk, turn, line, *bill).await {
+                    // The budget of another day may have room for it; others need none.
+                    Err(ChatError::Treasurer(TreasurerError::Buy(error @ BuyError::OverBudget { .. }))) => {
+                        tracing::warn!(%channel, %error, "a late bill is not paid now");
+                        report.unjustified += 1;
+                        continue;
+                    }
+                    linked => linked,
+                };
+                let (receipt, recorded) = linked?;
                 tracing::info!(%channel, sequence = receipt.receipt().sequence, amount = %receipt.receipt().bill.amount, "linked the bill of an answer that broke off");
                 report.linked += 1;
                 if !recorded {

@@ -206,14 +206,14 @@ impl Task {
                 _ => continue,
             };
             match self.promise(request, amount).await {
-                Ok(()) => promised.push((request, order)),
+                Ok(before) => promised.push((request, before, order)),
                 Err(error) => answer(order, Err(error)),
             }
         }
         let voucher = self.keypair.sign(&self.domain, self.purse.voucher());
         let amount = voucher.document().amount;
         let (ledger, budget) = (&self.ledger, self.budget);
-        let recorded = join_all(promised.into_iter().map(|(hash, order)| {
+        let recorded = join_all(promised.into_iter().map(|(hash, before, order)| {
             let voucher = voucher.clone();
             async move {
                 let outcome = match &order {
@@ -240,21 +240,19 @@ impl Task {
                         .map(drop),
                     _ => Ok(()),
                 };
-                (hash, order, outcome)
+                (hash, before, order, outcome)
             }
         }))
         .await;
-        if recorded.iter().any(|(_, _, outcome)| outcome.is_ok()) {
+        if recorded.iter().any(|(.., outcome)| outcome.is_ok()) {
             self.purse.set_signed(amount);
         }
         let news = self.purse.has_news().then_some(voucher);
-        for (hash, order, outcome) in recorded {
+        for (hash, before, order, outcome) in recorded {
             let reply = match outcome {
                 Ok(()) => Ok(news.clone()),
                 Err(error) => {
-                    if matches!(order, Order::Begin { .. }) {
-                        self.purse.forget(hash);
-                    }
+                    self.purse.take_back(hash, before);
                     Err(error.into())
                 }
             };
@@ -262,9 +260,13 @@ impl Task {
         }
     }
 
-    async fn promise(&mut self, request: RequestHash, amount: TokenAmount) -> Result<(), TreasurerError> {
-        if self.purse.promise(request, amount).is_ok() {
-            return Ok(());
+    async fn promise(
+        &mut self,
+        request: RequestHash,
+        amount: TokenAmount,
+    ) -> Result<Option<TokenAmount>, TreasurerError> {
+        if let Ok(before) = self.purse.promise(request, amount) {
+            return Ok(before);
         }
         // The channel may have been topped up.
         self.purse.set_deposit(deposit(&self.ledger, self.channel).await?);
