@@ -85,18 +85,25 @@ impl Ledger {
         self.submit(operation).await
     }
 
-    /// Notes that `tower` does not hold what it has signed for these channels any more: it is asked again, and what it
-    /// signed stays as proof.
+    /// Notes that `tower` does not hold what it has signed for `operator` of these channels any more: it is asked again, and
+    /// what it signed stays as proof. What it has signed for another operator since stands.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn mark_appointments_lost(
         &self,
         tower: Address,
+        operator: Address,
         channels: Vec<ChannelId>,
         now: UnixSeconds,
     ) -> Result<Outcome, LedgerError> {
-        self.submit(MarkLost { tower, channels, now }).await
+        let operation = MarkLost {
+            tower,
+            operator,
+            channels,
+            now,
+        };
+        self.submit(operation).await
     }
 
     /// Notes why a tower can't be used at the moment.
@@ -334,6 +341,7 @@ impl Operation for RecordAppointments {
 
 struct MarkLost {
     tower: Address,
+    operator: Address,
     channels: Vec<ChannelId>,
     now: UnixSeconds,
 }
@@ -347,10 +355,12 @@ impl Operation for MarkLost {
         for channel in &self.channels {
             session
                 .write(
-                    sql("UPDATE appointments SET lost_at = $3 WHERE tower = $1 AND channel = $2 AND lost_at IS NULL")
-                        .put(self.tower)
-                        .put(*channel)
-                        .put(self.now),
+                    sql("UPDATE appointments SET lost_at = $4
+                         WHERE tower = $1 AND operator = $2 AND channel = $3 AND lost_at IS NULL")
+                    .put(self.tower)
+                    .put(self.operator)
+                    .put(*channel)
+                    .put(self.now),
                 )
                 .await?;
         }

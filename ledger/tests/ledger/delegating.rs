@@ -180,7 +180,7 @@ async fn what_a_tower_lost_is_handed_over_again_and_counts_as_uncovered(on: Back
     let tower = key(71).address();
     record(&ledger, 71, appointment(71, &pair, 80)).await;
     ledger
-        .mark_appointments_lost(tower, vec![pair.channel()], NOW)
+        .mark_appointments_lost(tower, pair.operator.address(), vec![pair.channel()], NOW)
         .await
         .unwrap();
     assert_eq!(claims_for(&ledger, 71, &pair).await, [80]);
@@ -189,6 +189,24 @@ async fn what_a_tower_lost_is_handed_over_again_and_counts_as_uncovered(on: Back
     let kept = ledger.appointments_of(pair.channel()).await.unwrap();
     assert_eq!(kept[0].lost_at, Some(NOW), "the proof stays");
     record(&ledger, 71, appointment(71, &pair, 80)).await;
+    assert!(claims_for(&ledger, 71, &pair).await.is_empty());
+}
+
+async fn what_a_tower_has_signed_for_another_operator_since_is_not_lost(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = billed(on, &pair).await;
+    let tower = key(71).address();
+    record(&ledger, 71, appointment(71, &pair, 80)).await;
+    let others = TowerAppointment {
+        operator: key(72).address(),
+        ..appointment(71, &pair, 80)
+    };
+    record(&ledger, 71, others).await;
+    ledger
+        .mark_appointments_lost(tower, pair.operator.address(), vec![pair.channel()], NOW)
+        .await
+        .unwrap();
+    assert_eq!(ledger.appointments_of(pair.channel()).await.unwrap()[0].lost_at, None);
     assert!(claims_for(&ledger, 71, &pair).await.is_empty());
 }
 
@@ -217,5 +235,6 @@ on_both_stores!(
     pages_and_renewals,
     value_at_risk_counts_the_best_promise_that_stands,
     what_a_tower_lost_is_handed_over_again_and_counts_as_uncovered,
+    what_a_tower_has_signed_for_another_operator_since_is_not_lost,
     how_towers_did_is_remembered
 );

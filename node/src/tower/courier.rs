@@ -191,7 +191,7 @@ impl Rounds {
     /// Speaks to the tower until something goes wrong.
     async fn session(&mut self) -> Result<std::convert::Infallible, Trouble> {
         let mut profile = self.ask_terms().await?;
-        let mut suspects = self.compare().await?;
+        let mut suspects = self.compare(&profile).await?;
         let mut asked_at = Instant::now();
         loop {
             if self.pass(&profile, &mut suspects).await? {
@@ -221,19 +221,22 @@ impl Rounds {
         Ok(*profile)
     }
 
-    /// Compares what the tower holds with what it has signed. What it lacks is handed over again; gives these channels,
-    /// and what was promised of each.
-    async fn compare(&self) -> Result<HashMap<ChannelId, TokenAmount>, Trouble> {
+    /// Compares what the tower holds with what it has signed for this operator. What it lacks is handed over again; gives
+    /// those of these channels that no other node can have taken over, and what was promised of each.
+    ///
+    /// A tower answers each operator for its own. What it has signed for another one, whose node shares this store or whose
+    /// key this home had, can't be found missing here.
+    async fn compare(&self, profile: &TowerProfile) -> Result<HashMap<ChannelId, TokenAmount>, Trouble> {
         let ledger = &self.shared.ledger;
+        let operator = self.shared.network.address();
         let now = now();
         let signed = ledger.appointments(self.tower, None, MAX_COMPARED).await?;
-        let mut missing: HashMap<ChannelId, TokenAmount> = signed
+        let mut missing: HashMap<ChannelId, TowerAppointment> = signed
             .iter()
-            .filter(|record| record.lost_at.is_none() && record.appointment.document().expires_at > now)
-            .map(|record| {
-                let appointment = record.appointment.document();
-                (appointment.channel, appointment.claim)
-            })
+            .filter(|record| record.lost_at.is_none())
+            .map(|record| *record.appointment.document())
+            .filter(|appointment| appointment.operator == operator && appointment.expires_at > now)
+            .map(|appointment| (appointment.channel, appointment))
             .collect();
         let mut after = None;
         for _ in 0..MAX_STATUS_PAGES {
@@ -251,7 +254,10 @@ impl Rounds {
                 return Err(Trouble::OtherAnswer);
             }
             for held in &held {
-                if missing.get(&held.channel).is_some_and(|claim| held.claim >= *claim) {
+                if missing
+                    .get(&held.channel)
+                    .is_some_and(|signed| held.claim >= signed.claim)
+                {
                     missing.remove(&held.channel);
                 }
             }
@@ -263,9 +269,15 @@ impl Rounds {
         if !missing.is_empty() {
             // It may have seen a claim first that this side has not heard of: it is accused only if it takes them anew.
             let channels = missing.keys().copied().collect();
-            ledger.mark_appointments_lost(self.tower, channels, now).await?;
+            ledger
+                .mark_appointments_lost(self.tower, operator, channels, now)
+                .await?;
         }
-        Ok(missing)
+        // Another node may have renewed what is due, over the same amount, and died before it kept the answer.
+        let renew_before = renew_before(profile, now);
+        missing.retain(|_, signed| signed.expires_at >= renew_before);
+        let suspects = missing.into_iter().map(|(channel, signed)| (channel, signed.claim));
+        Ok(suspects.collect())
     }
 
     /// Hands over everything the tower lacks. Says whether it was asked anything.
@@ -281,10 +293,9 @@ impl Rounds {
         let mut refusals: (usize, Option<UpdateRefusal>) = (0, None);
         loop {
             let now = now();
-            let renew_before = now.plus(Duration::from_secs(profile.term_secs / 3));
             let ledger = &self.shared.ledger;
             let mut page = ledger
-                .undelegated(self.tower, payee, renew_before, after, limit)
+                .undelegated(self.tower, payee, renew_before(profile, now), after, limit)
                 .await?;
             let is_last = page.len() < MAX_DELEGATIONS;
             after = page.last().map(|found| found.channel.id);
@@ -425,6 +436,11 @@ impl Rounds {
     fn deployment(&self) -> Deployment {
         Deployment::from(&self.shared.domain)
     }
+}
+
+/// Appointments that end before this are renewed: they are in the last third of their term.
+fn renew_before(profile: &TowerProfile, now: UnixSeconds) -> UnixSeconds {
+    now.plus(Duration::from_secs(profile.term_secs / 3))
 }
 
 fn now() -> UnixSeconds {

@@ -80,7 +80,11 @@ struct Carrying {
 
 impl Carrying {
     async fn start(store: Store, towers: Vec<Multiaddr>) -> Self {
-        let network = node(operator(), "/ip4/127.0.0.1/tcp/0").await;
+        Self::start_as(operator(), store, towers).await
+    }
+
+    async fn start_as(operator: Keypair, store: Store, towers: Vec<Multiaddr>) -> Self {
+        let network = node(operator, "/ip4/127.0.0.1/tcp/0").await;
         let config = CourierConfig {
             towers,
             payee: payee(),
@@ -251,6 +255,84 @@ async fn a_tower_that_settled_what_it_held_has_not_forgotten() {
             .is_some_and(|problem| problem.contains("has settled 100 already"))
     })
     .await;
+    assert_eq!(carrying.record(&tower_key()).await.unwrap().fault, None);
+}
+
+/// The key of another node of the same payee.
+fn second_operator() -> Keypair {
+    key(0x0d)
+}
+
+fn second_is_named() -> ChainEventKind {
+    ChainEventKind::OperatorAdded {
+        payee: payee(),
+        operator: second_operator().address(),
+    }
+}
+
+#[tokio::test]
+async fn a_tower_is_not_accused_where_another_node_takes_over_the_store() {
+    let tower = Standing::start(tower_key(), 2).await;
+    tower.store.mine(vec![second_is_named()]).await;
+    let first = Carrying::start(earned(2).await, vec![tower.address()]).await;
+    first.covered().await;
+    let second = Carrying::start_as(second_operator(), first.stop().await, vec![tower.address()]).await;
+    // Twice: what it would say of the first pass it has said before the second one.
+    for _ in 0..2 {
+        second.store.earn(2, 10, 0).await;
+        second.covered().await;
+    }
+    let record = second.record(&tower_key()).await.unwrap();
+    assert_eq!((record.problem, record.fault), (None, None));
+    let kept = second.store.ledger.appointments_of(channel(1)).await.unwrap();
+    assert_eq!(kept[0].appointment.document().operator, operator().address());
+    assert_eq!(kept[0].lost_at, None);
+
+    // Nor where the first comes back and is told of its own alone.
+    let first = Carrying::start(second.stop().await, vec![tower.address()]).await;
+    for _ in 0..2 {
+        first.store.earn(1, 10, 0).await;
+        first.covered().await;
+    }
+    assert_eq!(first.record(&tower_key()).await.unwrap().fault, None);
+}
+
+#[tokio::test]
+async fn a_tower_is_not_accused_of_what_another_node_renewed_and_did_not_live_to_keep() {
+    let tower = Standing::start(tower_key(), 1).await;
+    tower.store.mine(vec![second_is_named()]).await;
+    let executor = earned(1).await;
+    // In the last third of its term.
+    let signed = TowerAppointment {
+        channel: channel(1),
+        tower: tower_key().address(),
+        operator: operator().address(),
+        ceiling: amount(120),
+        claim: amount(100),
+        minimum_value: amount(10),
+        max_fee_per_gas: 500,
+        taken_at: UnixSeconds::new(now().get() - 900_000),
+        expires_at: now().plus(Duration::from_secs(100_000)),
+    };
+    let signed = vec![tower_key().sign(&domain(), signed)];
+    executor
+        .ledger
+        .record_appointments(tower_key().address(), signed, now())
+        .await
+        .unwrap();
+    let service = Tower::new(tower_config(), tower.store.ledger.clone(), domain(), tower_key());
+    let question = update(vec![delegation(1, 120, 100)]);
+    let TowerAnswer::Updated(answers) = service.answer(second_operator().address(), question, now()).await else {
+        panic!("it was refused");
+    };
+    assert!(matches!(answers[..], [DelegationAnswer::TakenOn(_)]));
+
+    let carrying = Carrying::start(executor, vec![tower.address()]).await;
+    until("it is handed over again", async || !tower.held().await.is_empty()).await;
+    for _ in 0..2 {
+        carrying.store.earn(1, 10, 0).await;
+        carrying.covered().await;
+    }
     assert_eq!(carrying.record(&tower_key()).await.unwrap().fault, None);
 }
 
