@@ -6,10 +6,11 @@ use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, Signature, Signed, TokenAmount, TowerAppointment, UnixSeconds, Voucher};
 
 use crate::{
-    ChannelRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES, HELD_VOUCHERS_PER_CHANNEL,
-    HeldTerms, HeldTotals, Ledger, LedgerError, Outcome, TakeOn,
+    CLAIM_TAKES, ChannelRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
+    HELD_VOUCHERS_PER_CHANNEL, HeldTerms, HeldTotals, Ledger, LedgerError, Outcome, TakeOn,
     channel::{find_channel, find_operators},
     column::{Put as _, Read as _, Row, sql},
+    follow::newest_block,
     held::{find_totals, read_terms},
     obligation::remember_close,
     session::Session,
@@ -41,10 +42,13 @@ impl Operation for TakeOn {
 
     async fn run(&self, session: &mut Session) -> Result<Self::Output, LedgerError> {
         let mut room = Room::find(session, self).await?;
+        // A deadline passes by the chain's time, which a clock that is slow is behind.
+        let head = newest_block(session).await?;
+        let now = head.map_or(self.now, |block| self.now.max(block.timestamp));
         let mut payees = HashMap::new();
         let mut answers = Vec::with_capacity(self.delegations.len());
         for delegation in &self.delegations {
-            answers.push(self.consider(session, delegation, &mut room, &mut payees).await?);
+            answers.push(self.consider(session, delegation, now, &mut room, &mut payees).await?);
         }
         Ok(answers)
     }
@@ -57,6 +61,7 @@ impl TakeOn {
         &self,
         session: &mut Session,
         delegation: &Delegation,
+        now: UnixSeconds,
         room: &mut Room,
         payees: &mut HashMap<Address, bool>,
     ) -> Answer {
@@ -70,7 +75,7 @@ impl TakeOn {
                 operator: self.operator,
             }));
         }
-        if let Err(refusal) = self.judge(delegation, &record) {
+        if let Err(refusal) = self.judge(delegation, &record, now) {
             return Ok(Err(refusal));
         }
         let held = find_best(session, &record).await?;
@@ -128,7 +133,12 @@ impl TakeOn {
         Ok(named)
     }
 
-    fn judge(&self, delegation: &Delegation, record: &ChannelRecord) -> Result<(), DelegationRefusal> {
+    fn judge(
+        &self,
+        delegation: &Delegation,
+        record: &ChannelRecord,
+        now: UnixSeconds,
+    ) -> Result<(), DelegationRefusal> {
         if record.parameters.token != self.terms.token {
             return Err(DelegationRefusal::OtherToken {
                 token: self.terms.token,
@@ -161,6 +171,13 @@ impl TakeOn {
                 minimum: self.terms.minimum_value,
                 value,
             });
+        }
+        // Within the tower's margin it claims at once. What can't be mined in time would only be proof against it.
+        let deadline = latest.close_requested_at.map(|requested| requested.plus(self.grace));
+        if let Some(deadline) = deadline
+            && deadline.since(now) < CLAIM_TAKES
+        {
+            return Err(DelegationRefusal::TooLate { deadline });
         }
         Ok(())
     }

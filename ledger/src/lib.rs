@@ -200,7 +200,7 @@ pub use settling::{
 pub use survey::SurveyedChannel;
 pub use tally::Tally;
 pub use tower::{
-    AppointmentRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
+    AppointmentRecord, CLAIM_TAKES, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
     HELD_VOUCHERS_PER_CHANNEL, Held, HeldClaim, HeldTerms, HeldTotals, TakeOn, TowerQuotas, TowerRecord, TowerTerms,
     Undelegated, ValueAtRisk,
 };

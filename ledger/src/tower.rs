@@ -12,6 +12,9 @@ use crate::{ChannelRecord, Claimable, Outcome};
 pub const HELD_VOUCHER_BYTES: u64 = 512;
 /// Vouchers that a tower keeps of one channel: the best, and what it falls back to.
 pub const HELD_VOUCHERS_PER_CHANNEL: u32 = 4;
+/// What a claim needs to be mined before a deadline: a round of the watcher, a first bid and dearer ones in its place.
+/// Whoever is told of a channel with less time left promises nothing of it.
+pub const CLAIM_TAKES: Duration = Duration::from_secs(300);
 
 /// What an executor hands to a tower: a voucher, and what to settle with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +146,12 @@ pub enum DelegationRefusal {
         minimum: TokenAmount,
         /// What it would bring.
         value: TokenAmount,
+    },
+    /// The payer has asked for a close, and may withdraw before a claim is mined.
+    #[error("it is too late: the payer may withdraw from {deadline} on, and a claim takes up to {} s", CLAIM_TAKES.as_secs())]
+    TooLate {
+        /// When the grace period is over.
+        deadline: UnixSeconds,
     },
     /// The chain has refused this very voucher.
     #[error("the chain has refused this voucher")]

@@ -68,9 +68,11 @@ impl Defence {
 #[cfg(test)]
 mod tests {
     use alloy::primitives::{Address, B256};
+    use lloom_ledger::CLAIM_TAKES;
     use lloom_receipts::TokenAmount;
 
     use super::*;
+    use crate::FeePolicy;
 
     const GRACE: Duration = Duration::from_secs(3_600);
     const REQUESTED_AT: UnixSeconds = UnixSeconds::new(10_000);
@@ -121,6 +123,14 @@ mod tests {
             early.allows(&candidate(0), after(0)),
             "a margin beyond the grace period is all of it"
         );
+    }
+
+    #[test]
+    fn what_is_taken_on_last_is_claimed_at_once_with_time_for_dearer_bids() {
+        assert!(CLAIM_TAKES >= FeePolicy::default().patience * 3);
+        assert!(CLAIM_TAKES < DefencePolicy::default().margin(GRACE));
+        let taken_on = GRACE - CLAIM_TAKES;
+        assert!(defence(DefencePolicy::default()).allows(&candidate(0), after(taken_on.as_secs())));
     }
 
     #[test]

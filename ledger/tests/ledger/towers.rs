@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use lloom_ledger::{
-    ChainEventKind, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES, HELD_VOUCHERS_PER_CHANNEL,
-    Ledger, ObligationPolicy, Outcome, SettleError, TakeOn, TowerQuotas, TowerTerms,
+    CLAIM_TAKES, ChainEventKind, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
+    HELD_VOUCHERS_PER_CHANNEL, Ledger, ObligationPolicy, Outcome, SettleError, TakeOn, TowerQuotas, TowerTerms,
 };
 use lloom_receipts::{BlockNumber, TokenAmount};
 
@@ -397,6 +397,41 @@ async fn a_close_of_a_held_channel_is_an_obligation_whenever_it_was_seen(on: Bac
     assert_eq!(closing[1].claimable.voucher, Some(early.voucher(100)));
 }
 
+async fn takes_nothing_on_that_can_not_be_claimed_in_time(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = following(on, &[&pair]).await;
+    let requested = ChainEventKind::CloseRequested {
+        channel: pair.channel(),
+        requested_at: NOW,
+    };
+    mine(&ledger, vec![requested]).await;
+    let deadline = NOW.plus(GRACE);
+    let at = |now| TakeOn {
+        now,
+        ..asked(&pair, vec![delegation(&pair, 200, 200)])
+    };
+    let too_late = Err(DelegationRefusal::TooLate { deadline });
+    let last = deadline.minus(CLAIM_TAKES);
+    for late in [last.plus(Duration::from_secs(1)), deadline, deadline.plus(GRACE)] {
+        assert_eq!(take(&ledger, at(late)).await, too_late);
+    }
+    assert_eq!(ledger.held_totals().await.unwrap().channels, 0);
+    let held = take(&ledger, at(last)).await.unwrap();
+    assert_eq!(held.outcome(), Outcome::Recorded);
+
+    // Nor is it renewed then; what was promised stands.
+    assert_eq!(take(&ledger, at(deadline)).await, too_late);
+    assert_eq!(held_claim(&ledger, &pair).await, Some(amount(200)));
+
+    // The chain's time counts where the own clock is behind.
+    let late = block(GRACE.as_secs(), 0, 0);
+    ledger
+        .apply_blocks(vec![late], vec![], BlockNumber::new(1), ObligationPolicy::default())
+        .await
+        .unwrap();
+    assert_eq!(take(&ledger, at(NOW)).await, too_late);
+}
+
 async fn lets_go_of_what_is_settled_over_or_expired_once_that_is_confirmed(on: Backend) {
     let pairs: Vec<Pair> = (1..=4).map(|number| Pair::new(1, number)).collect();
     let (_home, ledger) = following(on, &pairs.iter().collect::<Vec<_>>()).await;
@@ -443,5 +478,6 @@ on_both_stores!(
     a_channel_keeps_its_best_vouchers_and_no_more,
     an_appointment_is_renewed_when_half_of_its_term_is_over_and_nothing_promised_is_taken_back,
     a_close_of_a_held_channel_is_an_obligation_whenever_it_was_seen,
+    takes_nothing_on_that_can_not_be_claimed_in_time,
     lets_go_of_what_is_settled_over_or_expired_once_that_is_confirmed
 );

@@ -258,6 +258,26 @@ async fn a_tower_that_settled_what_it_held_has_not_forgotten() {
     assert_eq!(carrying.record(&tower_key()).await.unwrap().fault, None);
 }
 
+#[tokio::test]
+async fn a_tower_that_is_told_too_late_says_so_and_promises_nothing() {
+    let tower = Standing::start(tower_key(), 2).await;
+    let requested = ChainEventKind::CloseRequested {
+        channel: channel(1),
+        requested_at: now().minus(tower_config().grace),
+    };
+    tower.store.mine(vec![requested]).await;
+    let carrying = Carrying::start(earned(2).await, vec![tower.address()]).await;
+    until("it is told why", async || {
+        let record = carrying.record(&tower_key()).await;
+        let problem = record.and_then(|record| record.problem);
+        problem.is_some_and(|problem| problem.contains("it is too late: the payer may withdraw from"))
+    })
+    .await;
+    assert_eq!(tower.held().await.len(), 1, "the other one is taken on");
+    assert_eq!(carrying.uncovered().await, 100);
+    assert_eq!(carrying.record(&tower_key()).await.unwrap().fault, None);
+}
+
 /// The key of another node of the same payee.
 fn second_operator() -> Keypair {
     key(0x0d)
