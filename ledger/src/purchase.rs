@@ -4,9 +4,9 @@ use lloom_receipts::{ChannelId, InferenceRequest, RequestHash, Signed, TokenAmou
 
 use crate::{
     Account, Budget, BuyError, Ledger, LedgerError, NewChannel, Outcome, OwnRequestRecord,
-    account::{Side, Standing, find_standing, minus, plus},
+    account::{Side, Standing, account_of, find_standing, minus, plus},
     budget::{count_signed, replace_cost},
-    column::{Put as _, sql},
+    column::{Put as _, Read as _, sql},
     document::{StoredRequest, find_request, insert_voucher, read_request, request_columns, unlist},
     session::Session,
     writer::Operation,
@@ -91,6 +91,25 @@ impl Ledger {
         Ok(standing
             .filter(|standing| standing.side == Some(Side::Buying))
             .map_or_else(Account::default, |standing| standing.account))
+    }
+
+    /// The voucher over most that this client has signed on the channel.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn newest_voucher(&self, channel: ChannelId) -> Result<Option<Signed<Voucher, Verified>>, LedgerError> {
+        let statement = sql(concat!(
+            "SELECT amount, signature FROM vouchers WHERE account = ",
+            account_of!("$1"),
+            " ORDER BY amount DESC LIMIT 1"
+        ))
+        .put(channel);
+        let row = self.reader("read the newest voucher").await?.row(statement).await?;
+        row.map(|row| {
+            let amount = row.read("amount")?;
+            Ok(Signed::recall(Voucher { channel, amount }, row.read("signature")?))
+        })
+        .transpose()
     }
 }
 

@@ -243,7 +243,8 @@ impl Shared {
         }))
     }
 
-    /// Sends the executor the receipts after `sequence`, in order.
+    /// Sends the executor the receipts after `sequence`, in order, and the newest voucher along: an executor that lacks
+    /// receipts may lack what came with them, and what a receipt alone covers no tower can claim.
     pub(super) async fn resend(&self, desk: &Desk, line: &mut Line, sequence: u64) -> Result<usize, ChatError> {
         let mut next = sequence + 1;
         let mut sent = 0;
@@ -252,11 +253,18 @@ impl Shared {
             let Some(last) = receipts.last() else {
                 return Ok(sent);
             };
-            next = last.receipt().sequence + 1;
+            let last = last.receipt().sequence;
+            next = last + 1;
             for receipt in receipts {
+                let is_last = receipt.receipt().sequence == last;
+                let voucher = if is_last {
+                    self.ledger.newest_voucher(desk.channel).await?
+                } else {
+                    None
+                };
                 let frame = ClientFrame::Receipt {
                     receipt: Box::new(receipt.clone().into_unverified()),
-                    voucher: None,
+                    voucher: voucher.map(Signed::into_unverified),
                 };
                 self.send_receipt(desk, line, &receipt, &frame).await?.await.ok();
                 sent += 1;

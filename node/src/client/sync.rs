@@ -46,7 +46,11 @@ pub(super) async fn run(
         authorized: state.authorized,
         ..SyncReport::default()
     };
-    desk.treasurer.held(state.authorized).await;
+    let head = state.head.as_ref();
+    let linked = head.map_or(TokenAmount::ZERO, |head| head.receipt().cumulative_amount);
+    if let Some(voucher) = voucher_within(state.authorized, linked) {
+        desk.treasurer.held(voucher).await;
+    }
     turn.needs_sync = false;
     for bill in state.unlinked {
         match justify(shared, desk, bill).await? {
@@ -73,6 +77,12 @@ pub(super) async fn run(
     }
     give_up_old_requests(shared, desk).await?;
     Ok(report)
+}
+
+/// The voucher that an executor holds which says that this is authorized. Only a voucher authorizes more than is linked; up
+/// to there receipts may do so alone.
+fn voucher_within(authorized: TokenAmount, linked: TokenAmount) -> Option<TokenAmount> {
+    (authorized > linked).then_some(authorized)
 }
 
 /// What it took to agree.
@@ -221,4 +231,22 @@ async fn give_up_old_requests(shared: &Shared, desk: &Desk) -> Result<(), ChatEr
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_receipt_may_cover_alone_is_taken_for_no_voucher() {
+        let amount = TokenAmount::new;
+        assert_eq!(voucher_within(amount(0), amount(0)), None);
+        assert_eq!(voucher_within(amount(70), amount(70)), None);
+        assert_eq!(
+            voucher_within(amount(60), amount(70)),
+            None,
+            "the deposit is below the receipt"
+        );
+        assert_eq!(voucher_within(amount(71), amount(70)), Some(amount(71)));
+    }
 }

@@ -363,6 +363,11 @@ async fn an_executor_restored_from_a_backup_takes_its_bills_back() {
     assert_eq!(world.assert_settled(3).await, owed);
     let account = world.executor_ledger.account(world.channel).await.unwrap();
     assert_eq!((account.spent, account.billed, account.linked), (owed, owed, owed));
+    // With them comes the newest voucher: a tower claims by nothing else.
+    let claimable = world.executor_ledger.claimable_channel(world.channel).await.unwrap();
+    let newest = world.client_ledger.newest_voucher(world.channel).await.unwrap();
+    assert!(newest.is_some());
+    assert_eq!(claimable.unwrap().voucher, newest);
     // New requests wait until no old one can be meant.
     let refused = world.chat(json!({"tokens": 6})).await;
     assert!(
