@@ -223,8 +223,8 @@ pub enum CloseError {
         /// The channel.
         channel: ChannelId,
     },
-    /// It pays somebody this watcher doesn't work for.
-    #[error("the channel {channel} pays {payee}, whom this watcher does not work for")]
+    /// It pays somebody whose operator this watcher's key is not.
+    #[error("the channel {channel} pays {payee}, who does not name this watcher's key as its operator")]
     NotOurs {
         /// The channel.
         channel: ChannelId,

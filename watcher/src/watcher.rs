@@ -117,8 +117,8 @@ pub enum WatcherError {
 }
 
 impl<C: Chain> Watcher<C> {
-    /// A watcher that signs and pays its transactions with `operator`, which has to be an active operator of the
-    /// payees, or the payee itself.
+    /// A watcher that signs and pays its transactions with `operator`: an active operator of the payees, or the payee
+    /// itself. While it is neither, it claims by vouchers alone, which anyone may, and closes nothing.
     pub fn new(config: WatcherConfig, chain: C, ledger: Ledger, operator: Keypair) -> (Self, WatcherHandle) {
         let (orders, commands) = mpsc::channel(MAX_WAITING_ORDERS);
         let (status, receiver) = watch::channel(WatcherStatus::default());

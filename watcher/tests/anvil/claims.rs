@@ -289,18 +289,46 @@ async fn a_plan_says_why() {
 }
 
 #[tokio::test]
-async fn an_operator_that_nobody_named_is_told_so() {
+async fn a_bill_of_somebody_that_nobody_named_is_told_so() {
     let mut executor = Executor::new().await;
-    executor.operator = Keypair::from_secret([0x0c; 32]).unwrap();
-    executor.devnet.give_coins(executor.operator.address()).await;
     let running = executor.start(executor.publishing(Publish::Receipts));
     let channels = executor.open_channels(&running, 1..=1).await;
+    let named = std::mem::replace(&mut executor.operator, Keypair::from_secret([0x0c; 32]).unwrap());
     let bill = executor.serve(&channels[0], 10, 0).await;
     executor.link(&channels[0], bill).await;
     let report = running.handle.claim_now(ClaimFilter::default()).await.unwrap();
     assert!(report.transactions.is_empty());
     assert!(report.refused[0].reason.contains("operator"), "{report:?}");
-    assert_eq!(executor.operator_nonce().await, 0);
+    assert_eq!(executor.nonce_of(&named).await, 0);
+}
+
+#[tokio::test]
+async fn a_removed_operator_claims_by_vouchers_until_it_is_named_again() {
+    let executor = Executor::new().await;
+    let running = executor.start(executor.publishing(Publish::Receipts));
+    let channels = executor.open_channels(&running, 1..=1).await;
+    let channel = &channels[0];
+    let claimed_by = async |amount| {
+        let bill = executor.serve(channel, amount, 0).await;
+        executor.link(channel, bill).await;
+        let ordered = running.handle.claim_now(ClaimFilter::default());
+        let report = executor.devnet.while_mining(ordered).await.unwrap();
+        assert!(report.rows[0].is_reached(), "{report:?}");
+        report.transactions[0].by
+    };
+    assert_eq!(claimed_by(10).await, ClaimBy::Receipts);
+
+    executor.dismiss(&executor.operator).await;
+    assert_eq!(claimed_by(20).await, ClaimBy::Vouchers);
+    let refused = running.handle.close_channel(channel.id).await.unwrap_err();
+    assert!(
+        matches!(refused, HandleError::Close(CloseError::NotOurs { .. })),
+        "{refused}"
+    );
+
+    executor.employ(&executor.operator).await;
+    assert_eq!(claimed_by(30).await, ClaimBy::Receipts);
+    assert_eq!(executor.payee_balance().await, 60);
 }
 
 #[tokio::test]

@@ -87,6 +87,16 @@ impl Executor {
             .await;
     }
 
+    /// Has the payee remove an operator.
+    pub async fn dismiss(&self, operator: &Keypair) {
+        let remove = ExecutorRegistry::removeOperatorCall {
+            operator: operator.address(),
+        };
+        self.devnet
+            .send_call(self.payee, &Call::contract(self.devnet.contracts.registry, &remove))
+            .await;
+    }
+
     pub fn domain(&self) -> Domain {
         self.devnet.domain()
     }
