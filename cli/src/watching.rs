@@ -22,6 +22,7 @@ use crate::{
     money::Token,
     network::Network,
     onchain::{OnChain, OperatorStatus, chain_failure},
+    output::Output,
     session::Session,
     transact::{ANOTHER_CHAIN, poll_interval, send_failure},
 };
@@ -57,21 +58,54 @@ pub fn payee(session: &Session) -> Result<Address> {
     }
 }
 
-/// Checks that the chain lets `operator` claim and close for `payee`.
+/// How `operator` stands with `payee` on chain. A payee's own key needs no naming.
+///
+/// # Errors
+/// When the chain doesn't answer.
+pub async fn standing(on_chain: &OnChain, payee: Address, operator: Address) -> Result<OperatorStatus> {
+    if payee == operator {
+        return Ok(OperatorStatus::Active);
+    }
+    on_chain.operator_status(payee, operator).await
+}
+
+/// Checks that the chain lets `operator` sign and close for `payee`.
 ///
 /// # Errors
 /// When it doesn't.
 pub async fn check_operator(on_chain: &OnChain, payee: Address, operator: Address) -> Result {
-    if payee == operator || on_chain.operator_status(payee, operator).await? == OperatorStatus::Active {
-        return Ok(());
+    let status = standing(on_chain, payee, operator).await?;
+    no_operator(status, payee, operator).map_or(Ok(()), Err)
+}
+
+/// Why `operator`, which stands so with `payee`, may neither sign nor close for it; `None` when it may.
+pub fn no_operator(status: OperatorStatus, payee: Address, operator: Address) -> Option<Failure> {
+    let (why, hint) = match status {
+        OperatorStatus::Active => return None,
+        OperatorStatus::Unknown => (
+            format!("the payee {payee} has not named {operator} as its operator"),
+            format!("with the payee's key, once: `lloomctl operator add {operator}`"),
+        ),
+        OperatorStatus::Retired => (
+            format!("the payee {payee} has removed {operator} from its operators"),
+            format!(
+                "put a key in that it names, or name this one again with the payee's key: `lloomctl operator add {operator}`"
+            ),
+        ),
+    };
+    let failure = Failure::new(Kind::Refused, why).hint(hint);
+    Some(failure.hint("meanwhile `lloomctl watch` claims what vouchers cover, for which no operator is needed"))
+}
+
+/// Says so where `operator`, which stands so with `payee`, claims by vouchers alone.
+pub fn warn_of_standing(output: Output, status: OperatorStatus, payee: Address, operator: Address) {
+    if let Some(failure) = no_operator(status, payee, operator) {
+        let advice = failure.hints().first().map_or("", String::as_str);
+        output.note(format!(
+            "Warning: {}. What vouchers cover is claimed all the same; nothing is closed, and no usage published. To change that, {advice}.",
+            failure.one_line()
+        ));
     }
-    Err(Failure::new(
-        Kind::Refused,
-        format!("the payee {payee} has not named {operator} as its operator"),
-    )
-    .hint(format!(
-        "with the payee's key, once: `lloomctl operator add {operator}`"
-    )))
 }
 
 impl Watching {

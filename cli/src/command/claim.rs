@@ -7,7 +7,7 @@ use crate::{
     onchain::parse_channel,
     progress::Progress,
     session::{Session, unknown_channel},
-    watching::{Initiative, Watching, check_operator, payee},
+    watching::{Initiative, Watching, payee, standing, warn_of_standing},
 };
 
 /// Turn what was earned into money on chain, now
@@ -15,7 +15,7 @@ use crate::{
 /// Claims everything, whatever the fee, and waits until it is final. With --dry-run nothing is sent: it shows what the
 /// node would claim by itself at this moment and why, and why not yet. With --explain nothing is sent either: it says of
 /// one channel why it would be claimed now, or why not yet and what would change that. When a node runs in this home, it
-/// does the work.
+/// does the work. A key that the payee doesn't name as an operator, or not any more, claims by vouchers alone.
 #[derive(Debug, Args)]
 pub struct ClaimArgs {
     /// Show what would be claimed, and why; send nothing
@@ -95,7 +95,9 @@ async fn check_known(session: &Session, channels: &[ChannelId]) -> Result {
 async fn obey_here(session: &Session, order: Order) -> Result<Answer> {
     let on_chain = session.on_chain().await?;
     let key = session.unlock()?;
-    check_operator(&on_chain, payee(session)?, key.address()).await?;
+    let (payee, operator) = (payee(session)?, key.address());
+    let status = standing(&on_chain, payee, operator).await?;
+    warn_of_standing(session.output, status, payee, operator);
     let ledger = session.open_store().await?;
     let mut watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Orders).await?;
     let served = Served {

@@ -18,17 +18,18 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::{
-    command::devnet::interrupted,
+    command::{devnet::interrupted, watch},
     config::{Config, ExecutorSettings},
     control::{ControlSocket, Served},
     date::utc,
     delegating::{self, Delegating},
     failure::{Failure, Kind, OrFail as _, Result},
     monitoring::{Monitoring, Role},
+    onchain::OperatorStatus,
     output::{Align, Report, Table, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
-    watching::{Initiative, Watching, check_operator, confirmations, handle_failure, payee, sees_chain},
+    watching::{Initiative, Watching, confirmations, handle_failure, no_operator, payee, sees_chain, standing},
 };
 
 /// How long running answers may take to end once the node was told to stop.
@@ -47,6 +48,9 @@ pub enum NodeCommand {
 ///
 /// Serves what config.toml's [executor] section offers, answered by the LLM server behind it, until Ctrl-C or SIGTERM:
 /// running answers are then ended and billed. Killing it at any moment loses nothing that was authorized.
+///
+/// Where the payee has removed this home's key from its operators, nothing is served, but what vouchers cover is claimed,
+/// as by `watch`. Once the key is named again, start it again to serve.
 #[derive(Debug, Args)]
 pub struct RunArgs {}
 
@@ -61,6 +65,13 @@ pub async fn run(session: &Session, command: NodeCommand) -> Result {
     let node = tokio::select! {
         node = Box::pin(Node::start(session)) => node?,
         () = &mut stop => return Ok(()),
+    };
+    let Some(node) = node else {
+        // Nobody may be there to read a refusal, while payers ask for what is unclaimed.
+        session
+            .output
+            .note("Nothing is served. Once the payee names this key again, start it again to serve.");
+        return Box::pin(watch::until(session, stop)).await;
     };
     session.output.print(&node.ready)?;
     node.serve(session, stop).await
@@ -135,7 +146,8 @@ struct Node {
 }
 
 impl Node {
-    async fn start(session: &Session) -> Result<Self> {
+    /// `None` when the payee has removed the key: nobody would take its offers, nor could its bills be published.
+    async fn start(session: &Session) -> Result<Option<Self>> {
         let config = session.config()?;
         let settings = config.executor()?;
         let payee = payee(session)?;
@@ -146,7 +158,11 @@ impl Node {
         delegating::check(session)?;
 
         let on_chain = session.on_chain().await?;
-        check_operator(&on_chain, payee, operator).await?;
+        let status = standing(&on_chain, payee, operator).await?;
+        if status == OperatorStatus::Retired {
+            return Ok(None);
+        }
+        no_operator(status, payee, operator).map_or(Ok(()), Err)?;
         check_models(session, &backend, settings).await;
         let key = session.unlock()?;
         let ledger = session.open_store().await?;
@@ -210,7 +226,7 @@ impl Node {
                 .collect(),
             symbol: session.network.token.symbol.clone(),
         };
-        Ok(Self {
+        Ok(Some(Self {
             ready,
             ledger,
             watching,
@@ -221,7 +237,7 @@ impl Node {
             executor,
             monitoring,
             max_chain_silence: Duration::from_secs(settings.max_chain_silence_secs),
-        })
+        }))
     }
 
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {

@@ -15,10 +15,11 @@ use crate::{
     delegating::{Delegating, configured_towers},
     failure::Result,
     monitoring::{Monitoring, Role},
+    onchain::OperatorStatus,
     output::Report,
     peers::join,
     session::Session,
-    watching::{Initiative, Watching, check_operator, payee},
+    watching::{Initiative, Watching, payee, standing, warn_of_standing},
 };
 
 mod tower;
@@ -28,7 +29,8 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Follow the chain and claim, without serving
 ///
-/// What `node run` does for the money, alone: for an executor whose LLM server is off while money is still owed.
+/// What `node run` does for the money, alone: for an executor whose LLM server is off while money is still owed. With a
+/// key that the payee doesn't name as an operator, or not any more, it claims by vouchers alone and closes nothing.
 ///
 /// With --tower it does so for others. Executors hand it vouchers over the network (their config.toml's [towers] names
 /// its address); when a payer leaves and the executor doesn't claim, the tower does, and pays for the gas. It can't
@@ -46,6 +48,8 @@ struct Ready {
     ready: bool,
     operator: Address,
     payee: Address,
+    /// Whether the payee names the operator. If not, it claims by vouchers alone.
+    named: bool,
     network: String,
     /// Where `/metrics`, `/healthz` and `/readyz` are answered.
     monitoring: Option<String>,
@@ -74,8 +78,15 @@ pub async fn run(session: &Session, arguments: WatchArgs) -> Result {
     if arguments.tower {
         return tower::run(session).await;
     }
+    until(session, interrupted()).await
+}
+
+/// Watches for this home's payee until `stop`.
+///
+/// # Errors
+/// When it can't go on.
+pub async fn until(session: &Session, stop: impl Future<Output = ()>) -> Result {
     let payee = payee(session)?;
-    let stop = interrupted();
     tokio::pin!(stop);
     let prepared = tokio::select! {
         prepared = Box::pin(prepare(session, payee)) => prepared?,
@@ -136,7 +147,8 @@ async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
     let on_chain = session.on_chain().await?;
     let key = session.unlock()?;
     let operator = key.address();
-    check_operator(&on_chain, payee, operator).await?;
+    let status = standing(&on_chain, payee, operator).await?;
+    warn_of_standing(session.output, status, payee, operator);
     let ledger = session.open_store().await?;
     let socket = ControlSocket::bind(&session.home.control_socket())?;
     let watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
@@ -154,6 +166,7 @@ async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
         ready: true,
         operator,
         payee,
+        named: status == OperatorStatus::Active,
         network: session.network.name.clone(),
         monitoring: monitoring.url(),
     })?;

@@ -9,6 +9,7 @@
 mod bad_input;
 mod caring;
 mod chain;
+mod dismissal;
 mod doctor;
 mod harness;
 mod money;
