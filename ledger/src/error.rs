@@ -50,6 +50,17 @@ pub enum LedgerError {
         "the store has lost what was committed to it: an older copy was put in its place; restart to go on with it"
     )]
     Replaced,
+    /// The store is on another schema than this program's: another version of it was started there. Nothing is written to
+    /// it by this one.
+    #[error(
+        "the store's schema is {found} now, and this program's {supported}: another version of it was started on the store; run that one"
+    )]
+    OtherSchema {
+        /// The schema found.
+        found: i64,
+        /// The one this program works on.
+        supported: u32,
+    },
     /// Another process was elected to follow the chain, to claim and to close.
     #[error("another process leads: this one may not follow the chain, claim or close")]
     NotLeading,
@@ -99,7 +110,11 @@ impl LedgerError {
     pub(crate) const fn is_of_the_store(&self) -> bool {
         matches!(
             self,
-            Self::Sql { .. } | Self::Unavailable { .. } | Self::OutcomeUnknown | Self::Replaced
+            Self::Sql { .. }
+                | Self::Unavailable { .. }
+                | Self::OutcomeUnknown
+                | Self::Replaced
+                | Self::OtherSchema { .. }
         )
     }
 
@@ -112,6 +127,10 @@ impl LedgerError {
             },
             Self::OutcomeUnknown => Self::OutcomeUnknown,
             Self::Replaced => Self::Replaced,
+            Self::OtherSchema { found, supported } => Self::OtherSchema {
+                found: *found,
+                supported: *supported,
+            },
             Self::NotLeading => Self::NotLeading,
             Self::Inconsistent { what } => Self::Inconsistent { what },
             _ => Self::Closed,

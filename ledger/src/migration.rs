@@ -52,7 +52,8 @@ impl Ledger {
     /// Brings a store to the schema `to` without opening it: down, before an older version of the program is put in this
     /// one's place, or up again. Schema 0 is none: everything goes. Opening a store brings it up by itself.
     ///
-    /// Of a database that several homes share, all of them have to be stopped first.
+    /// Of a database that several homes share, all of them have to be stopped first: a process of another version writes
+    /// nothing more ([`LedgerError::OtherSchema`](crate::LedgerError::OtherSchema)).
     ///
     /// # Errors
     /// [`OpenError`]; then the store is as it was, or at one of the steps between.
@@ -153,7 +154,12 @@ pub(crate) async fn take_turn(connection: &mut PgConnection) -> Result<(), sqlx:
 
 /// Brings a store from the schema `from` to `to`, in the caller's transaction.
 pub(crate) async fn run_postgres(connection: &mut PgConnection, from: u32, to: u32) -> Result<(), sqlx::Error> {
-    for (script, version) in steps(from, to) {
+    let steps = steps(from, to);
+    if from > 0 && !steps.is_empty() {
+        // Whoever writes meanwhile comes before the change, or learns of it when its turn comes.
+        connection.execute("SELECT FROM store FOR UPDATE").await?;
+    }
+    for (script, version) in steps {
         connection.execute(sqlx::raw_sql(script.postgres)).await?;
         if version > 0 {
             let stamp = sqlx::query(

@@ -4,6 +4,9 @@
 //! the callers of one process do in SQLite: what an operation has read can't change before it commits, and `READ
 //! COMMITTED` suffices. Group commit pays for the round trips.
 //!
+//! With the row it reads the schema's version: a process of another version that was started meanwhile may have brought the
+//! schema up, and what this one would write on it means something else there. Whoever changes the schema locks the row, too.
+//!
 //! A connection may be lost at any moment. Before the commit, nothing is recorded, and the batch runs again. While the
 //! commit is under way its outcome is unknown, and is found out: each commit leaves its generation in this home's row of
 //! `writers`, which is read once the row of `store` can be locked again, after the lost connection has let go of it.
@@ -16,7 +19,7 @@ use sqlx::{
 };
 use tokio::time::Instant;
 
-use crate::{LedgerError, lock::WriterId};
+use crate::{LedgerError, lock::WriterId, migration::SUPPORTED};
 
 /// Prepared statements kept on a connection; this crate has fewer.
 pub(crate) const STATEMENT_CACHE: usize = 256;
@@ -174,6 +177,10 @@ enum BeginError {
     Connect(ConnectError),
     /// The store does not know what was committed to it.
     Replaced,
+    /// The store is on another schema than this program's.
+    OtherSchema {
+        found: i64,
+    },
 }
 
 impl From<sqlx::Error> for BeginError {
@@ -245,6 +252,12 @@ impl PostgresWriter {
             let error = match self.try_begin().await {
                 Ok(()) => return Ok(()),
                 Err(BeginError::Replaced) => return Err(LedgerError::Replaced),
+                Err(BeginError::OtherSchema { found }) => {
+                    return Err(LedgerError::OtherSchema {
+                        found,
+                        supported: SUPPORTED,
+                    });
+                }
                 Err(BeginError::Connect(ConnectError::Unfit(unfit))) => {
                     sqlx::Error::Configuration(unfit.reason().into())
                 }
@@ -270,8 +283,20 @@ impl PostgresWriter {
             });
             self.connection = Some(connected.map_err(BeginError::Connect)?);
         }
-        let lock = sqlx::raw_sql("BEGIN; SELECT generation, epoch FROM store FOR UPDATE");
-        let row = answered(lock.fetch_one(self.connection()?)).await?;
+        // One round trip. The version is read by a statement of its own: one that waited for the lock would still see what
+        // the other tables held before.
+        let lock = sqlx::raw_sql(
+            "BEGIN; SELECT FROM store FOR UPDATE;
+             SELECT generation, epoch, version FROM store CROSS JOIN store_schema",
+        );
+        let rows = answered(lock.fetch_all(self.connection()?)).await?;
+        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+        let found: i64 = row.try_get("version")?;
+        if found != i64::from(SUPPORTED) {
+            // Lets go of the lock.
+            self.connection = None;
+            return Err(BeginError::OtherSchema { found });
+        }
         self.locked = Locked {
             generation: row.try_get("generation")?,
             epoch: row.try_get("epoch")?,

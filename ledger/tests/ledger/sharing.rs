@@ -508,3 +508,37 @@ async fn a_turn_that_does_not_come_is_no_failure_of_the_store() {
     let accepted = ledger.accept_request(pair.accept(1, Some(500), 10)).await;
     assert_eq!(accepted.unwrap(), Outcome::Recorded);
 }
+
+#[tokio::test]
+async fn a_store_that_another_version_has_migrated_is_written_no_more() {
+    let pair = Pair::new(1, 1);
+    let home = Home::in_database(Backend::Postgres).await;
+    let ledger = home.open().await;
+    mine(&ledger, vec![pair.opened(1_000)]).await;
+    ledger.accept_voucher(pair.voucher(100)).await.unwrap();
+    // One that writes while the other version changes the schema waits for it, and is refused as those after it are.
+    let (mut newer, mut administrator) = (beside(&home).await, beside(&home).await);
+    newer.lock().await;
+    let waiting = {
+        let (ledger, voucher) = (ledger.clone(), pair.voucher(200));
+        tokio::spawn(async move { ledger.accept_voucher(voucher).await })
+    };
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while administrator.numbers(waits).await != [1] {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    newer.run("UPDATE store_schema SET version = version + 1; COMMIT").await;
+    let refusals = [waiting.await.unwrap(), ledger.accept_voucher(pair.voucher(300)).await];
+    for refused in refusals.map(Result::unwrap_err) {
+        let ServeError::Ledger(error @ LedgerError::OtherSchema { found, supported }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(found, i64::from(supported) + 1);
+        assert!(!error.is_transient());
+    }
+    assert_eq!(newer.numbers("SELECT count(*) FROM vouchers").await, [1]);
+    // Nothing keeps the newer version from writing.
+    newer.lock().await;
+    newer.unlock().await;
+}
