@@ -123,6 +123,11 @@ impl Config {
             .map_err(|failure| failure.while_(operation()))
     }
 
+    /// Whether it is a tower's, which has a home of its own.
+    pub const fn is_tower(&self) -> bool {
+        self.tower.is_some() && self.executor.is_none()
+    }
+
     /// Reads a configuration's text.
     ///
     /// # Errors

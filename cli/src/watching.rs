@@ -138,9 +138,10 @@ impl Watching {
         key: Keypair,
         policy: DefencePolicy,
         max_fee: u128,
+        initiative: Initiative,
     ) -> Result<Self> {
         let start_block = deployment_block::of(session, on_chain).await?;
-        let mut config = watcher_config(session, None, start_block, Initiative::Own)?;
+        let mut config = watcher_config(session, None, start_block, initiative)?;
         config.planner.publish = PublishPolicy::Vouchers;
         // All it ever sends is for a deadline, and it has promised what it pays.
         config.fees.max_fee = max_fee;

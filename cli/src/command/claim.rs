@@ -2,6 +2,7 @@ use clap::Args;
 use lloom_receipts::ChannelId;
 
 use crate::{
+    command::watch::tower,
     control::{Answer, Order, Served, obey},
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::parse_channel,
@@ -15,7 +16,8 @@ use crate::{
 /// Claims everything, whatever the fee, and waits until it is final. With --dry-run nothing is sent: it shows what the
 /// node would claim by itself at this moment and why, and why not yet. With --explain nothing is sent either: it says of
 /// one channel why it would be claimed now, or why not yet and what would change that. When a node runs in this home, it
-/// does the work. A key that the payee doesn't name as an operator, or not any more, claims by vouchers alone.
+/// does the work. A key that the payee doesn't name as an operator, or not any more, claims by vouchers alone. A
+/// tower claims what it has promised to, once the executor has had its chance.
 #[derive(Debug, Args)]
 pub struct ClaimArgs {
     /// Show what would be claimed, and why; send nothing
@@ -67,9 +69,13 @@ pub async fn run(session: &Session, arguments: ClaimArgs) -> Result {
         _ => Err(Failure::new(Kind::Failed, "the node answered something else")),
     }?;
     if only_told && nobody_runs {
-        session.output.note(
-            "\nNothing runs in this home that would claim by itself: `lloomctl node run` or `lloomctl watch` does.",
-        );
+        let does = match session.config()?.is_tower() {
+            true => "`lloomctl watch --tower` does",
+            false => "`lloomctl node run` or `lloomctl watch` does",
+        };
+        session.output.note(format!(
+            "\nNothing runs in this home that would claim by itself: {does}."
+        ));
     }
     Ok(())
 }
@@ -96,10 +102,16 @@ async fn obey_here(session: &Session, order: Order) -> Result<Answer> {
     let on_chain = session.on_chain().await?;
     let key = session.unlock()?;
     let (payee, operator) = (payee(session)?, key.address());
-    let status = standing(&on_chain, payee, operator).await?;
-    warn_of_standing(session.output, status, payee, operator);
+    let is_tower = session.config()?.is_tower();
+    if !is_tower {
+        let status = standing(&on_chain, payee, operator).await?;
+        warn_of_standing(session.output, status, payee, operator);
+    }
     let ledger = session.open_store().await?;
-    let mut watching = Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Orders).await?;
+    let mut watching = match is_tower {
+        true => tower::defending(session, &on_chain, &ledger, &key, Initiative::Orders).await?,
+        false => Watching::start(session, &on_chain, ledger.clone(), key, Initiative::Orders).await?,
+    };
     let served = Served {
         watcher: watching.handle.clone(),
         token: session.network.token.clone(),

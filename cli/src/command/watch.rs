@@ -13,7 +13,7 @@ use crate::{
     command::devnet::interrupted,
     control::{ControlSocket, Served},
     delegating::{Delegating, configured_towers},
-    failure::Result,
+    failure::{Failure, Kind, Result},
     monitoring::{Monitoring, Role},
     onchain::OperatorStatus,
     output::Report,
@@ -22,7 +22,7 @@ use crate::{
     watching::{Initiative, Watching, payee, standing, warn_of_standing},
 };
 
-mod tower;
+pub mod tower;
 
 /// How often it is shown that the process turns.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,6 +77,10 @@ pub async fn run(session: &Session, arguments: WatchArgs) -> Result {
     session.config()?;
     if arguments.tower {
         return tower::run(session).await;
+    }
+    if session.config()?.is_tower() {
+        let why = "this home is a tower's: it earns nothing, and defends what executors handed to it";
+        return Err(Failure::new(Kind::Configuration, why).hint("`lloomctl watch --tower` does that"));
     }
     until(session, interrupted()).await
 }

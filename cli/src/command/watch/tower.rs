@@ -23,11 +23,11 @@ use crate::{
     control::{ControlSocket, Served},
     failure::{Failure, Kind, OrFail as _, Result},
     monitoring::{Monitoring, Role},
-    onchain::chain_failure,
+    onchain::{OnChain, chain_failure},
     output::{Report, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
-    watching::{Watching, handle_failure, sees_chain},
+    watching::{Initiative, Watching, handle_failure, sees_chain},
 };
 
 /// How often it is looked at whether the chain is in sight.
@@ -87,6 +87,30 @@ struct Running {
     monitoring: Monitoring,
 }
 
+/// Starts a watcher that claims what this tower's store holds for others: by itself, or what it is ordered to.
+///
+/// # Errors
+/// When the configuration is wrong, or the chain or the store can't be read.
+pub async fn defending(
+    session: &Session,
+    on_chain: &OnChain,
+    ledger: &Ledger,
+    key: &Keypair,
+    initiative: Initiative,
+) -> Result<Watching> {
+    // What was promised before the configuration was changed is still promised.
+    let promised = ledger
+        .highest_fee_promised()
+        .await
+        .or_fail(Kind::Store, || "cannot read what was promised".to_owned())?;
+    let terms = tower_config(session)?.terms;
+    let fee = terms.max_fee_per_gas.max(promised.unwrap_or_default());
+    let policy = DefencePolicy {
+        margin: settings(session)?.claim_margin_secs.map(Duration::from_secs),
+    };
+    Watching::start_defending(session, on_chain, ledger.clone(), key.clone(), policy, fee, initiative).await
+}
+
 /// Watches for others until Ctrl-C.
 ///
 /// # Errors
@@ -103,7 +127,7 @@ pub async fn run(session: &Session) -> Result {
 
 impl Running {
     async fn start(session: &Session) -> Result<Self> {
-        let settings = settings(session)?;
+        settings(session)?;
         if session.config()?.executor.is_some() {
             return Err(Failure::new(
                 Kind::Configuration,
@@ -117,17 +141,7 @@ impl Running {
         let ledger = session.open_store().await?;
         let grace = session.chain()?.grace_period(session.network.contracts.escrow).await;
         config.grace = grace.map_err(|error| chain_failure(error, "cannot read the grace period"))?;
-        // What was promised before the configuration was changed is still promised.
-        let promised = ledger
-            .highest_fee_promised()
-            .await
-            .or_fail(Kind::Store, || "cannot read what was promised".to_owned())?;
-        let max_fee = config.terms.max_fee_per_gas.max(promised.unwrap_or_default());
-        let policy = DefencePolicy {
-            margin: settings.claim_margin_secs.map(Duration::from_secs),
-        };
-        let mut watching =
-            Watching::start_defending(session, &on_chain, ledger.clone(), key.clone(), policy, max_fee).await?;
+        let mut watching = defending(session, &on_chain, &ledger, &key, Initiative::Own).await?;
         let monitoring = Monitoring::start(session, &ledger, &watching, key.address(), Role::Tower).await?;
         // Nothing is taken on before it is known what became of the channels.
         let handle = watching.handle.clone();

@@ -126,6 +126,34 @@ async fn executor_that_died_finds_its_money_after_its_tower_claimed() -> Result<
 }
 
 #[tokio::test]
+async fn tower_that_does_not_run_claims_when_it_is_told_to() -> Result<()> {
+    let chain = Chain::start(Mining::Living).await?;
+    let mut tower = Tower::create(&chain, "tower", |_| ()).await?;
+    let watching = tower.start().await?;
+    let mut shop = shop_with(chain, vec![watching.address.clone()]).await?;
+    shop.ask("Who is left?").await?;
+    let owed = covered(&shop).await?;
+    shop.kill_executor().await?;
+    request_close(&shop).await?;
+    stop(watching).await?;
+
+    // What is said of it is what would be true if it ran.
+    let plan = tower.home.run(&["claim", "--dry-run"]).await?;
+    ensure!(plan.stderr.contains("`lloomctl watch --tower` does"), "{}", plan.stderr);
+    let refused = tower.home.fail(&["watch"]).await?;
+    ensure!(
+        refused.stderr.contains("`lloomctl watch --tower`"),
+        "{}",
+        refused.stderr
+    );
+    shop.chain.anvil.pass_time(41 * 60).await?;
+    tower.home.json(&["claim"]).await?;
+    shop.settled(owed).await?;
+    assert_eq!(shop.chain.money.held_by(shop.seller.payee.address()).await?, owed);
+    Ok(())
+}
+
+#[tokio::test]
 async fn executor_that_lives_claims_itself_and_costs_its_tower_nothing() -> Result<()> {
     let chain = Chain::start(Mining::Living).await?;
     let mut tower = Tower::create(&chain, "tower", |_| ()).await?;
