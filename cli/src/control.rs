@@ -33,6 +33,8 @@ const MAX_LINE: u64 = 4 << 20;
 const MAX_ORDERS: usize = 16;
 /// How long whoever connects may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node may take to say how it stands. It looks nothing up for that.
+const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a node can be told to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,20 +234,77 @@ pub async fn obey(order: Order, served: &Served) -> Result<Answer> {
     })
 }
 
-/// Hands `order` to the node that runs in this home. `None` when none does.
+/// Asks the node that runs in this home how it stands. `None` when none does.
 ///
 /// # Errors
-/// What the node answers, or a connection that broke.
-pub async fn hand_over(path: &Path, order: &Order) -> Result<Option<Answer>> {
-    let operation = || format!("cannot speak to the node at {}", path.display());
-    let stream = match UnixStream::connect(path).await {
-        Ok(stream) => stream,
-        // None was started, or it died.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(Failure::of(Kind::Failed, error).while_(operation())),
+/// When it does not answer soon, as one that hangs, or what it answers.
+pub async fn ask_status(path: &Path) -> Result<Option<StatusAnswer>> {
+    let Some(stream) = connect(path).await? else {
+        return Ok(None);
     };
+    // Who listens, as the system knows it: a store's lock may be anybody's.
+    let holder = stream.peer_cred().ok().and_then(|holder| holder.pid());
+    match tokio::time::timeout(STATUS_PATIENCE, exchange(path, stream, &Order::Status {})).await {
+        Ok(answer) => match answer? {
+            Answer::Status(status) => Ok(Some(status)),
+            _ => Err(Failure::new(Kind::Failed, "the node answered something else")),
+        },
+        Err(_) => Err(silent(path, holder)),
+    }
+}
+
+/// Hands `order` to the node that runs in this home. `None` when none does. An order may take as long as the chain takes
+/// to make something final, so whether anybody is there that carries it out is [asked](ask_status) before.
+///
+/// # Errors
+/// When the node hangs, what it answers, or a connection that broke.
+pub async fn hand_over(path: &Path, order: &Order) -> Result<Option<Answer>> {
+    if ask_status(path).await?.is_none() {
+        return Ok(None);
+    }
+    match connect(path).await? {
+        None => Ok(None),
+        Some(stream) => exchange(path, stream, order).await.map(Some),
+    }
+}
+
+/// What is said of a node that does not answer.
+fn silent(path: &Path, holder: Option<i32>) -> Failure {
+    let (who, end) = holder.map_or_else(
+        || ("a process".to_owned(), "end it".to_owned()),
+        |id| {
+            (
+                format!("process {id}"),
+                format!("end it (`kill {id}`, `kill -KILL {id}` if that does nothing)"),
+            )
+        },
+    );
+    Failure::new(
+        Kind::Failed,
+        format!("{who} holds {} and does not answer", path.display()),
+    )
+    .hint(format!(
+        "the node hangs, or was stopped: {end} and start it again; nothing that was authorized is lost"
+    ))
+}
+
+fn operation(path: &Path) -> String {
+    format!("cannot speak to the node at {}", path.display())
+}
+
+async fn connect(path: &Path) -> Result<Option<UnixStream>> {
+    match UnixStream::connect(path).await {
+        Ok(stream) => Ok(Some(stream)),
+        // None was started, or it died.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+        // So many wait to be heard that no more may.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(silent(path, None)),
+        Err(error) => Err(Failure::of(Kind::Failed, error).while_(operation(path))),
+    }
+}
+
+async fn exchange(path: &Path, stream: UnixStream, order: &Order) -> Result<Answer> {
+    let operation = || operation(path);
     let (read, mut write) = stream.into_split();
     let mut text = serde_json::to_vec(order).or_fail(Kind::Failed, operation)?;
     text.push(b'\n');
@@ -271,7 +330,7 @@ pub async fn hand_over(path: &Path, order: &Order) -> Result<Option<Answer>> {
                 .unwrap_or(Kind::Failed);
             Err(hints.into_iter().fold(Failure::new(kind, message), Failure::hint))
         }
-        answer => Ok(Some(answer)),
+        answer => Ok(answer),
     }
 }
 
@@ -284,6 +343,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         assert_eq!(hand_over(&path, &Order::Status {}).await.unwrap(), None);
+        assert_eq!(ask_status(&path).await.unwrap(), None);
         // A node that died leaves its socket behind.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert_eq!(hand_over(&path, &Order::Status {}).await.unwrap(), None);

@@ -10,7 +10,7 @@ use lloom_watcher::{RpcChain, RpcConfig};
 use crate::{
     cli::GlobalOptions,
     config::{Config, DEFAULT_KEY, LedgerSettings},
-    control::{Answer, Order, hand_over},
+    control::{Answer, Order, ask_status, hand_over},
     failure::{Failure, Kind, OrFail as _, Result},
     home::{Home, begin_store},
     keystore::LockedKey,
@@ -86,11 +86,11 @@ impl Session {
     /// Hands `order` to the node that runs in this home. `None` when none does.
     ///
     /// # Errors
-    /// What the node answers, or a connection that broke.
+    /// When the node hangs, what it answers, or a connection that broke.
     pub async fn hand_over(&self, order: &Order) -> Result<Option<Answer>> {
         let socket = self.home.control_socket();
         // Said before: with an endpoint that does not answer, the node may take long.
-        if self.passing_endpoint && hand_over(&socket, &Order::Status {}).await?.is_some() {
+        if self.passing_endpoint && ask_status(&socket).await?.is_some() {
             self.output.note(
                 "The node that runs in this home does it, with the endpoints it was started with: --rpc-url is not used. Stop the node first to use it, or change config.toml and start the node again.",
             );

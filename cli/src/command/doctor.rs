@@ -15,11 +15,13 @@ use clap::Args;
 use self::diagnosis::Checks;
 use crate::{
     config::Config,
+    control::ask_status,
     failure::{Failure, Result},
     onchain::OnChain,
     output::Output,
     progress::Progress,
     session::Session,
+    settlement::StatusAnswer,
 };
 
 /// Look at everything and say what is wrong
@@ -49,7 +51,7 @@ pub async fn run(session: &Session, _arguments: DoctorArgs) -> Result {
         }
     };
     let address = key::check(session, &mut checks);
-    let node = node::ask(session).await;
+    let node = ask_status(&session.home.control_socket()).await;
     let node_runs = matches!(node, Ok(Some(_)));
     let ledger = store::check(session, node_runs, &mut checks).await;
     let on_chain = match session.chain() {
@@ -92,7 +94,7 @@ pub async fn run(session: &Session, _arguments: DoctorArgs) -> Result {
 async fn check_configured(
     session: &Session,
     config: &Config,
-    node: Result<Option<crate::settlement::StatusAnswer>>,
+    node: Result<Option<StatusAnswer>>,
     has_key: bool,
     checks: &mut Checks,
 ) {

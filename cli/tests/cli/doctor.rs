@@ -1,11 +1,18 @@
 //! What `doctor` says of homes that are really broken.
 
-use std::{fs, net::TcpListener, process::Stdio};
+use std::{
+    fs,
+    net::TcpListener,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use alloy::primitives::{Address, B256, address};
 use lloom_bindings::Contracts;
 use lloom_ledger::{Block, Ledger, ObligationPolicy, StoreDeployment};
 use lloom_receipts::{BlockNumber, Domain, UnixSeconds};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::harness::{Devnet, Ended, Home, Running};
@@ -14,6 +21,9 @@ use crate::harness::{Devnet, Ended, Home, Running};
 const NOWHERE: &str = "http://127.0.0.1:1";
 /// Somebody whose key is not at hand.
 const COLD: Address = address!("0x00000000000000000000000000000000000c01d0");
+
+/// A command that asks a node which hangs has to end by then.
+const BOUND: Duration = Duration::from_secs(45);
 
 /// Runs `doctor`, and replaces what differs from machine to machine.
 fn doctor(home: &Home, replaced: &[(&str, &str)]) -> (Ended, String) {
@@ -261,4 +271,75 @@ fn a_node_that_runs_and_one_that_gets_nowhere() {
         "{line}"
     );
     assert!(line.contains("block explorer"), "{line}");
+}
+
+/// Stops a process in its tracks, as one that hangs, and lets it go on when this is dropped: stopped, it could not end.
+struct Hanging(Pid);
+
+impl Hanging {
+    fn process(id: u32) -> Self {
+        let id = Pid::from_raw(id.try_into().unwrap()).unwrap();
+        kill_process(id, Signal::STOP).unwrap();
+        Self(id)
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+#[test]
+fn a_node_that_hangs_is_told_by_whoever_asks_it() {
+    let devnet = Devnet::start();
+    let home = Home::executor(&devnet.url);
+    home.monitor("enabled = false\n");
+    let mut process = Running::start(home.command(&["node", "run", "--json"]));
+    assert_eq!(process.json()["ready"], true);
+    let hanging = Hanging::process(process.id());
+    let expected = format!(
+        "process {} holds {} and does not answer",
+        process.id(),
+        home.path().join("control.sock").display()
+    );
+
+    let asked = bounded(&home, &["doctor"]);
+    let told = |begin: &str| asked.stdout.lines().find(|line| line.starts_with(begin));
+    let node = told("BAD  node ").unwrap_or_else(|| panic!("{asked:?}"));
+    assert!(node.contains(&expected) && node.contains("start it again"), "{node}");
+    assert!(told("ok   chain ").is_some(), "it looks at everything else: {asked:?}");
+    assert!(told("BAD  ports ").is_none(), "{asked:?}");
+
+    for arguments in [&["claim", "--dry-run", "--json"][..], &["claim", "--json"]] {
+        let refused = bounded(&home, arguments);
+        assert_ne!(refused.code, 0, "{refused:?}");
+        let failure = refused.failure();
+        assert_eq!(failure["message"], expected.as_str(), "{failure}");
+        assert!(failure["hints"][0].as_str().unwrap().contains("kill"), "{failure}");
+    }
+    drop(hanging);
+    assert_eq!(home.run(&["claim", "--dry-run"]).code, 0);
+}
+
+/// Runs `lloomctl`, which has to end by itself.
+#[track_caller]
+fn bounded(home: &Home, arguments: &[&str]) -> Ended {
+    let mut command = home.command(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > BOUND {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{arguments:?} does not end");
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }

@@ -16,9 +16,7 @@ use tokio::{
 use super::{diagnosis::Checks, is_tower};
 use crate::{
     config::Config,
-    control::{Answer, Order, hand_over},
     failure::{Failure, Kind, Result},
-    session::Session,
     settlement::StatusAnswer,
 };
 
@@ -28,15 +26,6 @@ const PROGRESS_TOLERANCE: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer of `/readyz`, bytes.
 const MAX_ANSWER: u64 = 64 << 10;
-
-/// Asks the node how it stands. `None` when none runs.
-pub async fn ask(session: &Session) -> Result<Option<StatusAnswer>> {
-    match hand_over(&session.home.control_socket(), &Order::Status {}).await? {
-        None => Ok(None),
-        Some(Answer::Status(status)) => Ok(Some(status)),
-        Some(_) => Err(Failure::new(Kind::Failed, "it answered something else")),
-    }
-}
 
 /// Looks at it.
 pub async fn check(config: &Config, asked: Result<Option<StatusAnswer>>, checks: &mut Checks) {
