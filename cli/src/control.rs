@@ -6,10 +6,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use lloom_receipts::ChannelId;
+use lloom_receipts::{ChannelId, UnixSeconds};
 use lloom_watcher::{ClaimFilter, WatcherHandle};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -33,6 +33,9 @@ const MAX_LINE: u64 = 4 << 20;
 const MAX_ORDERS: usize = 16;
 /// How long whoever connects may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an order waits for a watcher that has just begun. Catching up takes hours where much happened meanwhile, and
+/// an order that waits for it would have one of the places.
+const BEGINNING: Duration = Duration::from_secs(5);
 /// How long a node may take to say how it stands. It looks nothing up for that.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -110,68 +113,49 @@ pub struct Served {
     pub monitoring: Option<String>,
 }
 
-/// The node's end.
+/// The node's end. Orders are carried out until it is dropped.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: UnixListener,
     path: PathBuf,
+    _serving: JoinSet<()>,
 }
 
 impl ControlSocket {
-    /// Listens at `path`. The caller holds the home's store, so whatever socket lies there is a dead process's.
+    /// Answers at `path` from now on, whether the chain has been caught up with or not. The caller holds the home's store,
+    /// so whatever socket lies there is a dead process's.
     ///
     /// # Errors
-    /// When it can't.
-    pub fn bind(path: &Path) -> Result<Self> {
-        let operation = || format!("cannot listen at {}", path.display());
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Failure::of(Kind::Failed, error).while_(operation()));
+    /// When it can't listen.
+    pub fn open(path: &Path, served: Served) -> Result<Self> {
+        let opened_at = UnixSeconds::from(SystemTime::now());
+        Self::serving(path, move |order| {
+            let served = served.clone();
+            async move {
+                caught_up(&order, &served.watcher).await?;
+                Ok(match obey(order, &served).await? {
+                    Answer::Status(status) => Answer::Status(StatusAnswer {
+                        started_at: Some(opened_at.get()),
+                        ..status
+                    }),
+                    answer => answer,
+                })
             }
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)
-            .or_fail(Kind::Failed, operation)
-            .map_err(|failure| {
-                failure.hint("paths of sockets have to be short: use another --home if this one isn't")
-            })?;
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .or_fail(Kind::Failed, operation)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
         })
     }
 
-    /// Carries out orders until it is dropped.
-    pub async fn serve(&self, served: Served) {
-        let places = std::sync::Arc::new(Semaphore::new(MAX_ORDERS));
-        let mut running = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                Some(_) = running.join_next() => continue,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of file descriptors, usually: they come back.
-                    tracing::warn!(%error, "an order can't be taken");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                continue;
-            };
-            let served = served.clone();
-            running.spawn(async move {
-                if let Err(error) = answer(stream, &served).await {
-                    tracing::debug!(%error, "an order broke off");
-                }
-                drop(place);
-            });
-        }
+    /// The same, for whoever `obeys`.
+    fn serving<O, F>(path: &Path, obeys: O) -> Result<Self>
+    where
+        O: Fn(Order) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<Answer>> + Send + 'static,
+    {
+        let listener = bind(path)?;
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(listener, obeys));
+        Ok(Self {
+            path: path.to_owned(),
+            _serving: serving,
+        })
     }
 }
 
@@ -182,7 +166,61 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn answer(stream: UnixStream, served: &Served) -> io::Result<()> {
+fn bind(path: &Path) -> Result<UnixListener> {
+    let operation = || format!("cannot listen at {}", path.display());
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Failure::of(Kind::Failed, error).while_(operation()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)
+        .or_fail(Kind::Failed, operation)
+        .map_err(|failure| failure.hint("paths of sockets have to be short: use another --home if this one isn't"))?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .or_fail(Kind::Failed, operation)?;
+    Ok(listener)
+}
+
+async fn serve<O, F>(listener: UnixListener, obeys: O)
+where
+    O: Fn(Order) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Answer>> + Send + 'static,
+{
+    let places = std::sync::Arc::new(Semaphore::new(MAX_ORDERS));
+    let mut running = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = running.join_next() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, usually: they come back.
+                tracing::warn!(%error, "an order can't be taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            continue;
+        };
+        let obeys = obeys.clone();
+        running.spawn(async move {
+            if let Err(error) = answer(stream, obeys).await {
+                tracing::debug!(%error, "an order broke off");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn answer<O, F>(stream: UnixStream, obeys: O) -> io::Result<()>
+where
+    O: Fn(Order) -> F,
+    F: Future<Output = Result<Answer>>,
+{
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(MAX_LINE));
@@ -190,13 +228,37 @@ async fn answer(stream: UnixStream, served: &Served) -> io::Result<()> {
     let answer = match serde_json::from_str::<Order>(&line) {
         Ok(order) => {
             tracing::info!(?order, "carrying out an order");
-            obey(order, served).await.unwrap_or_else(Answer::from)
+            obeys(order).await.unwrap_or_else(Answer::from)
         }
         Err(error) => Failure::of(Kind::Usage, error).while_("the order can't be read").into(),
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
     write.write_all(&text).await
+}
+
+/// Refuses what needs to know the chain as long as `watcher` has not seen its head.
+async fn caught_up(order: &Order, watcher: &WatcherHandle) -> Result {
+    if matches!(order, Order::Status {}) {
+        return Ok(());
+    }
+    let mut status = watcher.status();
+    // One that stands by says so itself, and so does one that has ended.
+    let begun = status.wait_for(|status| status.caught_up || status.standing_by);
+    if tokio::time::timeout(BEGINNING, begun).await.is_ok() {
+        return Ok(());
+    }
+    let status = StatusAnswer::from(&*watcher.status().borrow());
+    let failure = Failure::new(
+        Kind::Chain,
+        match &status.problem {
+            None => status.progress(),
+            Some(problem) => format!("{}: {problem}", status.progress()),
+        },
+    );
+    Err(failure
+        .while_("the node can't do that yet")
+        .hint("nothing was sent: try again later; `lloomctl doctor` says how it gets on"))
 }
 
 /// Carries an order out.
@@ -347,7 +409,9 @@ mod tests {
         // A node that died leaves its socket behind.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert_eq!(hand_over(&path, &Order::Status {}).await.unwrap(), None);
-        ControlSocket::bind(&path).unwrap();
+        let socket = ControlSocket::serving(&path, |_| async { Err(Failure::new(Kind::Failed, "busy")) }).unwrap();
+        assert!(hand_over(&path, &Order::Status {}).await.is_err());
+        drop(socket);
         assert!(!path.exists(), "the socket goes with the node");
     }
 

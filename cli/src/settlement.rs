@@ -360,6 +360,12 @@ pub struct StatusAnswer {
     pub pending_transactions: usize,
     /// Channels whose payers want to leave.
     pub obligations: usize,
+    /// When the node began to answer, Unix seconds.
+    #[serde(default)]
+    pub started_at: Option<u64>,
+    /// Whether it has not been at the head yet since it began.
+    #[serde(default)]
+    pub catching_up: bool,
     /// Whether another watcher of the store leads.
     #[serde(default)]
     pub standing_by: bool,
@@ -377,6 +383,16 @@ pub struct StatusAnswer {
     /// Where `/metrics` and `/readyz` are answered.
     #[serde(default)]
     pub monitoring: Option<String>,
+}
+
+impl StatusAnswer {
+    /// How far a node got that is catching up, for people.
+    pub fn progress(&self) -> String {
+        match (self.cursor, self.head) {
+            (Some(cursor), Some(head)) => format!("it is catching up with the chain, at block {cursor} of {head}"),
+            _ => "it is catching up with the chain, and has seen no block yet".to_owned(),
+        }
+    }
 }
 
 /// How an endpoint does.
@@ -420,6 +436,8 @@ impl From<&WatcherStatus> for StatusAnswer {
             last_progress: status.last_progress.map(lloom_receipts::UnixSeconds::get),
             pending_transactions: status.pending_transactions,
             obligations: status.obligations,
+            started_at: None,
+            catching_up: !status.caught_up && !status.standing_by,
             standing_by: status.standing_by,
             deferred: status.deferred,
             quarantined: status

@@ -100,7 +100,7 @@ async fn check_configured(
 ) {
     executor::check(session, config, checks).await;
     towers::check(session, config, checks).await;
-    node::check(config, node, checks).await;
+    node::check(session, config, node, checks).await;
     if has_key {
         peers::check(session, config, checks).await;
     }

@@ -177,6 +177,15 @@ impl Node {
         let mut watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
         let role = Role::Executor(executor.metrics());
         let monitoring = Monitoring::start(session, &ledger, &watching, operator, role).await?;
+        // How it stands while it catches up is what people ask then.
+        let socket = ControlSocket::open(
+            &session.home.control_socket(),
+            Served {
+                watcher: watching.handle.clone(),
+                token: session.network.token.clone(),
+                monitoring: monitoring.url(),
+            },
+        )?;
         // Serving on what the chain was before this node was off would serve channels that are closing.
         let handle = watching.handle.clone();
         watching
@@ -200,7 +209,6 @@ impl Node {
             .serve_offer(offer)
             .await
             .map_err(|error| network_failure(error, "cannot announce the offer"))?;
-        let socket = ControlSocket::bind(&session.home.control_socket())?;
         let delegating = Delegating::start(session, network.clone(), ledger.clone())?;
         let ready = Ready {
             ready: true,
@@ -242,14 +250,9 @@ impl Node {
 
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {
         let mut streams = JoinSet::new();
-        let orders = self.socket.serve(Served {
-            watcher: self.watching.handle.clone(),
-            token: session.network.token.clone(),
-            monitoring: self.monitoring.url(),
-        });
         let executor = self.executor.clone();
         let left_open = executor.look_after_left_open();
-        tokio::pin!(orders, left_open, stop);
+        tokio::pin!(left_open, stop);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         let result = loop {
             tokio::select! {
@@ -260,7 +263,6 @@ impl Node {
                 () = self.network.stopped() => {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
-                () = &mut orders => {}
                 () = &mut left_open => {}
                 _ = look.tick() => {
                     self.monitoring.beat();
@@ -289,6 +291,8 @@ impl Node {
         if result.is_ok() {
             self.watching.stop().await;
         }
+        // Before another process may have the store, and a socket at the same place.
+        drop(self.socket);
         self.ledger.close().await;
         result
     }

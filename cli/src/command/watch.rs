@@ -104,14 +104,8 @@ pub async fn until(session: &Session, stop: impl Future<Output = ()>) -> Result 
         network,
         monitoring,
     } = prepared;
-    let served = Served {
-        watcher: watching.handle.clone(),
-        token: session.network.token.clone(),
-        monitoring: monitoring.url(),
-    };
     let result = tokio::select! {
         failure = watching.failed() => Err(failure),
-        () = socket.serve(served) => Ok(()),
         () = beat(&monitoring) => Ok(()),
         () = &mut stop => Ok(()),
     };
@@ -154,9 +148,16 @@ async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
     let status = standing(&on_chain, payee, operator).await?;
     warn_of_standing(session.output, status, payee, operator);
     let ledger = session.open_store().await?;
-    let socket = ControlSocket::bind(&session.home.control_socket())?;
     let watching = Watching::start(session, &on_chain, ledger.clone(), key.clone(), Initiative::Own).await?;
     let monitoring = Monitoring::start(session, &ledger, &watching, operator, Role::Watcher).await?;
+    let socket = ControlSocket::open(
+        &session.home.control_socket(),
+        Served {
+            watcher: watching.handle.clone(),
+            token: session.network.token.clone(),
+            monitoring: monitoring.url(),
+        },
+    )?;
     // What was earned last may not have reached the towers yet.
     let (delegating, network) = if has_towers {
         let network = join(session, &key, &[]).await?;

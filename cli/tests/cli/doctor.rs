@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     process::Stdio,
     thread,
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use lloom_receipts::{BlockNumber, Domain, UnixSeconds};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{Devnet, Ended, Home, Running};
+use crate::harness::{Devnet, Ended, Home, Running, eventually, get};
 
 /// Nobody answers here.
 const NOWHERE: &str = "http://127.0.0.1:1";
@@ -320,6 +321,115 @@ fn a_node_that_hangs_is_told_by_whoever_asks_it() {
     }
     drop(hanging);
     assert_eq!(home.run(&["claim", "--dry-run"]).code, 0);
+}
+
+/// A way to a chain that never answers `method`.
+fn without(chain: &str, method: &'static str) -> String {
+    let chain = chain.strip_prefix("http://").unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, chain) = (client.unwrap(), chain.clone());
+            thread::spawn(move || {
+                let Ok(Some(request)) = read_request(&mut client) else {
+                    return;
+                };
+                if request.contains(method) {
+                    // Until whoever asked gives up.
+                    let _ = client.read(&mut [0]);
+                    return;
+                }
+                let mut server = TcpStream::connect(chain).unwrap();
+                server.write_all(request.as_bytes()).unwrap();
+                let _ = std::io::copy(&mut server, &mut client);
+            });
+        }
+    });
+    url
+}
+
+/// One request over HTTP, changed so that its answer ends with the connection. `None` when there is none.
+fn read_request(client: &mut TcpStream) -> std::io::Result<Option<String>> {
+    let mut reader = BufReader::new(client);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if lower.trim().is_empty() {
+            break;
+        }
+        if !lower.starts_with("connection:") {
+            head.push_str(&line);
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(Some(format!(
+        "{head}Connection: close\r\n\r\n{}",
+        String::from_utf8(body).unwrap()
+    )))
+}
+
+#[test]
+fn a_node_that_catches_up_says_so_and_is_not_told_to_stop() {
+    let devnet = Devnet::start();
+    let endpoint = without(&devnet.url, "eth_getLogs");
+    for (home, start) in [
+        (Home::executor(&endpoint), &["node", "run"][..]),
+        (Home::executor(&endpoint), &["watch"]),
+        (Home::tower(&endpoint), &["watch", "--tower"]),
+    ] {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        home.monitor(&format!("listen = \"{free}\"\n"));
+        // No call fails before all is looked at.
+        let config = home.path().join("config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("rpc_timeout_secs = 300\n{text}")).unwrap();
+        let process = Running::start(home.command(start));
+        eventually("it is monitored", || get(&format!("http://{free}"), "/readyz"));
+        eventually("it takes orders", || {
+            home.path().join("control.sock").exists().then_some(())
+        });
+
+        let asked = bounded(&home, &["doctor"]);
+        let told = &asked.stdout;
+        assert!(!told.contains("  ports "), "what it listens on is its own: {told}");
+        assert!(!told.contains("takes no orders"), "{told}");
+        let node = told.lines().find(|line| line.contains("  node ")).unwrap();
+        assert!(
+            node.starts_with("!!   node") && node.contains("catching up with the chain"),
+            "{start:?}: {told}"
+        );
+        let refused = bounded(&home, &["claim", "--dry-run", "--json"]);
+        assert_eq!(refused.code, 5, "{refused:?}");
+        let failure = refused.failure().to_string();
+        assert!(
+            failure.contains("can't do that yet") && failure.contains("catching up"),
+            "{failure}"
+        );
+        assert_eq!(process.terminate(), 0, "it ends when it is told to");
+    }
+}
+
+#[test]
+fn ports_are_not_looked_at_while_a_process_of_the_home_has_the_store() {
+    let home = Home::executor(NOWHERE);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    home.monitor(&format!("listen = \"{}\"\n", taken.local_addr().unwrap()));
+    let told = || home.run(&["doctor"]).stdout;
+    assert!(told().contains("BAD  ports "));
+    with_store(&home, async |_| {
+        let told = told();
+        assert!(!told.contains("  ports ") && told.contains("!!   node "), "{told}");
+    });
+    assert!(told().contains("BAD  ports "));
 }
 
 /// Runs `lloomctl`, which has to end by itself.

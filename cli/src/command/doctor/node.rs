@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use lloom_ledger::LockState;
 use lloom_receipts::UnixSeconds;
 use serde::Deserialize;
 use tokio::{
@@ -17,6 +18,7 @@ use super::{diagnosis::Checks, is_tower};
 use crate::{
     config::Config,
     failure::{Failure, Kind, Result},
+    session::Session,
     settlement::StatusAnswer,
 };
 
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_ANSWER: u64 = 64 << 10;
 
 /// Looks at it.
-pub async fn check(config: &Config, asked: Result<Option<StatusAnswer>>, checks: &mut Checks) {
+pub async fn check(session: &Session, config: &Config, asked: Result<Option<StatusAnswer>>, checks: &mut Checks) {
     if config.executor.is_none() && !is_tower(config) {
         return;
     }
@@ -39,6 +41,12 @@ pub async fn check(config: &Config, asked: Result<Option<StatusAnswer>>, checks:
             check_status(status, checks);
             check_monitoring(monitoring, checks).await;
         }
+        // It begins, and is not to be asked yet; or a command has the store, and what it listens on is its own.
+        Ok(None) if has_store_open(session) => checks.warn(
+            "node",
+            "not running, or about to be: the store is open already",
+            "look again in a minute; the line of `store` says which process it is",
+        ),
         Ok(None) => {
             if is_tower(config) {
                 checks.warn("tower", "not running", "`lloomctl watch --tower` starts it");
@@ -50,9 +58,19 @@ pub async fn check(config: &Config, asked: Result<Option<StatusAnswer>>, checks:
     }
 }
 
+/// Whether a process of this home has the store.
+fn has_store_open(session: &Session) -> bool {
+    let lock = session.store_url().ok().map(|url| LockState::of(&url));
+    // One that can't be looked at has a line of its own.
+    matches!(lock, Some(Ok(lock)) if lock.is_held)
+}
+
 fn check_status(status: StatusAnswer, checks: &mut Checks) {
     let now = UnixSeconds::from(SystemTime::now());
-    let idle = status.last_progress.map(|at| now.since(UnixSeconds::new(at)));
+    // One that has just begun has got nowhere yet.
+    let last = status.last_progress.max(status.started_at);
+    let idle = last.map(|at| now.since(UnixSeconds::new(at)));
+    let progress = status.progress();
     if let Some(problem) = status.problem {
         checks.bad(
             "node",
@@ -64,6 +82,12 @@ fn check_status(status: StatusAnswer, checks: &mut Checks) {
         checks.bad(
             "node",
             &Failure::new(Kind::Failed, "its watcher gets nowhere").hint("restart `lloomctl node run`"),
+        );
+    } else if status.catching_up {
+        checks.warn(
+            "node",
+            format!("running; {progress}"),
+            "it serves and claims once it is there; if the block stays the same, look at the lines of `chain`",
         );
     } else {
         checks.good(

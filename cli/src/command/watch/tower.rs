@@ -143,12 +143,20 @@ impl Running {
         config.grace = grace.map_err(|error| chain_failure(error, "cannot read the grace period"))?;
         let mut watching = defending(session, &on_chain, &ledger, &key, Initiative::Own).await?;
         let monitoring = Monitoring::start(session, &ledger, &watching, key.address(), Role::Tower).await?;
+        let socket = ControlSocket::open(
+            &session.home.control_socket(),
+            Served {
+                watcher: watching.handle.clone(),
+                token: session.network.token.clone(),
+                monitoring: monitoring.url(),
+            },
+        )?;
         // Nothing is taken on before it is known what became of the channels.
         let handle = watching.handle.clone();
         watching
             .obey(async { handle.synced().await.map_err(handle_failure) })
             .await?;
-        Self::listen(session, config, key, ledger, watching, monitoring).await
+        Self::listen(session, config, key, ledger, watching, socket, monitoring).await
     }
 
     async fn listen(
@@ -157,6 +165,7 @@ impl Running {
         key: Keypair,
         ledger: Ledger,
         watching: Watching,
+        socket: ControlSocket,
         monitoring: Monitoring,
     ) -> Result<Self> {
         let (network, _nothing_is_sold) = join_listening(session, &key).await?;
@@ -165,7 +174,6 @@ impl Running {
             .serve_tower()
             .await
             .map_err(|error| network_failure(error, "cannot serve as a tower"))?;
-        let socket = ControlSocket::bind(&session.home.control_socket())?;
         let totals = ledger
             .held_totals()
             .await
@@ -206,14 +214,9 @@ impl Running {
     async fn serve(mut self, session: &Session, stop: impl Future<Output = ()>) -> Result {
         let tower = self.tower.clone();
         let serving = tower.serve(self.inquiries);
-        let orders = self.socket.serve(Served {
-            watcher: self.watching.handle.clone(),
-            token: session.network.token.clone(),
-            monitoring: self.monitoring.url(),
-        });
         let beat = super::beat(&self.monitoring);
         let outlook = self.outlook.run(self.tower.clone());
-        tokio::pin!(serving, orders, outlook, beat, stop);
+        tokio::pin!(serving, outlook, beat, stop);
         let result = loop {
             tokio::select! {
                 biased;
@@ -226,7 +229,6 @@ impl Running {
                 () = &mut serving => {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
-                () = &mut orders => {}
                 () = &mut outlook => {}
                 () = &mut beat => {}
             }
@@ -237,6 +239,7 @@ impl Running {
         if result.is_ok() {
             self.watching.stop().await;
         }
+        drop(self.socket);
         self.ledger.close().await;
         result
     }
