@@ -27,8 +27,9 @@ use crate::{
     watching::handle_failure,
 };
 
-/// The longest order or answer, bytes.
-const MAX_LINE: u64 = 4 << 20;
+/// The longest order, bytes. Answers have no limit: they are as long as the node has channels, and come from whoever
+/// holds the home.
+const MAX_ORDER: u64 = 4 << 20;
 /// Orders that are carried out at a time.
 const MAX_ORDERS: usize = 16;
 /// How long whoever connects may take to say what it wants.
@@ -223,7 +224,7 @@ where
 {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    let mut reader = BufReader::new(read.take(MAX_LINE));
+    let mut reader = BufReader::new(read.take(MAX_ORDER));
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Order>(&line) {
         Ok(order) => {
@@ -372,11 +373,12 @@ async fn exchange(path: &Path, stream: UnixStream, order: &Order) -> Result<Answ
     text.push(b'\n');
     write.write_all(&text).await.or_fail(Kind::Failed, operation)?;
     let mut line = String::new();
-    BufReader::new(read.take(MAX_LINE))
+    BufReader::new(read)
         .read_line(&mut line)
         .await
         .or_fail(Kind::Failed, operation)?;
-    if line.is_empty() {
+    // Also in the middle of it.
+    if !line.ends_with('\n') {
         return Err(Failure::new(Kind::Failed, "the node ended before it answered")
             .hint("what it had sent goes on; `lloomctl earnings` shows where it stands"));
     }
@@ -398,7 +400,12 @@ async fn exchange(path: &Path, stream: UnixStream, order: &Order) -> Result<Answ
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::U256;
+    use lloom_receipts::TokenAmount;
+    use lloom_watcher::{Plan, Waiting, WatcherStatus, WhyNot};
+
     use super::*;
+    use crate::{home::Home, network::Network};
 
     #[tokio::test]
     async fn nobody_answers_where_no_node_runs() {
@@ -413,6 +420,58 @@ mod tests {
         assert!(hand_over(&path, &Order::Status {}).await.is_err());
         drop(socket);
         assert!(!path.exists(), "the socket goes with the node");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_whole_however_many_channels_wait() {
+        const CHANNELS: u64 = 100_000;
+        let directory = tempfile::tempdir().unwrap();
+        let network = Network::load(&Home::resolve(Some(directory.path().to_owned())).unwrap(), "devnet").unwrap();
+        let waiting = |number: u64| Waiting {
+            channel: ChannelId::new(U256::from(number).into()),
+            token: network.token.address,
+            value: TokenAmount::new(number.into()),
+            why: WhyNot::AwaitsReceipt,
+            claimed_from: None,
+            deferred: None,
+        };
+        let plan = Plan {
+            waiting: (0..CHANNELS).map(waiting).collect(),
+            ..Plan::default()
+        };
+        let planned = PlanAnswer::new(plan, &network.token);
+        assert!(serde_json::to_vec(&planned).unwrap().len() as u64 > 4 * MAX_ORDER);
+
+        let path = directory.path().join("control.sock");
+        let told = planned.clone();
+        let _socket = ControlSocket::serving(&path, move |order| {
+            let answer = match order {
+                Order::Status {} => Answer::Status(StatusAnswer::from(&WatcherStatus::default())),
+                _ => Answer::Planned(told.clone()),
+            };
+            async { Ok(answer) }
+        })
+        .unwrap();
+        let order = Order::Plan { channels: Vec::new() };
+        let answer = hand_over(&path, &order).await.unwrap();
+        // Not by `assert_eq`, which would print both.
+        assert!(answer == Some(Answer::Planned(planned)));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_dies_in_the_middle_of_its_answer_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let dying = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            stream.read_line(&mut String::new()).await.unwrap();
+            stream.write_all(b"{\"answer\":\"status\",\"head\":1").await.unwrap();
+        });
+        let failure = ask_status(&path).await.unwrap_err();
+        assert_eq!(failure.message(), "the node ended before it answered");
+        dying.await.unwrap();
     }
 
     #[test]
