@@ -38,7 +38,12 @@ pub(super) async fn run(
     line: &mut Line,
 ) -> Result<SyncReport, ChatError> {
     let channel = desk.channel;
-    let (state, agreed) = agree(shared, desk, line).await?;
+    let (mut state, agreed) = agree(shared, desk, line).await?;
+    if agreed.resent > 0 {
+        // Bills that these have linked were listed before as without a receipt.
+        let head = shared.ledger.head(channel).await?;
+        state = ask(line, channel, head.sequence).await?;
+    }
     let mut report = SyncReport {
         resent: agreed.resent,
         adopted: agreed.adopted,

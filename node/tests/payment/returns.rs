@@ -303,11 +303,8 @@ impl World {
     }
 }
 
-/// An event that overshoots comes before it is paid for. Its client may vanish with it, and pays when it returns: or the
-/// bill would stand in the way of all that it asks later.
-#[tokio::test]
-async fn an_event_that_overshot_is_paid_by_a_client_that_comes_back() {
-    let world = World::new().await;
+/// Has a client ask for an event that overshoots, and vanish with it.
+async fn vanish_with_what_overshot(world: &World) {
     let infer = world
         .infer(1, json!({"tokens": 100, "jumbo": true, "end": "hang"}))
         .await;
@@ -335,10 +332,38 @@ async fn an_event_that_overshot_is_paid_by_a_client_that_comes_back() {
         world.executor_ledger.unlinked_bills(world.channel).await.unwrap().len() == 1
     })
     .await;
+}
+
+/// An event that overshoots comes before it is paid for. Its client may vanish with it, and pays when it returns: or the
+/// bill would stand in the way of all that it asks later.
+#[tokio::test]
+async fn an_event_that_overshot_is_paid_by_a_client_that_comes_back() {
+    let world = World::new().await;
+    vanish_with_what_overshot(&world).await;
     let report = world.client.sync(world.channel, world.peer()).await.unwrap();
     assert_eq!((report.linked, report.unjustified), (1, 0));
     world.chat(json!({"tokens": 3})).await.unwrap();
     world.assert_settled(2).await;
+}
+
+/// The executor lists its bill as without a receipt, until it is told of that.
+#[tokio::test]
+async fn a_client_that_died_before_it_sent_a_receipt_blames_nobody() {
+    let mut world = World::new().await;
+    vanish_with_what_overshot(&world).await;
+    let bill = *world.executor_ledger.unlinked_bills(world.channel).await.unwrap()[0].bill();
+    let receipt = ReceiptHead::empty(world.channel).link(bill).unwrap();
+    let signed = world.payer.sign(&world.domain, receipt);
+    let receipt = Receipt::join(signed, &world.operator.sign(&world.domain, bill)).unwrap();
+    let linked = world.client_ledger.link(receipt, None, Budget::UNLIMITED, now());
+    linked.await.unwrap();
+
+    world.restart_client().await;
+    let report = world.client.sync(world.channel, world.peer()).await.unwrap();
+    assert_eq!((report.resent, report.linked, report.unjustified), (1, 0, 0));
+    let quality = world.client_ledger.quality(world.operator.address()).await.unwrap();
+    assert_eq!(quality.observations, 0);
+    world.assert_settled(1).await;
 }
 
 /// What it signed is still owed: its client has both signatures.
