@@ -11,10 +11,10 @@ use std::{
 use alloy::primitives::Address;
 use futures::StreamExt as _;
 use libp2p::PeerId;
-use lloom_ledger::{Budget, ChannelFilter, ChannelRecord, Ledger};
+use lloom_ledger::{Budget, BudgetLimit, BuyError, ChannelFilter, ChannelRecord, Ledger};
 use lloom_node::{
     NetworkHandle, Offer,
-    client::{ChatError, ChatEvent, ChatRequest, Client, ClientConfig, Completion, Tolerance},
+    client::{ChatError, ChatEvent, ChatRequest, Client, ClientConfig, Completion, Tolerance, TreasurerError},
     selection::{Policy, Wanted, rank},
     wire::Refusal,
 };
@@ -274,6 +274,16 @@ impl<'a> Buyer<'a> {
             .or_fail(Kind::Refused, || {
                 "the request could cost more than a channel can hold".to_owned()
             })?;
+        // Money for a request that is refused then would only lie in its channel.
+        let left = budget(self.session)?.per_request;
+        if most > left {
+            let refused = BuyError::OverBudget {
+                limit: BudgetLimit::Request,
+                required: most,
+                left,
+            };
+            return Err(chat_failure(TreasurerError::from(refused).into(), self.session));
+        }
         let channel = self.channel(offer, most).await?;
         let began = Instant::now();
         loop {

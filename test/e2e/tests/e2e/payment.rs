@@ -3,7 +3,7 @@
 use std::fs;
 
 use alloy::primitives::Address;
-use eyre::Result;
+use eyre::{Result, ensure};
 use lloom_e2e::{Behavior, Buyer, Chain, Ending, Mining, Seller, StubBackend, answer, prompt_tokens, prompts};
 use lloom_receipts::TokenAmount;
 use serde_json::json;
@@ -35,6 +35,25 @@ async fn executor_is_paid_exactly_what_both_signed() -> Result<()> {
 
     let stopped = shop.stop_executor().await?;
     assert_eq!(stopped.code(), Some(0), "{}", stopped.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_budget_has_no_room_for_opens_no_channel() -> Result<()> {
+    let shop = Shop::open().await?;
+    let config = shop.buyer.home.path("config.toml");
+    let text = fs::read_to_string(&config)?;
+    let tight = text.replace("[client]\n", "[client]\nbudget_per_request = \"0.000001\"\n");
+    ensure!(tight != text, "{text}");
+    fs::write(&config, tight)?;
+    let refused = shop.buyer.home.failure(&shop.asking("What does it cost?")).await?;
+    ensure!(
+        refused.error.to_string().contains("budget_per_request"),
+        "{}",
+        refused.error
+    );
+    let opened = shop.buyer.home.json(&["channel", "list"]).await?;
+    assert_eq!(opened["channels"], json!([]), "{opened}");
     Ok(())
 }
 
