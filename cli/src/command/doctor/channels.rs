@@ -18,7 +18,7 @@ use crate::{
     session::Session,
 };
 
-/// Channels whose state on the chain is looked up, those that owe the most first.
+/// Channels whose state on the chain is looked up at least.
 const LOOKED_UP: usize = 50;
 /// A claim should have been mined by this long before a deadline.
 const DEADLINE_NEAR: Duration = Duration::from_secs(30 * 60);
@@ -36,7 +36,7 @@ pub async fn check(
         .await
         .or_fail(Kind::Store, || "cannot survey the channels".to_owned())?;
     owing.retain(|channel| channel.token == session.network.token.address && !channel.unclaimed().is_zero());
-    owing.sort_by_key(|channel| (Reverse(channel.unclaimed()), channel.id));
+    sort(&mut owing);
     let token = &session.network.token;
     if owing.is_empty() {
         checks.good("claims", "everything that was earned is claimed");
@@ -100,6 +100,14 @@ async fn check_deadlines(
     Ok(())
 }
 
+/// Those whose payers are known to leave first, then those that owe the most.
+fn sort(owing: &mut [SurveyedChannel]) {
+    owing.sort_by_key(|channel| {
+        let stays = channel.close_requested_at.is_none();
+        (stays, Reverse(channel.unclaimed()), channel.id)
+    });
+}
+
 /// A payer that has asked for the rest.
 struct Leaving {
     deadline: UnixSeconds,
@@ -111,7 +119,9 @@ struct Leaving {
 async fn leaving_on_chain(owing: &[SurveyedChannel], on_chain: &OnChain) -> Result<Vec<Leaving>> {
     let grace = on_chain.grace_period().await?;
     let mut leaving = Vec::new();
-    for channel in owing.iter().take(LOOKED_UP) {
+    let known = owing.iter().filter(|channel| channel.close_requested_at.is_some());
+    let looked_up = known.count().max(LOOKED_UP);
+    for channel in owing.iter().take(looked_up) {
         let Some(state) = on_chain.channel(channel.id).await? else {
             continue;
         };
@@ -148,4 +158,39 @@ fn sum(channels: &[SurveyedChannel]) -> TokenAmount {
     channels.iter().fold(TokenAmount::ZERO, |sum, channel| {
         sum.saturating_add(channel.unclaimed())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::B256;
+    use lloom_receipts::ChannelId;
+
+    use super::*;
+
+    fn channel(number: u8, owed: u128, is_leaving: bool) -> SurveyedChannel {
+        SurveyedChannel {
+            id: ChannelId::new(B256::repeat_byte(number)),
+            payer: Address::ZERO,
+            payee: Address::ZERO,
+            token: Address::ZERO,
+            authorized: TokenAmount::new(owed),
+            spent: TokenAmount::new(owed),
+            billed: TokenAmount::new(owed),
+            settled: TokenAmount::ZERO,
+            close_requested_at: is_leaving.then(|| UnixSeconds::new(1)),
+            finalized: false,
+        }
+    }
+
+    #[test]
+    fn a_small_channel_that_is_left_comes_before_large_ones_that_are_not() {
+        let mut owing = [
+            channel(1, 9, false),
+            channel(2, 1, true),
+            channel(3, 10, false),
+            channel(4, 2, true),
+        ];
+        sort(&mut owing);
+        assert_eq!(owing.map(|channel| channel.billed.base_units()), [2, 1, 10, 9]);
+    }
 }
