@@ -123,7 +123,7 @@ impl Config {
             .map_err(|failure| failure.while_(operation()))
     }
 
-    /// Whether it is a tower's, which has a home of its own.
+    /// Whether the home is there to defend others: a tower has one of its own.
     pub const fn is_tower(&self) -> bool {
         self.tower.is_some() && self.executor.is_none()
     }

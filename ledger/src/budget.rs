@@ -240,6 +240,7 @@ pub(crate) struct Spending {
 pub(crate) struct Admitted {
     channel: ChannelId,
     commitment: Commitment,
+    /// Whom it asks.
     operator: Address,
     maximum: TokenAmount,
     /// What is signed for it at once.
@@ -350,7 +351,7 @@ pub(crate) async fn replace_cost(
     standing: &Standing,
     request: &StoredRequest,
     before: TokenAmount,
-    now: TokenAmount,
+    after: TokenAmount,
 ) -> Result<(), LedgerError> {
     let token = standing.channel.parameters.token;
     let of_hour = (request.begun_at.get() / HOUR, request.request.document().operator);
@@ -362,7 +363,7 @@ pub(crate) async fn replace_cost(
         Some(row) => row.read("amount")?,
         None => TokenAmount::ZERO,
     };
-    let sum = plus(minus(sum, before)?, now)?;
+    let sum = plus(minus(sum, before)?, after)?;
     store(session, Kind::Costs, token, of_hour, sum).await
 }
 

@@ -191,13 +191,13 @@ pub(crate) async fn insert_bill(session: &mut Session, bill: &UsageBill) -> Resu
 }
 
 /// Lists an own request that waits for its bill.
-pub(crate) async fn list(session: &mut Session, request: RequestHash) -> Result<(), LedgerError> {
+pub(crate) async fn list_unbilled(session: &mut Session, request: RequestHash) -> Result<(), LedgerError> {
     let statement = sql("INSERT INTO unbilled_requests (request) VALUES ($1)").put(request);
     session.write(statement).await.map(drop)
 }
 
 /// Takes an own request off the list of those that wait for their bills.
-pub(crate) async fn unlist(session: &mut Session, request: RequestHash) -> Result<(), LedgerError> {
+pub(crate) async fn unlist_unbilled(session: &mut Session, request: RequestHash) -> Result<(), LedgerError> {
     let statement = sql("DELETE FROM unbilled_requests WHERE request = $1").put(request);
     session.write(statement).await.map(drop)
 }

@@ -11,7 +11,7 @@ use crate::{
     column::{Put as _, Read as _, sql},
     document::{
         StoredRequest, append_receipt, bill_columns, bill_fields, find_request, insert_bill, insert_voucher,
-        newest_receipt, read_receipt, receipt_columns, receipt_fields, unlist,
+        newest_receipt, read_receipt, receipt_columns, receipt_fields, unlist_unbilled,
     },
     purchase::{find_buying, maximum_of, sign},
     session::Session,
@@ -230,7 +230,7 @@ async fn count_bill(
     amount: TokenAmount,
 ) -> Result<(), BuyError> {
     let document = request.request.document();
-    unlist(session, document.hash()).await?;
+    unlist_unbilled(session, document.hash()).await?;
     // An abandoned request holds nothing any more.
     let held = match request.dropped {
         None => maximum_of(document)?,

@@ -7,7 +7,7 @@ use crate::{
     account::{Side, Standing, account_of, find_standing, minus, plus},
     budget::{count_signed, replace_cost},
     column::{Put as _, Read as _, sql},
-    document::{StoredRequest, find_request, insert_voucher, read_request, request_columns, unlist},
+    document::{StoredRequest, find_request, insert_voucher, read_request, request_columns, unlist_unbilled},
     session::Session,
     writer::Operation,
 };
@@ -248,7 +248,7 @@ impl Operation for Abandon {
                     .put(TokenAmount::ZERO),
             )
             .await?;
-        unlist(session, self.request).await?;
+        unlist_unbilled(session, self.request).await?;
         let held = maximum_of(request.request.document())?;
         replace_cost(session, &standing, &request, held, TokenAmount::ZERO).await?;
         Ok(Outcome::Recorded)

@@ -8,7 +8,8 @@ use crate::{
     budget::replace_cost,
     column::{Put as _, Read as _, sql},
     document::{
-        StoredRequest, bill_columns, bill_fields, find_request, list, read_receipt, receipt_columns, receipt_fields,
+        StoredRequest, bill_columns, bill_fields, find_request, list_unbilled, read_receipt, receipt_columns,
+        receipt_fields,
     },
     purchase::{find_buying, maximum_of},
     session::Session,
@@ -136,7 +137,7 @@ impl Operation for WithdrawReceipts {
             // What was abandoned is not waited for again.
             let held = match request.dropped {
                 None => {
-                    list(session, hash).await?;
+                    list_unbilled(session, hash).await?;
                     maximum_of(request.request.document())?
                 }
                 Some(_) => TokenAmount::ZERO,

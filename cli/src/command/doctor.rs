@@ -77,7 +77,7 @@ pub async fn run(session: &Session, _arguments: DoctorArgs) -> Result {
         {
             checks.bad("claims", &failure);
         }
-        if config.is_some_and(is_tower)
+        if config.is_some_and(Config::is_tower)
             && let Err(failure) = held::check(session, &ledger, on_chain.as_ref(), node_runs, &mut checks).await
         {
             checks.bad("held", &failure);
@@ -104,11 +104,6 @@ async fn check_configured(
     if has_key {
         peers::check(session, config, checks).await;
     }
-}
-
-/// Whether the home is there to defend others.
-fn is_tower(config: &Config) -> bool {
-    config.executor.is_none() && config.tower.is_some()
 }
 
 /// Says that the home's configuration is no use: without it nothing else can be looked at.

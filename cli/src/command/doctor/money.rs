@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, U256};
 
-use super::{diagnosis::Checks, is_tower};
+use super::diagnosis::Checks;
 use crate::{
     config::Config,
     failure::{Failure, Kind, Result},
@@ -29,7 +29,7 @@ pub async fn check(
     checks: &mut Checks,
 ) -> Result {
     let sells = config.is_some_and(|config| config.executor.is_some());
-    let is_tower = config.is_some_and(is_tower);
+    let is_tower = config.is_some_and(Config::is_tower);
     check_gas(session, on_chain, address, sells || is_tower, checks).await?;
     if is_tower {
         return Ok(());

@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{diagnosis::Checks, is_tower};
+use super::diagnosis::Checks;
 use crate::{
     config::Config,
     failure::{Failure, Kind, Result},
@@ -31,7 +31,7 @@ const MAX_ANSWER: u64 = 64 << 10;
 
 /// Looks at it.
 pub async fn check(session: &Session, config: &Config, asked: Result<Option<StatusAnswer>>, checks: &mut Checks) {
-    if config.executor.is_none() && !is_tower(config) {
+    if config.executor.is_none() && !config.is_tower() {
         return;
     }
     match asked {
@@ -48,7 +48,7 @@ pub async fn check(session: &Session, config: &Config, asked: Result<Option<Stat
             "look again in a minute; the line of `store` says which process it is",
         ),
         Ok(None) => {
-            if is_tower(config) {
+            if config.is_tower() {
                 checks.warn("tower", "not running", "`lloomctl watch --tower` starts it");
             } else {
                 checks.warn("node", "not running", "`lloomctl node run` starts it");

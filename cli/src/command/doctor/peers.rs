@@ -1,12 +1,12 @@
 //! Whom a client can buy from.
 
-use super::{diagnosis::Checks, is_tower};
+use super::diagnosis::Checks;
 use crate::{config::Config, peers, session::Session};
 
 /// Looks for executors. A node that runs is known to its peers; whoever would join with its key beside it would be two
 /// of one.
 pub async fn check(session: &Session, config: &Config, checks: &mut Checks) {
-    if config.executor.is_some() || is_tower(config) {
+    if config.executor.is_some() || config.is_tower() {
         return;
     }
     if !session.password().is_at_hand() {
