@@ -45,7 +45,8 @@ impl Ledger {
         self.submit(Acknowledge { progress, voucher }).await
     }
 
-    /// Records a voucher. The very amount again is [`Outcome::AlreadyKnown`].
+    /// Records a voucher, in the place of lesser ones: only the best few of a channel are kept. One that is kept is
+    /// [`Outcome::AlreadyKnown`] again.
     ///
     /// # Errors
     /// [`ServeError::VoucherNotIncreasing`], [`ServeError::VoucherOverDeposit`], or what is wrong with the channel.
@@ -224,7 +225,7 @@ pub(crate) enum Admission {
 pub(crate) struct HeldVouchers {
     /// Whether one over the very amount is held, and usable.
     pub(crate) known: Option<bool>,
-    /// The best usable one within the deposit.
+    /// The best usable one.
     pub(crate) best: Option<TokenAmount>,
 }
 
@@ -241,12 +242,10 @@ pub(crate) async fn admit(
         " AND amount = $2) AS known,
              (SELECT amount FROM vouchers WHERE account = ",
         account_of!("$1"),
-        " AND unusable IS NULL AND amount <= $3
-              ORDER BY amount DESC LIMIT 1) AS best"
+        " AND unusable IS NULL ORDER BY amount DESC LIMIT 1) AS best"
     ))
     .put(standing.channel.id)
-    .put(voucher.document().amount)
-    .put(standing.deposit());
+    .put(voucher.document().amount);
     let held = match session.row(statement).await? {
         Some(row) => HeldVouchers {
             known: row.read_optional("known")?,

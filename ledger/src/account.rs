@@ -70,7 +70,7 @@ pub(crate) struct Standing {
 /// The number of a channel's account, which the rows of the channel bear: `account_of!("$1")`. A scalar, so that each store
 /// reads such rows in the order of their index.
 macro_rules! account_of {
-    ($channel:literal) => {
+    ($channel:expr) => {
         concat!("(SELECT id FROM accounts WHERE channel = ", $channel, ")")
     };
 }
@@ -227,7 +227,7 @@ pub(crate) fn minus(total: TokenAmount, less: TokenAmount) -> Result<TokenAmount
     })
 }
 
-/// The most that a voucher or receipt of a channel allows that is usable and within `deposit`.
+/// The most of `deposit` that a usable voucher or receipt of a channel allows.
 pub(crate) async fn best_authorized(
     session: &mut Session,
     channel: ChannelId,
@@ -237,7 +237,8 @@ pub(crate) async fn best_authorized(
     Ok(voucher.max(receipt).unwrap_or(TokenAmount::ZERO))
 }
 
-/// The amounts of a channel's best voucher, and of its newest receipt, that are usable and within `deposit`.
+/// What of `deposit` a channel's best usable voucher allows, and the amount of its newest usable receipt within it. A voucher
+/// over more, of a deposit that a reorganization took back, allows all of it; a receipt is claimed to its amount or not.
 pub(crate) async fn best_usable(
     session: &mut Session,
     channel: ChannelId,
@@ -250,8 +251,7 @@ pub(crate) async fn best_usable(
                      (SELECT amount FROM vouchers
                       WHERE account = ",
                 account_of!("$1"),
-                " AND unusable IS NULL AND amount <= $2
-                      ORDER BY amount DESC LIMIT 1) AS voucher,
+                " AND unusable IS NULL ORDER BY amount DESC LIMIT 1) AS voucher,
                      (SELECT cumulative_amount FROM receipts
                       WHERE account = ",
                 account_of!("$1"),
@@ -265,7 +265,8 @@ pub(crate) async fn best_usable(
     let Some(row) = row else {
         return Ok((None, None));
     };
-    Ok((row.read_optional("voucher")?, row.read_optional("receipt")?))
+    let voucher: Option<TokenAmount> = row.read_optional("voucher")?;
+    Ok((voucher.map(|amount| amount.min(deposit)), row.read_optional("receipt")?))
 }
 
 /// Derives the authorized amount anew, after the deposit or the usability of an authorization changed.

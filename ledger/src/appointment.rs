@@ -44,12 +44,11 @@ impl Ledger {
              FROM channels c JOIN accounts a ON a.channel = c.id JOIN vouchers v ON v.account = a.id
                  LEFT JOIN appointments p ON p.channel = c.id AND p.tower = $1
              WHERE c.payee = $2 AND a.side = 'serving' AND NOT c.latest_finalized
-               AND v.amount = (SELECT w.amount FROM vouchers w
-                               WHERE w.account = a.id AND w.unusable IS NULL AND w.amount <= c.confirmed_deposit
+               AND v.amount = (SELECT w.amount FROM vouchers w WHERE w.account = a.id AND w.unusable IS NULL
                                ORDER BY w.amount DESC LIMIT 1)
-               AND c.latest_settled < a.billed AND c.latest_settled < v.amount
+               AND c.latest_settled < a.billed AND c.latest_settled < v.amount AND c.latest_settled < c.confirmed_deposit
                AND (p.claim IS NULL OR p.lost_at IS NOT NULL OR p.expires_at < $3
-                    OR (p.claim < a.billed AND p.claim < v.amount))
+                    OR (p.claim < a.billed AND p.claim < v.amount AND p.claim < c.confirmed_deposit))
                AND ($4 IS NULL OR c.id > $4)
              ORDER BY c.id LIMIT $5"
         ))
@@ -243,9 +242,10 @@ fn read_undelegated(row: &Row) -> Result<Undelegated, LedgerError> {
         amount: row.read("ceiling")?,
     };
     let billed: TokenAmount = row.read("billed")?;
+    let deposit = channel.confirmed.map_or(TokenAmount::ZERO, |state| state.deposit);
     Ok(Undelegated {
         delegation: Delegation {
-            claim: billed.min(voucher.amount),
+            claim: billed.min(voucher.amount).min(deposit),
             voucher: Signed::recall(voucher, row.read("signature")?),
         },
         channel,

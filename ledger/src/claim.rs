@@ -85,7 +85,7 @@ impl Ledger {
         };
         let deposit = standing.deposit();
         let mut found = Vec::new();
-        if let Some(row) = session.row(best_voucher(channel, deposit)).await?
+        if let Some(row) = session.row(best_voucher(channel)).await?
             && read_voucher(channel, &row).is_err()
         {
             let amount = row.read("amount")?;
@@ -160,7 +160,7 @@ async fn claimable_of(session: &mut Session, row: &Row) -> Result<Claimable, Led
     Ok(Claimable {
         billed: standing.account.billed,
         linked: standing.head.amount,
-        voucher: readable(id, find_voucher_within(session, id, deposit).await)?,
+        voucher: readable(id, find_voucher(session, id).await)?,
         receipt: readable(id, find_receipt_within(session, id, deposit).await)?,
         channel: standing.channel,
     })
@@ -177,23 +177,21 @@ fn readable<T>(channel: ChannelId, found: Result<Option<T>, LedgerError>) -> Res
     }
 }
 
-async fn find_voucher_within(
+async fn find_voucher(
     session: &mut Session,
     channel: ChannelId,
-    deposit: TokenAmount,
 ) -> Result<Option<Signed<Voucher, Verified>>, LedgerError> {
-    let row = session.row(best_voucher(channel, deposit)).await?;
+    let row = session.row(best_voucher(channel)).await?;
     row.as_ref().map(|row| read_voucher(channel, row)).transpose()
 }
 
-fn best_voucher(channel: ChannelId, deposit: TokenAmount) -> Statement {
+fn best_voucher(channel: ChannelId) -> Statement {
     sql(concat!(
         "SELECT amount, signature FROM vouchers WHERE account = ",
         account_of!("$1"),
-        " AND unusable IS NULL AND amount <= $2 ORDER BY amount DESC LIMIT 1"
+        " AND unusable IS NULL ORDER BY amount DESC LIMIT 1"
     ))
     .put(channel)
-    .put(deposit)
 }
 
 fn read_voucher(channel: ChannelId, row: &Row) -> Result<Signed<Voucher, Verified>, LedgerError> {

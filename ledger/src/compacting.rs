@@ -434,9 +434,9 @@ impl Operation for LetGo {
         let best = sql(concat!(
             "SELECT amount FROM vouchers WHERE account = ",
             account_of!("$1"),
-            " AND unusable IS NULL AND amount <= $2 ORDER BY amount DESC LIMIT 1"
+            " AND unusable IS NULL ORDER BY amount DESC LIMIT 1"
         ));
-        let best = session.row(best.put(self.channel).put(standing.deposit())).await?;
+        let best = session.row(best.put(self.channel)).await?;
         let best: Option<TokenAmount> = best.map(|row| row.read("amount")).transpose()?;
         let kept = best.unwrap_or(standing.voucher);
         let old = sql(concat!(

@@ -9,6 +9,7 @@ use crate::{
     LedgerError, Progress,
     account::account_of,
     column::{Put as _, Read as _, Row, sql},
+    dialect::by_dialect,
     packed::{Packed, packed_rows},
     session::Session,
 };
@@ -120,18 +121,64 @@ pub(crate) fn pack_voucher(voucher: &Signed<Voucher, Verified>, rows: &mut Packe
         .push(*voucher.signature());
 }
 
-/// A statement that stores the packed vouchers in `$2`. Their channels' accounts are stored before.
+/// A statement that stores packed vouchers, `insert_vouchers!(sqlite, "$2")`, and lets go of those whose place they take.
+/// Their channels' accounts are stored before.
+///
+/// A voucher allows whatever a lesser one allows. So of each channel the best four that are usable are kept, to fall back on
+/// should the best turn out not to be, and payers can't fill a store with them. Of a channel that has kept all it ever got,
+/// no more go at once than a commit bears.
 macro_rules! insert_vouchers {
-    () => {
+    ($dialect:ident, $vouchers:literal) => {
         concat!(
-            packed_rows!("$2", "113"),
+            packed_rows!($vouchers, "113"),
             "INSERT INTO vouchers (account, amount, signature) SELECT ",
-            account_of!("substr($2, at, 32)"),
-            ", substr($2, at + 32, 16), substr($2, at + 48, 65) FROM packed; "
+            account_of!(concat!("substr(", $vouchers, ", at, 32)")),
+            ", substr(",
+            $vouchers,
+            ", at + 32, 16), substr(",
+            $vouchers,
+            ", at + 48, 65) FROM packed; ",
+            packed_rows!($vouchers, "113"),
+            delete_superseded!($dialect, concat!("substr(", $vouchers, ", at, 32)"))
         )
     };
 }
 pub(crate) use insert_vouchers;
+
+/// Below which amount a voucher of the account `a` is not kept, if it has more than are.
+macro_rules! least_kept {
+    () => {
+        "(SELECT w.amount FROM vouchers w WHERE w.account = a.id AND w.unusable IS NULL
+          ORDER BY w.amount DESC LIMIT 1 OFFSET 3)"
+    };
+}
+pub(crate) use least_kept;
+
+/// The rest of [`insert_vouchers!`], for the channels that `$channel` names in `packed`.
+macro_rules! delete_superseded {
+    (sqlite, $channel:expr) => {
+        concat!(
+            "DELETE FROM vouchers WHERE id IN (
+                 SELECT v.id FROM packed JOIN accounts a ON a.channel = ",
+            $channel,
+            " JOIN vouchers v ON v.account = a.id WHERE v.amount < ",
+            least_kept!(),
+            " LIMIT 2048)"
+        )
+    };
+    // PostgreSQL would read all vouchers for the one `IN`, and again for the other `JOIN`.
+    (postgres, $channel:expr) => {
+        concat!(
+            "DELETE FROM vouchers WHERE id = ANY (ARRAY(
+                 SELECT v.id FROM packed JOIN accounts a ON a.channel = ",
+            $channel,
+            ", LATERAL (SELECT l.id FROM vouchers l WHERE l.account = a.id AND l.amount < ",
+            least_kept!(),
+            " ORDER BY l.amount DESC LIMIT 2048) v LIMIT 2048))"
+        )
+    };
+}
+pub(crate) use delete_superseded;
 
 /// The columns [`read_bill`] needs but for the channel, of the table `bills` under the name `b`.
 macro_rules! bill_fields {
@@ -261,7 +308,7 @@ pub(crate) async fn append_receipt(
     authorized: TokenAmount,
     voucher: Option<&Signed<Voucher, Verified>>,
 ) -> Result<(), LedgerError> {
-    macro_rules! append_sql {
+    macro_rules! append {
         () => {
             concat!(
                 "INSERT INTO receipts (bill, account, sequence, hash, cumulative_input, cumulative_output,
@@ -274,15 +321,19 @@ pub(crate) async fn append_receipt(
             )
         };
     }
+    macro_rules! append_both {
+        ($dialect:ident) => {
+            concat!(append!(), "; ", insert_vouchers!($dialect, "$12"))
+        };
+    }
     let statement = match voucher {
-        None => sql(append_sql!()),
-        Some(_) => sql(concat!(
-            append_sql!(),
-            "; INSERT INTO vouchers (account, amount, signature) VALUES (",
-            account_of!("$1"),
-            ", $12, $13)"
-        )),
+        None => sql(append!()),
+        Some(_) => by_dialect!(append_both),
     };
+    let mut vouchers = Packed::default();
+    if let Some(voucher) = voucher {
+        pack_voucher(voucher, &mut vouchers);
+    }
     let document = receipt.receipt();
     session
         .write(
@@ -298,29 +349,19 @@ pub(crate) async fn append_receipt(
                 .put(document.bill.request)
                 .put(*receipt.payer_signature())
                 .put(*receipt.bill_signature())
-                .put_optional(voucher.map(|voucher| voucher.document().amount))
-                .put_optional(voucher.map(|voucher| *voucher.signature())),
+                .put(vouchers.into_bytes()),
         )
         .await?;
     Ok(())
 }
 
-/// Stores a voucher. Its channel's account is stored before.
+/// Stores a voucher in the place of lesser ones. Its channel's account is stored before.
 pub(crate) async fn insert_voucher(
     session: &mut Session,
     voucher: &Signed<Voucher, Verified>,
 ) -> Result<(), LedgerError> {
-    session
-        .write(
-            sql(concat!(
-                "INSERT INTO vouchers (account, amount, signature) VALUES (",
-                account_of!("$1"),
-                ", $2, $3)"
-            ))
-            .put(voucher.document().channel)
-            .put(voucher.document().amount)
-            .put(*voucher.signature()),
-        )
-        .await?;
-    Ok(())
+    let mut rows = Packed::default();
+    pack_voucher(voucher, &mut rows);
+    let statement = by_dialect!(insert_vouchers, "$1").put(rows.into_bytes());
+    session.write(statement).await.map(drop)
 }

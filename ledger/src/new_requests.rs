@@ -11,7 +11,7 @@ use crate::{
     account::{Side, Standing, account_of},
     column::Put as _,
     dialect::{by_dialect, count_at},
-    document::{insert_vouchers, pack_voucher},
+    document::{delete_superseded, insert_vouchers, least_kept, pack_voucher},
     packed::{Packed, packed_rows},
     session::Session,
 };
@@ -115,7 +115,8 @@ macro_rules! store_all {
     ($dialect:ident, "serving") => {
         concat!(
             upsert_accounts!("serving"),
-            insert_vouchers!(),
+            insert_vouchers!($dialect, "$2"),
+            "; ",
             insert_requests!($dialect),
             list_requests!("open_requests")
         )
@@ -123,7 +124,8 @@ macro_rules! store_all {
     ($dialect:ident, "buying") => {
         concat!(
             upsert_accounts!("buying"),
-            insert_vouchers!(),
+            insert_vouchers!($dialect, "$2"),
+            "; ",
             insert_requests!($dialect),
             list_requests!("unbilled_requests")
         )

@@ -15,7 +15,8 @@ use crate::{
     acceptance::{Admission, HeldVouchers, judge},
     account::{Side, account_of},
     column::{Fixed, Put as _, sql},
-    document::{insert_vouchers, newest_receipt, pack_voucher},
+    dialect::by_dialect,
+    document::{delete_superseded, insert_vouchers, least_kept, newest_receipt, pack_voucher},
     gathered::{self, Fields, NO, YES, missing, optional},
     group::{Answers, Grouped},
     packed::{Packed, packed_rows},
@@ -236,7 +237,7 @@ const SELECT_FACTS: &str = concat!(
          || coalesce($3 || (SELECT CASE WHEN unusable IS NULL THEN $3 ELSE $2 END FROM vouchers
                             WHERE account = a.id AND amount = q.voucher), $6)
          || coalesce($3 || (SELECT amount FROM vouchers
-                            WHERE account = a.id AND unusable IS NULL AND amount <= c.confirmed_deposit
+                            WHERE account = a.id AND unusable IS NULL
                             ORDER BY amount DESC LIMIT 1), $4),
          $9 ORDER BY q.at) AS gathered
      FROM asked q LEFT JOIN channels c ON c.id = q.channel LEFT JOIN accounts a ON a.channel = q.channel
@@ -322,6 +323,29 @@ fn take_stored(fields: &mut Fields<'_>) -> Result<Stored, LedgerError> {
     })
 }
 
+/// A statement that stores the packed receipts in `$3`, the vouchers in `$2`, and what became of the accounts in `$1`.
+macro_rules! store_all {
+    ($dialect:ident) => {
+        concat!(
+            packed_rows!("$3", "298"),
+            "INSERT INTO receipts (bill, account, sequence, hash, previous, cumulative_input, cumulative_output,
+                                   cumulative_amount, payer_signature, bill_signature)
+             SELECT (SELECT id FROM bills WHERE request = substr($3, at + 136, 32)), ",
+            account_of!("substr($3, at, 32)"),
+            ", substr($3, at + 32, 8), substr($3, at + 40, 32), substr($3, at + 72, 32), substr($3, at + 104, 8),
+                    substr($3, at + 112, 8), substr($3, at + 120, 16), substr($3, at + 168, 65),
+                    substr($3, at + 233, 65) FROM packed; ",
+            insert_vouchers!($dialect, "$2"),
+            "; ",
+            packed_rows!("$1", "120"),
+            "UPDATE accounts SET authorized = substr($1, at + 32, 16), head_sequence = substr($1, at + 48, 8),
+                 head_input = substr($1, at + 56, 8), head_output = substr($1, at + 64, 8),
+                 head_amount = substr($1, at + 72, 16), head_hash = substr($1, at + 88, 32)
+             FROM packed WHERE accounts.channel = substr($1, at, 32)"
+        )
+    };
+}
+
 impl News<'_> {
     /// Stores all of it, in one round trip, and what became of the accounts.
     async fn store(
@@ -360,22 +384,7 @@ impl News<'_> {
                 .push(*receipt.payer_signature())
                 .push(*receipt.bill_signature());
         }
-        let statement = sql(concat!(
-            packed_rows!("$3", "298"),
-            "INSERT INTO receipts (bill, account, sequence, hash, previous, cumulative_input, cumulative_output,
-                                   cumulative_amount, payer_signature, bill_signature)
-             SELECT (SELECT id FROM bills WHERE request = substr($3, at + 136, 32)), ",
-            account_of!("substr($3, at, 32)"),
-            ", substr($3, at + 32, 8), substr($3, at + 40, 32), substr($3, at + 72, 32), substr($3, at + 104, 8),
-                    substr($3, at + 112, 8), substr($3, at + 120, 16), substr($3, at + 168, 65),
-                    substr($3, at + 233, 65) FROM packed; ",
-            insert_vouchers!(),
-            packed_rows!("$1", "120"),
-            "UPDATE accounts SET authorized = substr($1, at + 32, 16), head_sequence = substr($1, at + 48, 8),
-                 head_input = substr($1, at + 56, 8), head_output = substr($1, at + 64, 8),
-                 head_amount = substr($1, at + 72, 16), head_hash = substr($1, at + 88, 32)
-             FROM packed WHERE accounts.channel = substr($1, at, 32)"
-        ));
+        let statement = by_dialect!(store_all);
         let statement = statement
             .put(accounts.into_bytes())
             .put(vouchers.into_bytes())

@@ -11,7 +11,7 @@ pub struct Claimable {
     pub channel: ChannelRecord,
     /// The sum of all bills, base units.
     pub billed: TokenAmount,
-    /// The best usable voucher within the deposit.
+    /// The best usable voucher.
     pub voucher: Option<Signed<Voucher, Verified>>,
     /// The newest usable receipt within the deposit.
     pub receipt: Option<Receipt<Verified>>,
@@ -20,12 +20,14 @@ pub struct Claimable {
 }
 
 impl Claimable {
-    /// What the channel's `settled` may become: what was billed, up to the best ceiling, never a voucher's slack.
+    /// What the channel's `settled` may become: what was billed, up to the best ceiling and the deposit, never a voucher's
+    /// slack.
     pub fn amount(&self) -> TokenAmount {
+        let deposit = self.channel.latest.map_or(TokenAmount::ZERO, |state| state.deposit);
         let by_voucher = self
             .voucher
             .as_ref()
-            .map_or(TokenAmount::ZERO, |voucher| voucher.document().amount);
+            .map_or(TokenAmount::ZERO, |voucher| voucher.document().amount.min(deposit));
         let by_receipt = self
             .receipt
             .as_ref()

@@ -209,10 +209,9 @@ async fn find_vouchers(session: &mut Session, operations: &[Accept]) -> Result<V
         ", asked AS (SELECT at, substr($1, at, 32) AS channel, substr($1, at + 32, 16) AS voucher FROM packed)
          SELECT
              (SELECT unusable IS NULL FROM vouchers WHERE account = a.id AND amount = q.voucher) AS known,
-             (SELECT amount FROM vouchers
-              WHERE account = a.id AND unusable IS NULL AND amount <= c.confirmed_deposit
+             (SELECT amount FROM vouchers WHERE account = a.id AND unusable IS NULL
               ORDER BY amount DESC LIMIT 1) AS best
-         FROM asked q LEFT JOIN channels c ON c.id = q.channel LEFT JOIN accounts a ON a.channel = q.channel
+         FROM asked q LEFT JOIN accounts a ON a.channel = q.channel
          ORDER BY q.at"
     ))
     .put(asked.into_bytes());

@@ -29,7 +29,7 @@ pub struct Tally {
     pub close_requested_at: Option<UnixSeconds>,
     /// The sum of all bills.
     pub billed: TokenAmount,
-    /// The signed amount of the best usable voucher within the confirmed deposit, if one is over anything.
+    /// What of the confirmed deposit the best usable voucher allows, if anything.
     pub voucher: Option<TokenAmount>,
     /// The cumulative amount of the newest usable receipt within the confirmed deposit, if that is anything.
     pub receipt: Option<TokenAmount>,

@@ -28,24 +28,22 @@ struct Sums {
     unlinked: TokenAmount,
     /// What is held for requests without a bill.
     reserved: TokenAmount,
-    /// The highest voucher, and the highest that is usable and within the confirmed deposit.
     vouchers: Best,
-    /// Likewise the receipts; the newest counts.
     receipts: Best,
 }
 
 #[derive(Default)]
 struct Best {
+    /// The most that one is over.
     any: TokenAmount,
-    usable: TokenAmount,
+    /// The most of the confirmed deposit that one allows.
+    allowed: TokenAmount,
 }
 
 impl Best {
-    fn count(&mut self, amount: TokenAmount, usable: bool, deposit: TokenAmount) {
+    fn count(&mut self, amount: TokenAmount, allowed: TokenAmount) {
         self.any = self.any.max(amount);
-        if usable && amount <= deposit {
-            self.usable = self.usable.max(amount);
-        }
+        self.allowed = self.allowed.max(allowed);
     }
 }
 
@@ -122,7 +120,10 @@ impl Check<'_> {
                     self.find(channel.id, format!("receipt {sequence} is stored under another hash"));
                 }
                 let usable = row.read_optional::<String>("unusable")?.is_none();
-                sums.receipts.count(document.cumulative_amount, usable, deposit);
+                let amount = document.cumulative_amount;
+                let is_allowed = usable && amount <= deposit;
+                sums.receipts
+                    .count(amount, if is_allowed { amount } else { TokenAmount::ZERO });
                 head = next;
                 let asked: Option<Address> = row.read_optional("asked")?;
                 let expected = asked.unwrap_or(channel.parameters.payee);
@@ -290,7 +291,8 @@ impl Check<'_> {
             for row in &rows {
                 let amount: TokenAmount = row.read("amount")?;
                 let usable = row.read_optional::<String>("unusable")?.is_none();
-                sums.vouchers.count(amount, usable, deposit);
+                let allowed = if usable { amount.min(deposit) } else { TokenAmount::ZERO };
+                sums.vouchers.count(amount, allowed);
                 let voucher = lloom_receipts::Voucher {
                     channel: channel.id,
                     amount,
@@ -326,7 +328,7 @@ impl Check<'_> {
         };
         let authorized = match side {
             Side::Serving => {
-                let found = sums.vouchers.usable.max(sums.receipts.usable);
+                let found = sums.vouchers.allowed.max(sums.receipts.allowed);
                 differs("authorized", account.authorized, found)
             }
             // What was signed stays signed, receipts that were taken back included.

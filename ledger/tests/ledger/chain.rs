@@ -9,7 +9,7 @@ use proptest::{
     test_runner::{RngSeed, TestRunner},
 };
 
-use crate::world::{Backend, Home, Pair, amount, block, event, mine, serving};
+use crate::world::{Backend, Home, Pair, amount, block, event, key, mine, serving};
 
 fn policy() -> ObligationPolicy {
     ObligationPolicy {
@@ -160,31 +160,41 @@ async fn a_deep_reorg_takes_the_deposit_and_what_it_covered(on: Backend) {
     )
     .await;
     ledger.accept_voucher(pair.voucher(400)).await.unwrap();
-    ledger.accept_voucher(pair.voucher(800)).await.unwrap();
+    ledger.accept_request(pair.accept(1, Some(800), 700)).await.unwrap();
+    ledger.commit_bill(pair.bill(1, 700)).await.unwrap();
     assert_eq!(ledger.account(channel).await.unwrap().authorized, amount(800));
     assert_eq!(ledger.roll_back(BlockNumber::new(1)).await.unwrap(), Outcome::Recorded);
     assert_eq!(
         ledger.roll_back(BlockNumber::new(1)).await.unwrap(),
         Outcome::AlreadyKnown
     );
-    // The newest voucher is over the deposit now: the next best counts.
-    assert_eq!(ledger.account(channel).await.unwrap().authorized, amount(400));
+    // The newest voucher is over the deposit now: it is good for all of that.
+    assert_eq!(ledger.account(channel).await.unwrap().authorized, amount(500));
     let claimable = ledger.claimable_channel(channel).await.unwrap().unwrap();
-    assert_eq!(claimable.voucher, Some(pair.voucher(400)));
+    assert_eq!(claimable.voucher, Some(pair.voucher(800)));
+    assert_eq!(claimable.amount(), amount(500));
+    let tallies = ledger.tallies(pair.payee).await.unwrap();
+    assert_eq!(tallies[0].voucher, Some(amount(500)));
+    let handed = ledger
+        .undelegated(key(71).address(), pair.payee, UnixSeconds::new(9), None, 10)
+        .await
+        .unwrap();
+    assert_eq!(handed[0].delegation.claim, amount(500));
+    assert_eq!(handed[0].delegation.voucher, pair.voucher(800));
     assert_eq!(ledger.confirmed_block().await.unwrap(), Some(BlockNumber::new(1)));
 
     ledger.roll_back(BlockNumber::new(0)).await.unwrap();
     assert_eq!(ledger.cursor().await.unwrap(), None);
     let record = ledger.channel(channel).await.unwrap().unwrap();
     assert_eq!((record.opened_in, record.confirmed, record.latest), (None, None, None));
-    let refused = ledger.accept_request(pair.accept(1, None, 1)).await.unwrap_err();
+    let refused = ledger.accept_request(pair.accept(2, None, 1)).await.unwrap_err();
     assert!(matches!(refused, ServeError::Unconfirmed), "{refused}");
 
     mine(&ledger, vec![pair.opened(850)]).await;
     assert_eq!(ledger.account(channel).await.unwrap().authorized, amount(800));
     let request = AcceptRequest {
-        reserve: amount(800),
-        ..pair.accept(1, None, 1)
+        reserve: amount(100),
+        ..pair.accept(2, None, 1)
     };
     ledger.accept_request(request).await.unwrap();
 }

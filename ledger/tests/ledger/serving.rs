@@ -1,9 +1,11 @@
 use alloy::primitives::B256;
-use lloom_ledger::{AcceptRequest, ChainEventKind, ExposurePolicy, LedgerError, Outcome, ServeError};
+use futures::future::try_join_all;
+use lloom_ledger::{AcceptRequest, AuthorizationRef, ChainEventKind, ExposurePolicy, LedgerError, Outcome, ServeError};
 use lloom_receipts::{
     BillError, ChannelId, ContentHash, ReceiptHead, RequestHash, TokenAmount, TokenCount, UnixSeconds, UsageBill,
 };
 
+use crate::beside::beside;
 use crate::world::{Backend, Home, Pair, amount, mine, mine_with, progress, salt, serving};
 
 const TRUSTING: ExposurePolicy = ExposurePolicy {
@@ -502,6 +504,72 @@ async fn a_crash_leaves_what_the_client_acknowledged(on: Backend) {
     assert_eq!(ledger.interrupted_requests().await.unwrap().len(), 1);
 }
 
+/// How many vouchers.
+async fn kept(home: &Home) -> Vec<i64> {
+    beside(home).await.numbers("SELECT count(*) FROM vouchers").await
+}
+
+async fn a_channel_keeps_its_best_few_vouchers(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (home, ledger) = serving(on, &pair, 10_000).await;
+    for over in 1..=8 {
+        ledger.accept_voucher(pair.voucher(over * 10)).await.unwrap();
+    }
+    assert_eq!(kept(&home).await, [4]);
+    // With requests and receipts, and many at once.
+    let requests = (1..=8).map(|nonce| ledger.accept_request(pair.accept(nonce, Some(100 + u128::from(nonce)), 1)));
+    try_join_all(requests).await.unwrap();
+    assert_eq!(kept(&home).await, [4]);
+    ledger.commit_bill(pair.bill(1, 1)).await.unwrap();
+    let receipt = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 1));
+    ledger.accept_receipt(receipt, Some(pair.voucher(200))).await.unwrap();
+    ledger
+        .acknowledge(progress(&pair, 2, 1), Some(pair.voucher(201)))
+        .await
+        .unwrap();
+    assert_eq!(kept(&home).await, [4]);
+
+    // What is kept is what counts when the best turns out to be unusable, and such a one is kept beside.
+    for over in [201, 200, 108] {
+        let best = ledger.claimable_channel(channel).await.unwrap().unwrap().voucher;
+        assert_eq!(best, Some(pair.voucher(over)));
+        let best = AuthorizationRef::Voucher { amount: amount(over) };
+        ledger
+            .set_unusable(channel, best, String::from("refused"))
+            .await
+            .unwrap();
+    }
+    for over in 202..=210 {
+        ledger.accept_voucher(pair.voucher(over)).await.unwrap();
+    }
+    assert_eq!(kept(&home).await, [4]);
+    let refused = ledger.accept_voucher(pair.voucher(201)).await.unwrap_err();
+    assert!(
+        matches!(refused, ServeError::VoucherNotIncreasing { best } if best == amount(210)),
+        "{refused}"
+    );
+
+    // A store that has kept all of them lets them go bit by bit.
+    let (over, signature) = match on {
+        Backend::Sqlite => ("unhex(printf('%032x', n))", "zeroblob(65)"),
+        Backend::Postgres => (
+            "decode(lpad(to_hex(n), 32, '0'), 'hex')",
+            "decode(repeat('00', 65), 'hex')",
+        ),
+    };
+    let fill = format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1001 UNION ALL SELECT n + 1 FROM numbers WHERE n < 4000)
+         INSERT INTO vouchers (account, amount, signature)
+         SELECT (SELECT id FROM accounts), {over}, {signature} FROM numbers"
+    );
+    beside(&home).await.run(&fill).await;
+    ledger.accept_voucher(pair.voucher(4_001)).await.unwrap();
+    assert_eq!(kept(&home).await, [957]);
+    ledger.accept_voucher(pair.voucher(4_002)).await.unwrap();
+    assert_eq!(kept(&home).await, [4]);
+}
+
 async fn a_channel_is_kept_for_one_side(on: Backend) {
     let pair = Pair::new(1, 1);
     let (_home, ledger) = serving(on, &pair, 1_000).await;
@@ -530,5 +598,6 @@ on_both_stores!(
     a_bill_charges_what_its_request_allows,
     receipts_form_one_chain_of_committed_bills,
     a_crash_leaves_what_the_client_acknowledged,
+    a_channel_keeps_its_best_few_vouchers,
     a_channel_is_kept_for_one_side
 );
