@@ -56,7 +56,8 @@ impl Ledger {
         newest_receipt(&mut self.reader("read the newest receipt").await?, channel).await
     }
 
-    /// The channel's bills that no receipt links yet, oldest first.
+    /// The channel's bills that no receipt links yet, oldest first, whosever they are: all of them, so not for whoever
+    /// answers a payer.
     ///
     /// # Errors
     /// When the store fails.
@@ -69,6 +70,34 @@ impl Ledger {
               ORDER BY b.completed_at, b.request"
         ))
         .put(channel);
+        self.committed_bills(statement).await
+    }
+
+    /// The channel's bills that no receipt links yet and that are `operator`'s to sign, as they were committed, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unlinked_bills_by(
+        &self,
+        operator: Address,
+        channel: ChannelId,
+        limit: u32,
+    ) -> Result<Vec<CommittedBill>, LedgerError> {
+        let statement = sql(concat!(
+            "SELECT ",
+            bill_columns!(),
+            ", r.operator FROM bills b JOIN accounts a ON a.id = b.account JOIN requests r ON r.hash = b.request
+              WHERE a.channel = $1 AND a.side = 'serving' AND r.operator = $2
+                AND NOT EXISTS (SELECT 1 FROM receipts WHERE bill = b.id)
+              ORDER BY b.id LIMIT $3"
+        ))
+        .put(channel)
+        .put(operator)
+        .put(i64::from(limit));
+        self.committed_bills(statement).await
+    }
+
+    async fn committed_bills(&self, statement: Statement) -> Result<Vec<CommittedBill>, LedgerError> {
         let rows = self.reader("list unlinked bills").await?.rows(statement).await?;
         rows.iter()
             .map(|row| {

@@ -12,6 +12,7 @@ mod admission;
 mod answer;
 mod body;
 mod books;
+mod fruitless;
 mod inspection;
 mod late_bills;
 mod left_open;
@@ -42,15 +43,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::{
-    inspection::{Checked, Inspection},
-    metrics::ExecutorMetrics,
-};
 use self::{
+    fruitless::Fruitless,
     late_bills::LateBills,
     losses::FamiliarChannels,
     served_channels::ServedChannels,
     under_way::{Begun, UnderWay},
+};
+pub use self::{
+    inspection::{Checked, Inspection},
+    metrics::ExecutorMetrics,
 };
 use crate::{Backend, Offer};
 
@@ -102,6 +104,7 @@ struct Shared {
     draining: CancellationToken,
     chain_out_of_sight: AtomicBool,
     under_way: UnderWay,
+    fruitless: Fruitless,
     late_bills: LateBills,
     metrics: ExecutorMetrics,
 }
@@ -120,6 +123,7 @@ impl Executor {
         offer: Offer,
     ) -> Self {
         let places = Arc::new(Semaphore::new(offer.capacity as usize));
+        let fruitless = Fruitless::new(offer.capacity);
         let channels = Arc::new(ServedChannels::default());
         tokio::spawn(Arc::clone(&channels).follow(ledger.closing_channels()));
         let metrics = ExecutorMetrics::default();
@@ -139,6 +143,7 @@ impl Executor {
                 draining: CancellationToken::new(),
                 chain_out_of_sight: AtomicBool::new(false),
                 under_way: UnderWay::default(),
+                fruitless,
                 late_bills,
                 metrics,
             }),
@@ -217,6 +222,9 @@ impl Shared {
     /// Where another node of the store has billed the request before, there is none for its stream: its client heard more
     /// than that bill says, and would take it for a lie. It links it when it comes next.
     async fn bill(&self, bill: UsageBill, begun: Begun) -> Result<Signed<UsageBill, Verified>, ServeError> {
+        // By its tokens: what is given away is no less of an answer.
+        let delivered = bill.usage != Usage::default();
+        self.fruitless.count(bill.channel, delivered, bill.completed_at);
         match self.ledger.commit_bill(bill).await {
             Ok(committed) => {
                 let says = |bill: &UsageBill| (bill.usage, bill.response_hash);

@@ -45,6 +45,10 @@ pub(super) fn chat_failure(error: ChatError, session: &Session) -> Failure {
                     "the executor's clock shows {}. One of the two is wrong: compare yours with a time server's",
                     utc(now)
                 )),
+                Refusal::Fruitless { until } => failure.hint(format!(
+                    "that is {}; another executor may serve you meanwhile",
+                    utc(until)
+                )),
                 Refusal::RestoredTooRecently { until } => failure.hint(format!(
                     "that is until {}; another executor may serve you meanwhile",
                     utc(until)

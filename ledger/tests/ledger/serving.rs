@@ -5,8 +5,10 @@ use lloom_receipts::{
     BillError, ChannelId, ContentHash, ReceiptHead, RequestHash, TokenAmount, TokenCount, UnixSeconds, UsageBill,
 };
 
-use crate::beside::beside;
-use crate::world::{Backend, Home, Pair, amount, mine, mine_with, progress, salt, serving};
+use crate::{
+    beside::beside,
+    world::{Backend, Home, Pair, amount, domain, key, mine, mine_with, progress, salt, serving},
+};
 
 const TRUSTING: ExposurePolicy = ExposurePolicy {
     start: amount(100),
@@ -307,6 +309,37 @@ async fn a_request_has_one_bill_for_ever(on: Backend) {
     assert_eq!(ledger.unlinked_bills(pair.channel()).await.unwrap(), vec![first]);
 }
 
+/// A payer is shown some of what it has not linked, and only what the node that it asks may sign.
+async fn unlinked_bills_are_read_in_parts(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
+    let (operator, channel) = (pair.operator.address(), pair.channel());
+    let mut of_another = pair.accept(1, Some(500), 10);
+    let mut document = *of_another.request.document();
+    document.operator = key(201).address();
+    of_another.request = pair.payer.sign(&domain(), document);
+    let foreign = document.hash();
+    ledger.accept_request(of_another).await.unwrap();
+    let bill = UsageBill {
+        request: foreign,
+        ..pair.bill(1, 10)
+    };
+    let foreign = ledger.commit_bill(bill).await.unwrap();
+    let mut own = Vec::new();
+    for nonce in 2..=5 {
+        ledger.accept_request(pair.accept(nonce, None, 10)).await.unwrap();
+        own.push(ledger.commit_bill(pair.bill(nonce, 10)).await.unwrap());
+    }
+    let listed = ledger.unlinked_bills_by(operator, channel, 3).await.unwrap();
+    assert_eq!(listed, own[..3]);
+    let linked = pair.link(&ledger.head(channel).await.unwrap(), *own[0].bill());
+    ledger.accept_receipt(linked, None).await.unwrap();
+    let listed = ledger.unlinked_bills_by(operator, channel, 9).await.unwrap();
+    assert_eq!(listed, own[1..]);
+    let listed = ledger.unlinked_bills_by(key(201).address(), channel, 9).await.unwrap();
+    assert_eq!(listed, [foreign]);
+}
+
 async fn a_bill_charges_what_its_request_allows(on: Backend) {
     let pair = Pair::new(1, 1);
     let (_home, ledger) = serving(on, &pair, 5_000).await;
@@ -595,6 +628,7 @@ on_both_stores!(
     trust_is_shared_by_all_channels_of_a_payer,
     trust_grows_with_what_was_settled_here,
     a_request_has_one_bill_for_ever,
+    unlinked_bills_are_read_in_parts,
     a_bill_charges_what_its_request_allows,
     receipts_form_one_chain_of_committed_bills,
     a_crash_leaves_what_the_client_acknowledged,

@@ -13,7 +13,7 @@ use super::{
 use crate::wire::{Document, ExecutorFrame, Refusal, State};
 
 /// Bills that one `State` lists at most, so that it fits a frame. Who has more to link asks again.
-const MAX_LISTED_BILLS: usize = 512;
+const MAX_LISTED_BILLS: u32 = 512;
 
 /// Receipts that one `State` lists at most, likewise.
 const MAX_LISTED_RECEIPTS: u32 = 512;
@@ -32,13 +32,16 @@ impl Shared {
             .await;
         let receipts = receipts.map_err(failed)?;
         let account = ledger.account(channel).await.map_err(failed)?;
-        let unlinked = ledger.unlinked_bills(channel).await.map_err(failed)?;
+        let unlinked = ledger
+            .unlinked_bills_by(self.operator(), channel, MAX_LISTED_BILLS)
+            .await;
+        let unlinked = unlinked.map_err(failed)?;
         let unlinked = unlinked.iter().filter_map(|bill| self.sign(bill));
         Ok(ExecutorFrame::State(Box::new(State {
             channel,
             head: head.map(Receipt::into_unverified),
             receipts: receipts.into_iter().map(Receipt::into_unverified).collect(),
-            unlinked: unlinked.take(MAX_LISTED_BILLS).map(Signed::into_unverified).collect(),
+            unlinked: unlinked.map(Signed::into_unverified).collect(),
             authorized: account.authorized,
             spent: account.spent,
             deposit: record.confirmed.map(|state| state.deposit).unwrap_or_default(),

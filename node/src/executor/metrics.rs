@@ -82,6 +82,7 @@ names!(reason_of, REASONS, Refusal, {
     UnknownBill: "unknown_bill",
     BillAlreadyLinked: "bill_already_linked",
     Overloaded: "overloaded",
+    Fruitless: "fruitless",
     RestoredTooRecently: "restored_too_recently",
     ChainOutOfSight: "chain_out_of_sight",
     ShuttingDown: "shutting_down",

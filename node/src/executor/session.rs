@@ -270,6 +270,8 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             return Err(Refusal::ChainOutOfSight);
         }
         let channel = infer.request.document().channel;
+        let fruitless = shared.fruitless.check(channel, shared.ledger.now());
+        fruitless.map_err(|until| Refusal::Fruitless { until })?;
         let salt = infer.salt;
         let record = shared.ledger.channel(channel).await.map_err(failed)?;
         let record = record.ok_or(Refusal::ChannelUnknown)?;

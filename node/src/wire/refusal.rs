@@ -246,6 +246,13 @@ pub enum Refusal {
         /// How many it serves at a time.
         capacity: u32,
     },
+    /// Too many of the channel's requests were taken on and came to nothing. An answer makes room for another request, and
+    /// so does time.
+    #[error("too many of the channel's requests came to nothing; one more is taken at {until}")]
+    Fruitless {
+        /// From when on it is.
+        until: UnixSeconds,
+    },
     /// This node's store was restored; it may have signed bills it doesn't know of.
     #[error("this node was restored from a backup and takes no such request before {until}")]
     RestoredTooRecently {

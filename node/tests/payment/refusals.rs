@@ -615,3 +615,55 @@ async fn nothing_is_served_while_the_chain_is_out_of_sight() {
     wire.send(infer(again)).await;
     assert_eq!(wire.next().await, ExecutorFrame::Accepted);
 }
+
+/// A request that is cancelled before its first token costs its payer nothing, and leaves a request and a bill here.
+#[tokio::test]
+async fn asking_in_vain_is_bounded_and_what_was_billed_can_still_be_linked() {
+    let world = World::new().await;
+    let mut wire = world.dial();
+    let asked = now();
+    let mut first = None;
+    let mut taken = 0;
+    let refused = loop {
+        assert!(taken < 1_000, "there is no end to it");
+        let mut request = world.infer(taken + 1, json!({"tokens": 9, "gated": true})).await;
+        if taken > 0 {
+            // The first voucher covers them all.
+            request.voucher = None;
+        }
+        wire.send(infer(request)).await;
+        match wire.next().await {
+            ExecutorFrame::Accepted => {}
+            ExecutorFrame::Refused(refusal) => break refusal,
+            other => panic!("unexpected: {other:?}"),
+        }
+        wire.send(ClientFrame::Cancel).await;
+        match wire.next().await {
+            ExecutorFrame::Bill { bill, ending } => {
+                assert_eq!((bill.document().amount, ending), (TokenAmount::ZERO, Ending::Cancelled));
+                first.get_or_insert(bill);
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+        taken += 1;
+    };
+    assert!(
+        matches!(refused, Refusal::Fruitless { until } if until > asked),
+        "{refused}"
+    );
+    assert!(
+        taken > u64::from(world.offer.capacity),
+        "no crowd of honest requests is refused"
+    );
+
+    // To link them makes them no better. They are listed all the same, and linked.
+    link(&world, &mut wire, first.unwrap()).await;
+    let again = world.infer(taken + 1, json!({"tokens": 2})).await;
+    assert!(matches!(
+        refusal(&mut wire, infer(again)).await,
+        Refusal::Fruitless { .. }
+    ));
+    let listed = state(&mut wire, world.channel).await.unlinked;
+    assert_eq!(listed.len() as u64, (taken - 1).min(512));
+    link(&world, &mut wire, listed[0].clone()).await;
+}
