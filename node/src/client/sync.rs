@@ -171,7 +171,7 @@ enum Justified {
 }
 
 /// Whether a bill can be paid without having its answer: it is for an own request, within its limits and prices, and
-/// not above what was durably authorized for it and one event may overshoot.
+/// not above what was durably authorized for it and one event may overshoot; nothing, if the request was given up.
 async fn justify(shared: &Shared, desk: &Desk, bill: Signed<UsageBill>) -> Result<Justified, ChatError> {
     let document = *bill.document();
     if desk.is_active(document.request) {
@@ -210,6 +210,14 @@ fn judge(own: &OwnRequestRecord, bill: &UsageBill) -> Result<(), &'static str> {
     if bill.check(request).is_err() {
         return Err("it is beyond the request's limits or prices");
     }
+    if own.abandoned.is_some() {
+        // Its executor refused it, or had long enough to bill it. One that could not tell whether it had taken it on says
+        // so with a bill over nothing.
+        return match bill.amount {
+            TokenAmount::ZERO => Ok(()),
+            _ => Err("the request was abandoned"),
+        };
+    }
     // The last event may have come without being paid ahead. A bill over it that nobody links would stand in the way of
     // every further request on the channel.
     let overshoot = request.prices.charge(Usage {
@@ -218,10 +226,7 @@ fn judge(own: &OwnRequestRecord, bill: &UsageBill) -> Result<(), &'static str> {
     });
     let justified = own.authorized.saturating_add(overshoot.unwrap_or_default());
     if bill.amount > justified {
-        return Err(match own.abandoned {
-            Some(_) => "the request was abandoned",
-            None => "it is above what was authorized for the request",
-        });
+        return Err("it is above what was authorized for the request");
     }
     Ok(())
 }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use lloom_ledger::Quality;
 use lloom_node::{
     client::{ChatError, Overbilled},
-    wire::{ClientFrame, Ending, ExecutorFrame, Infer, State},
+    wire::{ClientFrame, Ending, ExecutorFrame, Infer, MAX_OVERSHOOT, Refusal, State},
 };
 use lloom_receipts::{
-    BillError, ContentHash, Domain, InferenceRequest, Keypair, ReceiptHead, TokenAmount, Usage, UsageBill,
+    BillError, ContentHash, Domain, InferenceRequest, Keypair, ReceiptHead, Signed, TokenAmount, Usage, UsageBill,
 };
 use serde_json::json;
 
@@ -23,8 +23,15 @@ fn usage(input: u32, output: u32) -> Usage {
     }
 }
 
-/// Answers `Sync` as an executor that knows nothing, and gives the request.
+/// Takes the request on.
 async fn taken(wire: &mut ExecutorEnd) -> Option<Infer> {
+    let infer = asked_for(wire).await?;
+    wire.send(ExecutorFrame::Accepted).await;
+    Some(infer)
+}
+
+/// Answers `Sync` as an executor that knows nothing, and gives the request.
+async fn asked_for(wire: &mut ExecutorEnd) -> Option<Infer> {
     loop {
         match wire.next().await? {
             ClientFrame::Sync { channel, .. } => {
@@ -39,10 +46,7 @@ async fn taken(wire: &mut ExecutorEnd) -> Option<Infer> {
                 })))
                 .await;
             }
-            ClientFrame::Infer(infer) => {
-                wire.send(ExecutorFrame::Accepted).await;
-                return Some(*infer);
-            }
+            ClientFrame::Infer(infer) => return Some(*infer),
             _ => {}
         }
     }
@@ -155,27 +159,7 @@ async fn a_refused_bill_is_not_paid_when_it_is_offered_again() {
     });
     assert!(matches!(unpaid(&world).await, ChatError::Overbilled(_)));
     // It is within what the client had promised for the request.
-    let bill = refused.lock().unwrap().take().unwrap();
-    world.cable.impersonate(move |mut wire| {
-        let bill = bill.clone();
-        async move {
-            while let Some(frame) = wire.next().await {
-                let ClientFrame::Sync { channel, .. } = frame else {
-                    continue;
-                };
-                wire.send(ExecutorFrame::State(Box::new(State {
-                    channel,
-                    head: None,
-                    receipts: Vec::new(),
-                    unlinked: vec![bill.clone()],
-                    authorized: DEPOSIT,
-                    spent: DEPOSIT,
-                    deposit: DEPOSIT,
-                })))
-                .await;
-            }
-        }
-    });
+    lists(&world, refused.lock().unwrap().take().unwrap());
     let report = world.client.sync(world.channel, world.peer()).await.unwrap();
     assert_eq!((report.linked, report.unjustified), (0, 1));
     let head = world.client_ledger.head(world.channel).await.unwrap();
@@ -204,6 +188,77 @@ async fn counts_beyond_the_bytes_are_not_paid_for() {
         while wire.next().await.is_some() {}
     });
     assert!(matches!(unpaid(&world).await, ChatError::Overcount(_)));
+}
+
+/// What an executor says it holds bills of, without a receipt.
+fn lists(world: &World, bill: Signed<UsageBill>) {
+    world.cable.impersonate(move |mut wire| {
+        let bill = bill.clone();
+        async move {
+            while let Some(frame) = wire.next().await {
+                match frame {
+                    ClientFrame::Sync { channel, .. } => {
+                        wire.send(ExecutorFrame::State(Box::new(State {
+                            channel,
+                            head: None,
+                            receipts: Vec::new(),
+                            unlinked: vec![bill.clone()],
+                            authorized: DEPOSIT,
+                            spent: DEPOSIT,
+                            deposit: DEPOSIT,
+                        })))
+                        .await;
+                    }
+                    ClientFrame::Receipt { receipt, .. } => {
+                        let sequence = receipt.receipt().sequence;
+                        wire.send(ExecutorFrame::Recorded { sequence }).await;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    });
+}
+
+/// It was asked, said no, and bills what an event may cost beyond what is paid ahead. Nothing is owed; a bill over nothing,
+/// of an executor that could not tell whether it had taken the request on, is linked.
+#[tokio::test]
+async fn a_request_that_was_refused_costs_nothing() {
+    let world = World::new().await;
+    let asked = Arc::new(Mutex::new(None));
+    let request = Arc::clone(&asked);
+    world.cable.impersonate(move |mut wire| {
+        let request = Arc::clone(&request);
+        async move {
+            let Some(infer) = asked_for(&mut wire).await else {
+                return;
+            };
+            *request.lock().unwrap() = Some(infer);
+            wire.send(ExecutorFrame::Refused(Refusal::Overloaded { capacity: 1 }))
+                .await;
+            while wire.next().await.is_some() {}
+        }
+    });
+    let refused = world.chat(json!({})).await;
+    assert!(
+        matches!(refused, Err(ChatError::Refused(Refusal::Overloaded { .. }))),
+        "{refused:?}"
+    );
+    let infer = asked.lock().unwrap().take().unwrap();
+    let bill = |output| {
+        let hash = ContentHash::of(infer.salt, EVENT);
+        let bill = UsageBill::for_request(infer.request.document(), usage(0, output), hash, now()).unwrap();
+        world.operator.sign(&world.domain, bill).into_unverified()
+    };
+    for (output, linked) in [(MAX_OVERSHOOT, 0), (1, 0), (0, 1)] {
+        lists(&world, bill(output));
+        let report = world.client.sync(world.channel, world.peer()).await.unwrap();
+        assert_eq!(
+            (report.linked, report.unjustified),
+            (linked, 1 - linked),
+            "{output} tokens"
+        );
+    }
 }
 
 #[tokio::test]
