@@ -152,7 +152,32 @@ impl Chain for RpcChain {
             to_block: None,
             block_hash: Some(hash),
         };
-        self.question("eth_getLogs", (filter.to_json()?,)).await
+        let filter = filter.to_json()?;
+        let pool = &self.pool;
+        let begun = Instant::now();
+        let mut failure = None;
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(PAUSE * round).await;
+            }
+            let mut refusal = None;
+            for index in pool.order() {
+                match pool.logs_of_block(&pool.endpoints[index], hash, &filter).await {
+                    Ok(logs) => return Ok(logs),
+                    // What one doesn't know, another may.
+                    Err(error @ ChainError::Refused { .. }) => refusal = Some(error),
+                    Err(error) => keep(&mut failure, error),
+                }
+            }
+            if let Some(refusal) = refusal {
+                return Err(refusal);
+            }
+            let may_pass = failure.as_ref().is_some_and(ChainError::is_transient);
+            if !may_pass || begun.elapsed() >= pool.timeout {
+                break;
+            }
+        }
+        Err(failure.unwrap_or_else(|| nobody("eth_getLogs")))
     }
 
     async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {

@@ -89,6 +89,11 @@ impl Health {
         self.seen_at = Some(now);
     }
 
+    /// Whether the block named `hash` was its head lately.
+    pub(super) fn has_shown(&self, hash: B256) -> bool {
+        self.heads.iter().any(|head| head.hash == hash)
+    }
+
     /// Whether it is time to ask it for its head beside the work; then nobody else does before
     /// [`end_probe`](Self::end_probe).
     pub(super) fn begin_probe(&mut self, now: Instant, every: Duration) -> bool {

@@ -7,9 +7,13 @@ use std::{
 
 use alloy::{
     primitives::{B256, U64},
-    rpc::json_rpc::{ErrorPayload, RpcRecv, RpcSend},
+    rpc::{
+        json_rpc::{ErrorPayload, RpcRecv, RpcSend},
+        types::Log,
+    },
 };
 use lloom_ledger::Block;
+use serde_json::Value;
 
 use super::{
     endpoint::{Answer, Endpoint},
@@ -18,6 +22,9 @@ use super::{
     raw::RawBlock,
 };
 use crate::chain::{ChainError, Standing};
+
+/// EIP-1474's code for what an endpoint doesn't have.
+const RESOURCE_NOT_FOUND: i64 = -32_001;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -83,6 +90,32 @@ impl Pool {
         }
         endpoint.health().prove();
         Ok(())
+    }
+
+    /// What an endpoint says that `filter` finds in the block named `hash`, once it has shown that it knows the block: of
+    /// one that they don't know, some have no logs.
+    pub(super) async fn logs_of_block(
+        &self,
+        endpoint: &Endpoint,
+        hash: B256,
+        filter: &Value,
+    ) -> Result<Vec<Log>, ChainError> {
+        const OPERATION: &str = "eth_getLogs";
+        if !endpoint.health().has_shown(hash) {
+            let block: Answer<Option<RawBlock>> = self.ask(endpoint, "eth_getBlockByHash", (hash, false)).await?;
+            if !matches!(block, Answer::Result(Some(block)) if block.hash == hash) {
+                return Err(ChainError::Refused {
+                    operation: OPERATION,
+                    endpoint: endpoint.name.clone(),
+                    code: RESOURCE_NOT_FOUND,
+                    message: format!("it does not know the block {hash}"),
+                });
+            }
+        }
+        match self.ask(endpoint, OPERATION, (filter,)).await? {
+            Answer::Result(logs) => Ok(logs),
+            Answer::Error { endpoint, payload } => Err(refused(OPERATION, endpoint, &payload)),
+        }
     }
 
     /// The head of the first endpoint whose view is not known to be old.

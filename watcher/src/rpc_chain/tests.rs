@@ -90,6 +90,10 @@ fn at(head: u64) -> impl Fn(&str, &Value) -> Value + Send + Sync + 'static {
                     _ => Value::Null,
                 },
             },
+            "eth_getBlockByHash" => match (0..=head).find(|&number| params[0] == json!(hash(number, 0))) {
+                Some(number) => raw_block(number, 0),
+                None => Value::Null,
+            },
             "eth_getLogs" => json!([]),
             "eth_call" if params[1]["blockHash"] == json!(hash(head, 0)) => json!("0x2a"),
             "eth_call" => return unknown,
@@ -189,6 +193,64 @@ async fn logs_count_only_of_an_endpoint_that_has_the_last_block() {
     assert!(
         [&behind, &fresh].iter().all(|endpoint| told.contains(&endpoint.name())),
         "{told}"
+    );
+}
+
+/// Some endpoints have no logs of a block that they don't know, and don't say that they don't.
+#[tokio::test]
+async fn no_logs_count_only_of_an_endpoint_that_knows_the_block() {
+    let log = |number| {
+        json!({
+            "address": Address::ZERO, "topics": [], "data": "0x", "blockNumber": U64::from(number),
+            "blockHash": hash(number, 0), "transactionHash": hash(number, 7), "transactionIndex": "0x0",
+            "logIndex": "0x0", "removed": false,
+        })
+    };
+    let answers_with_log = move |head| {
+        move |method: &str, params: &Value| match method {
+            "eth_getLogs" if params[0]["blockHash"] == json!(hash(100, 0)) && head >= 100 => {
+                json!({ "result": [log(100)] })
+            }
+            _ => at(head)(method, params),
+        }
+    };
+    let (behind, fresh) = (
+        StubEndpoint::start(answers_with_log(99)).await,
+        StubEndpoint::start(answers_with_log(100)).await,
+    );
+    let chain = chain(&[&behind, &fresh]).await;
+    let logs = chain.logs_of_block(hash(100, 0), &[Address::ZERO]).await.unwrap();
+    assert_eq!(logs.len(), 1);
+    assert!(
+        chain
+            .logs_of_block(hash(99, 0), &[Address::ZERO])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+
+    // Where nobody knows it, nobody says that it is empty.
+    fresh.set(at(99));
+    let error = chain.logs_of_block(hash(100, 0), &[Address::ZERO]).await.unwrap_err();
+    assert!(matches!(error, ChainError::Refused { .. }), "{error}");
+}
+
+/// What an endpoint showed as its head it is not asked for again.
+#[tokio::test]
+async fn a_head_and_its_logs_are_two_questions() {
+    let endpoint = StubEndpoint::start(at(100)).await;
+    let chain = chain(&[&endpoint]).await;
+    let head = chain.head().await.unwrap();
+    assert!(
+        chain
+            .logs_of_block(head.hash, &[Address::ZERO])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        (endpoint.calls("eth_getLogs"), endpoint.calls("eth_getBlockByHash")),
+        (1, 0)
     );
 }
 

@@ -234,6 +234,7 @@ async fn another_endpoint_meets_the_deadline_when_the_first_one_stands_still() -
     // The first one answers, and knows nothing of the last blocks: neither of the requests nor of the claim.
     for method in [
         "eth_getBlockByNumber",
+        "eth_getBlockByHash",
         "eth_getTransactionReceipt",
         "eth_getTransactionCount",
         "eth_getLogs",
