@@ -31,6 +31,8 @@ use crate::{NetworkError, NetworkHandle, peer_address};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a tower that has nothing to be told is left alone before it is asked whether it is still there.
 const ASK_EVERY: Duration = Duration::from_secs(60);
+/// How often the store is looked through for other payees: nothing new is earned for them.
+const OTHERS_EVERY: Duration = Duration::from_secs(60);
 /// How long a delegation that a tower refused is not offered again, unless there is more to claim.
 const REFUSED_FOR: Duration = Duration::from_secs(300);
 /// Refused delegations that are remembered; beyond, all are forgotten and offered again.
@@ -47,7 +49,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub struct CourierConfig {
     /// Where the towers are; each address ends in the tower's peer id.
     pub towers: Vec<Multiaddr>,
-    /// Whose channels are defended.
+    /// Whose channels are defended, and what may be urgent of theirs. Those of other payees that the store serves, and that name
+    /// the same operator, are handed over beside them.
     pub payee: Address,
     /// The token whose growth is urgent.
     pub token: Address,
@@ -102,6 +105,8 @@ impl Courier {
                 address: address.clone(),
                 tower,
                 refused: HashMap::new(),
+                others: Vec::new(),
+                looked_at: None,
             };
             let span = tracing::info_span!("tower", %tower);
             towers.spawn(rounds.work().instrument(span));
@@ -153,6 +158,9 @@ struct Rounds {
     tower: Address,
     /// What it refused: over how much, and until when that is left alone.
     refused: HashMap<ChannelId, (TokenAmount, UnixSeconds)>,
+    /// For whom else this node speaks, and when that was looked up.
+    others: Vec<Address>,
+    looked_at: Option<Instant>,
 }
 
 impl Rounds {
@@ -286,27 +294,27 @@ impl Rounds {
         profile: &TowerProfile,
         suspects: &mut HashMap<ChannelId, TokenAmount>,
     ) -> Result<bool, Trouble> {
-        let config = &self.shared.config;
-        let (payee, limit) = (config.payee, MAX_DELEGATIONS as u32);
-        let mut after = None;
         let mut asked = false;
         let mut refusals: (usize, Option<UpdateRefusal>) = (0, None);
-        loop {
-            let now = now();
-            let ledger = &self.shared.ledger;
-            let mut page = ledger
-                .undelegated(self.tower, payee, renew_before(profile, now), after, limit)
-                .await?;
-            let is_last = page.len() < MAX_DELEGATIONS;
-            after = page.last().map(|found| found.channel.id);
-            page.retain(|found| self.is_worth_asking(found, profile, now));
-            if !page.is_empty() {
-                asked = true;
-                let (count, first) = self.hand_over(page, profile, suspects).await?;
-                refusals = (refusals.0 + count, refusals.1.or(first));
-            }
-            if is_last {
-                break;
+        for payee in self.payees().await? {
+            let mut after = None;
+            loop {
+                let now = now();
+                let (ledger, limit) = (&self.shared.ledger, MAX_DELEGATIONS as u32);
+                let mut page = ledger
+                    .undelegated(self.tower, payee, renew_before(profile, now), after, limit)
+                    .await?;
+                let is_last = page.len() < MAX_DELEGATIONS;
+                after = page.last().map(|found| found.channel.id);
+                page.retain(|found| self.is_worth_asking(found, profile, now));
+                if !page.is_empty() {
+                    asked = true;
+                    let (count, first) = self.hand_over(page, profile, suspects).await?;
+                    refusals = (refusals.0 + count, refusals.1.or(first));
+                }
+                if is_last {
+                    break;
+                }
             }
         }
         if let (count, Some(first)) = refusals {
@@ -315,6 +323,25 @@ impl Rounds {
             self.shared.ledger.record_tower_problem(self.tower, problem).await?;
         }
         Ok(asked)
+    }
+
+    /// Whose channels are handed over: the configured payee's, and those of others that the store serves and that name this
+    /// node's key, such as one that the home had before. A tower takes channels of those alone who name whoever brings them.
+    async fn payees(&mut self) -> Result<Vec<Address>, LedgerError> {
+        let own = self.shared.config.payee;
+        if self.looked_at.is_none_or(|at| at.elapsed() >= OTHERS_EVERY) {
+            let ledger = &self.shared.ledger;
+            let operator = self.shared.network.address();
+            let mut others = Vec::new();
+            for payee in ledger.other_payees_served(own).await? {
+                if payee == operator || ledger.operators(payee).await?.contains(&(operator, true)) {
+                    others.push(payee);
+                }
+            }
+            self.others = others;
+            self.looked_at = Some(Instant::now());
+        }
+        Ok(std::iter::once(own).chain(self.others.iter().copied()).collect())
     }
 
     fn is_worth_asking(&self, found: &Undelegated, profile: &TowerProfile, now: UnixSeconds) -> bool {

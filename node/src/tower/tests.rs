@@ -42,6 +42,14 @@ fn payee() -> Address {
     Address::repeat_byte(0xaa)
 }
 
+/// Whom the executor earned for before.
+fn former_payee() -> Address {
+    Address::repeat_byte(0xab)
+}
+
+/// The first of the channels to the former payee; those below are the payee's.
+const FORMER: u8 = 100;
+
 fn token() -> Address {
     Address::repeat_byte(0x70)
 }
@@ -58,11 +66,11 @@ fn tower_key() -> Keypair {
     key(0x77)
 }
 
-/// The `number`th channel from the payer to the payee.
+/// The `number`th channel from the payer.
 fn parameters(number: u8) -> ChannelParameters {
     ChannelParameters {
         payer: payer().address(),
-        payee: payee(),
+        payee: if number < FORMER { payee() } else { former_payee() },
         token: token(),
         salt: commitment_salt(operator().address(), B256::repeat_byte(number)),
         authorized_signer: Address::ZERO,

@@ -147,6 +147,63 @@ async fn earned(channels: u8) -> Store {
     store
 }
 
+/// A home that has another payee since still claims what the one before has earned, as long as that one names its key; so it
+/// has it defended, too.
+#[tokio::test]
+async fn channels_of_a_payee_that_the_home_had_before_are_handed_over_while_it_names_the_key() {
+    let removed = FORMER + 1;
+    let kinds = || {
+        let opened = |number| ChainEventKind::ChannelOpened {
+            channel: channel(number),
+            parameters: parameters(number),
+            deposit: amount(DEPOSIT),
+            refunds_to_balance: false,
+        };
+        vec![
+            ChainEventKind::OperatorAdded {
+                payee: former_payee(),
+                operator: operator().address(),
+            },
+            opened(FORMER),
+            opened(removed),
+        ]
+    };
+    let tower = Standing::start(tower_key(), 1).await;
+    tower.store.mine(kinds()).await;
+    let store = earned(1).await;
+    store.mine(kinds()).await;
+    store.earn(FORMER, 70, 0).await;
+    let carrying = Carrying::start(store, vec![tower.address()]).await;
+    until("the tower holds both", async || tower.held().await.len() == 2).await;
+    assert!(
+        tower
+            .held()
+            .await
+            .iter()
+            .any(|held| (held.channel, held.claim) == (channel(FORMER), amount(70)))
+    );
+
+    // Nobody speaks for it any more: the tower is not even asked.
+    let retired = || {
+        vec![ChainEventKind::OperatorRetired {
+            payee: former_payee(),
+            operator: operator().address(),
+        }]
+    };
+    let store = carrying.stop().await;
+    tower.store.mine(retired()).await;
+    store.mine(retired()).await;
+    store.earn(removed, 50, 0).await;
+    let carrying = Carrying::start(store, vec![tower.address()]).await;
+    carrying.store.earn(1, 30, 0).await;
+    until("the tower holds more of the other", async || {
+        tower.held().await.iter().any(|held| held.claim == amount(130))
+    })
+    .await;
+    assert_eq!(tower.held().await.len(), 2);
+    assert_eq!(carrying.record(&tower_key()).await.unwrap().problem, None);
+}
+
 #[tokio::test]
 async fn the_newest_of_every_channel_reaches_every_tower_and_again_when_there_is_more() {
     let (one, two) = (
