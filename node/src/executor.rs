@@ -103,6 +103,7 @@ struct Shared {
     channels: Arc<ServedChannels>,
     draining: CancellationToken,
     chain_out_of_sight: AtomicBool,
+    unnamed: AtomicBool,
     under_way: UnderWay,
     fruitless: Fruitless,
     late_bills: LateBills,
@@ -142,6 +143,7 @@ impl Executor {
                 channels,
                 draining: CancellationToken::new(),
                 chain_out_of_sight: AtomicBool::new(false),
+                unnamed: AtomicBool::new(false),
                 under_way: UnderWay::default(),
                 fruitless,
                 late_bills,
@@ -197,6 +199,20 @@ impl Executor {
         match (was_out, in_sight) {
             (false, false) => tracing::error!("the chain is out of sight; refusing requests until it is back"),
             (true, true) => tracing::info!("the chain is back in sight; serving again"),
+            _ => {}
+        }
+    }
+
+    /// Says whether the payee names this node's key as its operator. While it doesn't, requests are refused: what this node
+    /// signs is nobody's bill then. Running answers end as they would; what vouchers cover of them is claimed by anyone.
+    pub fn set_named(&self, named: bool) {
+        let was_unnamed = self.shared.unnamed.swap(!named, Ordering::Relaxed);
+        let payee = self.shared.offer.payee;
+        match (was_unnamed, named) {
+            (false, false) => {
+                tracing::error!(%payee, "the payee does not name this node's key as its operator; refusing requests");
+            }
+            (true, true) => tracing::info!(%payee, "the payee names this node's key again; serving again"),
             _ => {}
         }
     }

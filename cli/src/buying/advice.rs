@@ -34,6 +34,9 @@ pub(super) fn chat_failure(error: ChatError, session: &Session) -> Failure {
         ChatError::Refused(refusal) => {
             let failure = Failure::of(Kind::Refused, refusal.clone()).while_("the executor refuses");
             match refusal {
+                Refusal::NotNamed => {
+                    failure.hint("its owner has taken it out of service; another executor may serve you")
+                }
                 Refusal::Overloaded { .. } => failure.hint("all its places are taken: try again in a moment"),
                 Refusal::ChannelClosing | Refusal::ChannelFinalized => {
                     failure.hint("the channel is over; the next `lloomctl chat` opens another one")

@@ -35,7 +35,7 @@ use crate::{
 /// How long running answers may take to end once the node was told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(15);
 
-/// How often it is looked at whether the chain is in sight.
+/// How often it is looked at whether the chain is in sight, and whether the payee names the key.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Commands of `node`.
@@ -50,9 +50,28 @@ pub enum NodeCommand {
 /// running answers are then ended and billed. Killing it at any moment loses nothing that was authorized.
 ///
 /// Where the payee has removed this home's key from its operators, nothing is served, but what vouchers cover is claimed,
-/// as by `watch`. Once the key is named again, start it again to serve.
+/// as by `watch`. Once the key is named again, start it again to serve. Where it is removed while the node runs, requests are
+/// refused from then on, until it is named again.
 #[derive(Debug, Args)]
 pub struct RunArgs {}
+
+/// Tells `executor` whether its payee names it, for ever: as the store has it, which is the newest block, whichever home's
+/// watcher follows the chain.
+async fn heed_payee(executor: Executor, ledger: Ledger, payee: Address, operator: Address) {
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        looks.tick().await;
+        match ledger.operators(payee).await {
+            Ok(operators) => executor.set_named(payee == operator || operators.contains(&(operator, true))),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look whether the payee names this node"
+                );
+            }
+        }
+    }
+}
 
 /// Runs one.
 ///
@@ -252,7 +271,9 @@ impl Node {
         let mut streams = JoinSet::new();
         let executor = self.executor.clone();
         let left_open = executor.look_after_left_open();
-        tokio::pin!(left_open, stop);
+        let (payee, operator) = (self.ready.payee, self.ready.operator);
+        let heeding = heed_payee(self.executor.clone(), self.ledger.clone(), payee, operator);
+        tokio::pin!(left_open, heeding, stop);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         let result = loop {
             tokio::select! {
@@ -264,6 +285,7 @@ impl Node {
                     break Err(Failure::new(Kind::Network, "the network stopped by itself"));
                 }
                 () = &mut left_open => {}
+                () = &mut heeding => {}
                 _ = look.tick() => {
                     self.monitoring.beat();
                     self.executor.set_chain_in_sight(sees_chain(&self.watching.handle, self.max_chain_silence));

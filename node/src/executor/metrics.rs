@@ -85,6 +85,7 @@ names!(reason_of, REASONS, Refusal, {
     Fruitless: "fruitless",
     RestoredTooRecently: "restored_too_recently",
     ChainOutOfSight: "chain_out_of_sight",
+    NotNamed: "not_named",
     ShuttingDown: "shutting_down",
     Internal: "internal",
 });

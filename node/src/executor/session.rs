@@ -269,6 +269,9 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
         if shared.chain_out_of_sight.load(Ordering::Relaxed) {
             return Err(Refusal::ChainOutOfSight);
         }
+        if shared.unnamed.load(Ordering::Relaxed) {
+            return Err(Refusal::NotNamed);
+        }
         let channel = infer.request.document().channel;
         let fruitless = shared.fruitless.check(channel, shared.ledger.now());
         fruitless.map_err(|until| Refusal::Fruitless { until })?;

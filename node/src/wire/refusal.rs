@@ -262,6 +262,9 @@ pub enum Refusal {
     /// This node has lost sight of the chain: it could not know if the channel is closing.
     #[error("this node can't see the chain at the moment")]
     ChainOutOfSight,
+    /// This node's payee has removed its key: it would sign what counts for nobody.
+    #[error("this node's payee does not name it as an operator any more")]
+    NotNamed,
     /// This node is about to stop.
     #[error("this node is shutting down")]
     ShuttingDown,

@@ -616,6 +616,36 @@ async fn nothing_is_served_while_the_chain_is_out_of_sight() {
     assert_eq!(wire.next().await, ExecutorFrame::Accepted);
 }
 
+#[tokio::test]
+async fn nothing_is_served_while_the_payee_names_another_operator() {
+    let world = World::new().await;
+    let mut wire = world.dial();
+    world.server.gate.add_permits(4);
+    let running = world.infer(1, json!({"tokens": 4})).await;
+    wire.send(infer(running)).await;
+    assert_eq!(wire.next().await, ExecutorFrame::Accepted);
+    world.executor.set_named(false);
+    let mut beside = world.dial();
+    let late = world.infer(2, json!({})).await;
+    assert_eq!(refusal(&mut beside, infer(late)).await, Refusal::NotNamed);
+    // What was taken on before ends as it would have.
+    let bill = loop {
+        match wire.next().await {
+            ExecutorFrame::Chunk { .. } => {}
+            ExecutorFrame::Bill { bill, ending } => {
+                assert_eq!(ending, Ending::Complete);
+                break bill;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    };
+    link(&world, &mut wire, bill).await;
+
+    world.executor.set_named(true);
+    let again = world.infer(3, json!({"tokens": 2})).await;
+    served(&mut wire, again).await;
+}
+
 /// A request that is cancelled before its first token costs its payer nothing, and leaves a request and a bill here.
 #[tokio::test]
 async fn asking_in_vain_is_bounded_and_what_was_billed_can_still_be_linked() {

@@ -257,3 +257,32 @@ async fn an_executor_behind_a_splitter_earns_claims_and_closes_and_all_get_their
     assert_eq!(stopped.code(), Some(0), "{}", stopped.stderr);
     Ok(())
 }
+
+#[tokio::test]
+async fn operator_that_its_payee_removes_serves_nothing_until_it_is_named_again() -> Result<()> {
+    let shop = Shop::open().await?;
+    shop.ask("Is the ferry running?").await?;
+    let operator = shop.seller.home.address().to_string();
+    let named = async |change| {
+        let payee = &shop.seller.payee;
+        payee.json(&["operator", change, &operator, "--yes"]).await
+    };
+    named("remove").await?;
+    shop.complaint("a word on the payee", |line| {
+        line.contains("does not name this node's key").then_some(())
+    })
+    .await?;
+    let refused = shop.buyer.home.failure(&shop.asking("And now?")).await?;
+    ensure!(
+        refused.error.to_string().contains("does not name it"),
+        "{}",
+        refused.error
+    );
+
+    named("add").await?;
+    shop.complaint("another word", |line| line.contains("serving again").then_some(()))
+        .await?;
+    shop.ask("And on Sundays?").await?;
+    assert_eq!(shop.receipts().await?.len(), 2);
+    Ok(())
+}
