@@ -32,6 +32,8 @@ pub(crate) struct Books {
     /// What pending transactions will settle, if they do.
     under_way: HashMap<ChannelId, TokenAmount>,
     closing: Vec<ChannelId>,
+    /// Payees whose operator whoever plans is not.
+    strangers: Vec<Address>,
     /// Pending transactions that have nothing to do any more.
     moot: HashSet<TransactionId>,
     grace: Duration,
@@ -69,6 +71,7 @@ impl Books {
             held: HashMap::new(),
             under_way: HashMap::new(),
             closing: Vec::new(),
+            strangers: Vec::new(),
             moot: HashSet::new(),
             grace,
             defence: Defence::default(),
@@ -93,11 +96,9 @@ impl Books {
         Ok(books)
     }
 
-    /// Passes over the receipts of these payees' channels.
-    pub(crate) fn use_vouchers_for(&mut self, payees: &[Address]) {
-        for tally in self.tallies.iter_mut().filter(|tally| payees.contains(&tally.payee)) {
-            tally.receipt = None;
-        }
+    /// Passes over the receipts of these payees' channels: whoever plans is no operator of theirs.
+    pub(crate) fn use_vouchers_for(&mut self, payees: Vec<Address>) {
+        self.strangers = payees;
     }
 
     /// How long a transaction of another key is waited for: a part of the time that it had when it was made.
@@ -157,6 +158,7 @@ impl Books {
             .chain(held)
             .filter(|candidate| !self.closing.contains(&candidate.channel))
             .map(|mut candidate| {
+                candidate.publishes = !self.strangers.contains(&candidate.payee);
                 if let Some(under_way) = self.under_way.get(&candidate.channel) {
                     candidate.settled = candidate.settled.max(*under_way);
                 }
@@ -234,6 +236,7 @@ pub(crate) fn candidate(claimable: &Claimable, grace: Duration) -> Candidate {
         deadline: state
             .and_then(|state| state.close_requested_at)
             .map(|requested_at| requested_at.plus(grace)),
+        publishes: true,
         held: None,
     }
 }

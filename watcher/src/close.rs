@@ -51,6 +51,7 @@ mod tests {
             voucher: voucher.map(TokenAmount::new),
             receipt: receipt.map(TokenAmount::new),
             deadline: None,
+            publishes: true,
             held: None,
         }
     }

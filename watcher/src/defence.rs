@@ -88,6 +88,7 @@ mod tests {
             voucher: Some(TokenAmount::new(600)),
             receipt: None,
             deadline: Some(REQUESTED_AT.plus(GRACE)),
+            publishes: true,
             held: None,
         }
     }

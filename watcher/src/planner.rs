@@ -103,6 +103,9 @@ pub struct Candidate {
     pub receipt: Option<TokenAmount>,
     /// From when on the payer may take the rest out, if it asked to.
     pub deadline: Option<UnixSeconds>,
+    /// Whether whoever plans may publish its usage: a receipt takes one of its payee's operators. Nothing waits for a receipt
+    /// where it may not.
+    pub publishes: bool,
     /// That its row failed: then it is left alone for a while, and near a deadline it is claimed by itself.
     pub held: Option<Held>,
 }
@@ -120,6 +123,7 @@ impl Candidate {
             voucher: tally.voucher,
             receipt: tally.receipt,
             deadline: tally.close_requested_at.map(|requested_at| requested_at.plus(grace)),
+            publishes: true,
             held: None,
         }
     }
@@ -134,7 +138,7 @@ impl Candidate {
     /// What a receipt row settles: exactly its amount.
     pub fn by_receipt(&self) -> Option<TokenAmount> {
         self.receipt
-            .filter(|amount| *amount > self.settled && *amount <= self.deposit)
+            .filter(|amount| self.publishes && *amount > self.settled && *amount <= self.deposit)
     }
 
     fn best(&self) -> Option<TokenAmount> {
@@ -461,7 +465,11 @@ impl Planner<'_> {
             let swaps = held.failures % 2 == 1;
             return Some(if receipts_first != swaps { receipt } else { voucher });
         }
-        match (self.policy.publish, why) {
+        let publish = match candidate.publishes {
+            true => self.policy.publish,
+            false => Publish::Vouchers,
+        };
+        match (publish, why) {
             (Publish::Vouchers | Publish::ReceiptsOnClose, _) => larger(voucher, receipt),
             (Publish::Receipts, WhyNow::Deadline) => larger(receipt, voucher),
             (Publish::Receipts, WhyNow::Ordered | WhyNow::DepositUsed) => receipt.or(voucher),

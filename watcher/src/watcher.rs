@@ -489,7 +489,7 @@ impl<C: Chain> Rounds<C> {
         let (ledger, payees) = (&self.settler.ledger, &self.payees.all());
         let account = self.settler.sender.account();
         let mut books = Books::open(ledger, payees, self.grace, account, now, self.defence.as_ref()).await?;
-        books.use_vouchers_for(&self.payees.strangers());
+        books.use_vouchers_for(self.payees.strangers());
         Ok(books)
     }
 

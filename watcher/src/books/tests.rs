@@ -224,3 +224,22 @@ async fn what_another_key_has_sent_under_a_clock_that_was_ahead_is_not_waited_fo
     fixture.ledger.record_transaction(transaction).await.unwrap();
     assert_eq!(fixture.unclaimed_after(200).await, EARNED);
 }
+
+#[tokio::test]
+async fn usage_is_published_for_those_alone_whose_operator_the_key_is() {
+    let fixture = Fixture::new().await;
+    let mut books = Books::open(&fixture.ledger, &[(PAYEE, TOKEN)], GRACE, OWN, THEN, None)
+        .await
+        .unwrap();
+    let publishes = |books: &Books| {
+        books
+            .candidates(THEN)
+            .map(|candidate| candidate.publishes)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(publishes(&books), [true]);
+    books.use_vouchers_for(vec![Address::repeat_byte(0xdd)]);
+    assert_eq!(publishes(&books), [true]);
+    books.use_vouchers_for(vec![PAYEE]);
+    assert_eq!(publishes(&books), [false]);
+}

@@ -23,6 +23,7 @@ fn channel(number: u8, billed: u128) -> Candidate {
         voucher: Some(TokenAmount::new(billed + 50)),
         receipt: Some(TokenAmount::new(billed)),
         deadline: None,
+        publishes: true,
         held: None,
     }
 }
@@ -285,6 +286,24 @@ fn chooses_the_means_by_policy_and_by_what_there_is() {
         chosen(&pressed(&published), Publish::Receipts),
         Some((ClaimBy::Vouchers, 5_000))
     );
+    // A receipt that can't be published is not waited for, and money is worth no less for it.
+    let of_stranger = |candidate: &Candidate| Candidate {
+        publishes: false,
+        ..candidate.clone()
+    };
+    for publish in [Publish::Vouchers, Publish::ReceiptsOnClose, Publish::Receipts] {
+        for candidate in [&both, &unlinked, &published, &pressed(&both)] {
+            assert_eq!(
+                chosen(&of_stranger(candidate), publish),
+                Some((ClaimBy::Vouchers, 5_000))
+            );
+        }
+        assert_eq!(
+            chosen(&of_stranger(&small_voucher), publish),
+            Some((ClaimBy::Vouchers, 4_500))
+        );
+        assert_eq!(chosen(&of_stranger(&only_receipt), publish), None);
+    }
     let policy = PlannerPolicy {
         publish: Publish::Receipts,
         ..policy()
