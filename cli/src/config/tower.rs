@@ -23,8 +23,8 @@ pub struct TowerSettings {
     pub max_fee_gwei: u64,
     /// How long what it signs stands, unless it is renewed.
     pub term_days: u64,
-    /// How long before a deadline it claims what the executor has not claimed; a third of the grace period where it is
-    /// missing.
+    /// How long before a deadline it claims what the executor has not claimed, at least what a claim may take; a third of the
+    /// grace period where it is missing.
     pub claim_margin_secs: Option<u64>,
     /// How long the chain may be out of sight before nothing is taken on any more.
     pub max_chain_silence_secs: u64,

@@ -56,6 +56,25 @@ fn refused(home: &Home, arguments: &[&str], code: i32, words: &[&str]) {
     assert_eq!(home.content(), before, "{arguments:?} changed something");
 }
 
+/// It would take on, up to the last five minutes, what it then leaves for later.
+#[test]
+fn a_margin_in_which_no_claim_is_mined() {
+    let home = Home::tower(NOWHERE);
+    let config = home.path().join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let with = |seconds: u64| text.replacen("[tower]", &format!("[tower]\nclaim_margin_secs = {seconds}"), 1);
+    fs::write(&config, with(299)).unwrap();
+    refused(
+        &home,
+        &["watch", "--tower"],
+        3,
+        &["tower.claim_margin_secs is wrong", "300"],
+    );
+    fs::write(&config, with(300)).unwrap();
+    let other = home.run(&["watch", "--tower"]);
+    assert!(!other.stderr.contains("claim_margin_secs"), "{other:?}");
+}
+
 #[test]
 fn amounts_that_are_none() {
     // The chain can't be reached: whoever looks at the amount first never asks it.

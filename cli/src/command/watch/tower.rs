@@ -7,7 +7,7 @@ use std::{
 };
 
 use alloy::primitives::{Address, U256};
-use lloom_ledger::{Ledger, TowerQuotas, TowerTerms};
+use lloom_ledger::{CLAIM_TAKES, Ledger, TowerQuotas, TowerTerms};
 use lloom_node::{
     NetworkHandle,
     network::TowerInquiries,
@@ -310,6 +310,13 @@ fn tower_config(session: &Session) -> Result<TowerConfig> {
         if number == 0 {
             return Err(wrong(key, "with zero the tower could do nothing"));
         }
+    }
+    let least = CLAIM_TAKES.as_secs();
+    if settings.claim_margin_secs.is_some_and(|seconds| seconds < least) {
+        let why = format!("a claim may take {least} seconds, so the tower has to go out no later before a deadline");
+        return Err(
+            wrong("claim_margin_secs", &why).hint("without it, a third of the grace period is left to the tower")
+        );
     }
     let token = &session.network.token;
     let executors: HashSet<Address> = settings.executors.iter().copied().collect();
