@@ -6,6 +6,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -30,8 +31,10 @@ use crate::{
 /// The longest order, bytes. Answers have no limit: they are as long as the node has channels, and come from whoever
 /// holds the home.
 const MAX_ORDER: u64 = 4 << 20;
-/// Orders that are carried out at a time.
+/// Orders that are carried out at a time. How the node stands is no order: whoever watches over it asks when it is busiest.
 const MAX_ORDERS: usize = 16;
+/// Connections at a time: there is room for whoever asks how the node stands beside all orders.
+const MAX_CONNECTIONS: usize = 64;
 /// How long whoever connects may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an order waits for a watcher that has just begun. Catching up takes hours where much happened meanwhile, and
@@ -188,7 +191,8 @@ where
     O: Fn(Order) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Answer>> + Send + 'static,
 {
-    let places = std::sync::Arc::new(Semaphore::new(MAX_ORDERS));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_ORDERS));
     let mut running = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -204,20 +208,20 @@ where
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Ok(connection) = connections.clone().try_acquire_owned() else {
             continue;
         };
-        let obeys = obeys.clone();
+        let (obeys, places) = (obeys.clone(), places.clone());
         running.spawn(async move {
-            if let Err(error) = answer(stream, obeys).await {
+            if let Err(error) = answer(stream, obeys, &places).await {
                 tracing::debug!(%error, "an order broke off");
             }
-            drop(place);
+            drop(connection);
         });
     }
 }
 
-async fn answer<O, F>(stream: UnixStream, obeys: O) -> io::Result<()>
+async fn answer<O, F>(stream: UnixStream, obeys: O, places: &Semaphore) -> io::Result<()>
 where
     O: Fn(Order) -> F,
     F: Future<Output = Result<Answer>>,
@@ -227,10 +231,19 @@ where
     let mut reader = BufReader::new(read.take(MAX_ORDER));
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Order>(&line) {
-        Ok(order) => {
-            tracing::info!(?order, "carrying out an order");
-            obeys(order).await.unwrap_or_else(Answer::from)
-        }
+        Ok(order @ Order::Status {}) => obeys(order).await.unwrap_or_else(Answer::from),
+        Ok(order) => match places.try_acquire() {
+            Ok(_place) => {
+                tracing::info!(?order, "carrying out an order");
+                obeys(order).await.unwrap_or_else(Answer::from)
+            }
+            Err(_) => Failure::new(
+                Kind::Refused,
+                format!("the node is carrying out {MAX_ORDERS} orders already"),
+            )
+            .hint("nothing was sent: try again once one of them is done")
+            .into(),
+        },
         Err(error) => Failure::of(Kind::Usage, error).while_("the order can't be read").into(),
     };
     let mut text = serde_json::to_vec(&answer)?;
@@ -420,6 +433,58 @@ mod tests {
         assert!(hand_over(&path, &Order::Status {}).await.is_err());
         drop(socket);
         assert!(!path.exists(), "the socket goes with the node");
+    }
+
+    #[tokio::test]
+    async fn how_a_node_stands_is_told_however_many_orders_are_under_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let (begun, mut begins) = tokio::sync::mpsc::channel(MAX_ORDERS);
+        let _socket = ControlSocket::serving(&path, move |order| {
+            let begun = begun.clone();
+            async move {
+                if matches!(order, Order::Status {}) {
+                    return Ok(Answer::Status(StatusAnswer::from(&WatcherStatus::default())));
+                }
+                begun.send(()).await.unwrap();
+                std::future::pending().await
+            }
+        })
+        .unwrap();
+        let order = || Order::Plan { channels: Vec::new() };
+        let mut waiting = JoinSet::new();
+        for _ in 0..MAX_ORDERS {
+            let stream = connect(&path).await.unwrap().unwrap();
+            let path = path.clone();
+            waiting.spawn(async move { exchange(&path, stream, &order()).await });
+            begins.recv().await.unwrap();
+        }
+        assert!(ask_status(&path).await.unwrap().is_some());
+        let refused = hand_over(&path, &order()).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Refused, "{}", refused.one_line());
+        assert!(waiting.try_join_next().is_none(), "those before go on");
+    }
+
+    /// Whoever connects and says nothing keeps nobody else from being heard.
+    #[tokio::test]
+    async fn connections_are_bounded() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let _socket = ControlSocket::serving(&path, |_| async {
+            Ok(Answer::Status(StatusAnswer::from(&WatcherStatus::default())))
+        })
+        .unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            silent.push(connect(&path).await.unwrap().unwrap());
+        }
+        // The one beyond them is hung up on at once.
+        let beyond = connect(&path).await.unwrap().unwrap();
+        assert!(exchange(&path, beyond, &Order::Status {}).await.is_err());
+        silent.clear();
+        while ask_status(&path).await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
