@@ -8,6 +8,7 @@ use crate::{
     column::{Put as _, Read as _, sql},
     document::{StoredRequest, find_request, insert_voucher},
     session::Session,
+    transaction::PendingCloses,
     writer::Operation,
 };
 
@@ -166,9 +167,8 @@ impl Operation for AcceptVoucher {
             Admission::New => {}
         }
         // A channel that is closing can still be claimed on; one that is over can't.
-        match check_serving(&standing.channel) {
-            Ok(()) | Err(ServeError::ChannelClosing) => {}
-            Err(error) => return Err(error),
+        if let Err(error @ ServeError::ChannelFinalized) = check_serving(&standing.channel) {
+            return Err(error);
         }
         standing.store(session, Side::Serving).await?;
         insert_voucher(session, &self.voucher).await?;
@@ -256,6 +256,8 @@ pub(crate) async fn admit(
     let deposit = standing.channel.confirmed.map(|state| state.deposit);
     let admission = judge(standing.channel.id, deposit, voucher, held)?;
     if matches!(admission, Admission::New) {
+        let closes = PendingCloses::read(session).await?;
+        closes.check(standing.channel.id, voucher.document().amount)?;
         standing.account.authorized = standing.account.authorized.max(voucher.document().amount);
     }
     Ok(admission)
@@ -356,19 +358,20 @@ pub(crate) async fn settled_volume(
     })
 }
 
-/// Whether anything may be delivered on the channel: it is confirmed, and not closing even at the newest block.
+/// Whether anything may be delivered on the channel: it is open and confirmed to be, and not closing even at the newest block.
 pub(crate) fn check_serving(channel: &ChannelRecord) -> Result<(), ServeError> {
     let states = [channel.confirmed, channel.latest];
     if states.iter().flatten().any(|state| state.finalized) {
         return Err(ServeError::ChannelFinalized);
     }
-    if channel.confirmed.is_none() {
-        return Err(ServeError::Unconfirmed);
-    }
     if channel.latest.is_some_and(|state| state.close_requested_at.is_some()) {
         return Err(ServeError::ChannelClosing);
     }
-    Ok(())
+    match channel.confirmed {
+        // That a close was called off has to be as certain as a deposit: a fork may have the withdrawal in its place.
+        Some(confirmed) if confirmed.close_requested_at.is_none() => Ok(()),
+        _ => Err(ServeError::Unconfirmed),
+    }
 }
 
 pub(crate) fn check_unbilled(request: &StoredRequest) -> Result<(), ServeError> {

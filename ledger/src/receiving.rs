@@ -21,6 +21,7 @@ use crate::{
     group::{Answers, Grouped},
     packed::{Packed, packed_rows},
     session::Session,
+    transaction::PendingCloses,
 };
 
 impl Ledger {
@@ -78,11 +79,12 @@ impl Grouped for AcceptReceipt {
             }
             found.push(stored);
         }
+        let closes = PendingCloses::read(session).await?;
         let mut news = News::default();
         let mut answers = Vec::with_capacity(operations.len());
         for (operation, stored) in operations.iter().zip(found) {
             let answer = match pages.get_mut(&operation.receipt.receipt().channel) {
-                Some(page) => operation.decide(session, page, stored, &mut news).await,
+                Some(page) => operation.decide(session, page, stored, &closes, &mut news).await,
                 None => Err(ServeError::UnknownChannel),
             };
             match answer {
@@ -141,6 +143,7 @@ impl AcceptReceipt {
         session: &mut Session,
         page: &mut Page<'a>,
         stored: Stored,
+        closes: &PendingCloses,
         news: &mut News<'a>,
     ) -> Result<Outcome, ServeError> {
         let receipt = self.receipt.receipt();
@@ -169,6 +172,7 @@ impl AcceptReceipt {
             if stored.linked || page.linked.contains(&receipt.bill.request) {
                 return Err(ServeError::BillAlreadyLinked);
             }
+            closes.check(channel, receipt.cumulative_amount)?;
         }
         if let Some(voucher) = &self.voucher {
             let amount = voucher.document().amount;
@@ -176,7 +180,9 @@ impl AcceptReceipt {
                 known: stored.held.known.or(page.vouchers.contains(&amount).then_some(true)),
                 best: stored.held.best.max(page.vouchers.last().copied()),
             };
-            if matches!(judge(channel, page.deposit, voucher, held)?, Admission::New) {
+            // Beyond what a close pays it is worth nothing, which is no reason to refuse the receipt.
+            let is_new = matches!(judge(channel, page.deposit, voucher, held)?, Admission::New);
+            if is_new && closes.check(channel, amount).is_ok() {
                 if page.is_archived {
                     return Err(LedgerError::Archived { channel }.into());
                 }

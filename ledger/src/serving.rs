@@ -111,8 +111,8 @@ pub enum ServeError {
     /// Nothing is known of the channel.
     #[error("the channel is unknown")]
     UnknownChannel,
-    /// Its opening is not confirmed.
-    #[error("the channel's opening is not confirmed yet")]
+    /// That it is open is not confirmed: its opening, or that its close was called off.
+    #[error("it is not confirmed yet that the channel is open")]
     Unconfirmed,
     /// Its payer asked for its close, as the newest block says, or a transaction of this side that closes it is under way.
     #[error("the channel's close is requested")]

@@ -4,7 +4,7 @@
 //! are judged by, judge one after the other in memory, where each sees what those before it did, and write what is to be
 //! kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use lloom_receipts::{
     ChannelId, InferenceRequest, MAX_DEADLINE_AHEAD, RequestHash, RequestNonce, TokenAmount, UnixSeconds,
@@ -20,7 +20,7 @@ use crate::{
     new_requests::{NewRequest, NewRequests},
     packed::{Packed, packed_rows},
     session::Session,
-    transaction::channels_being_closed,
+    transaction::PendingCloses,
 };
 
 impl Ledger {
@@ -61,7 +61,7 @@ impl Grouped for Accept {
         let vouchers = find_vouchers(session, operations).await?;
         let mut book = Book {
             restored_at: find_restored_at(session).await?,
-            closing: channels_being_closed(session).await?,
+            closing: PendingCloses::read(session).await?,
             standings: find_standings(session, operations.iter().map(|operation| operation.document().channel)).await?,
             taken: HashMap::new(),
             raised: HashMap::new(),
@@ -83,7 +83,7 @@ impl Grouped for Accept {
 struct Book<'a> {
     restored_at: Option<UnixSeconds>,
     /// Channels that a transaction of this side closes: what is billed on them after that is forfeited.
-    closing: HashSet<ChannelId>,
+    closing: PendingCloses,
     standings: HashMap<ChannelId, Standing>,
     /// Nonces just used.
     taken: HashMap<(ChannelId, RequestNonce), RequestHash>,
@@ -116,7 +116,7 @@ impl Accept {
         let standing = book.standings.get(&channel).ok_or(ServeError::UnknownChannel)?;
         standing.check_side(Side::Serving)?;
         check_serving(&standing.channel)?;
-        if book.closing.contains(&channel) {
+        if book.closing.contains(channel) {
             return Err(ServeError::ChannelClosing);
         }
 

@@ -1,12 +1,13 @@
 //! Signed transactions: stored before they are broadcast, until their fate is final.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use alloy::primitives::{Address, Bytes};
 use lloom_receipts::{BlockNumber, ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{
-    Finish, Ledger, LedgerError, NewTransaction, Outcome, Purpose, SettleError, TransactionId, TransactionRecord,
+    Finish, Ledger, LedgerError, NewTransaction, Outcome, Purpose, ServeError, SettleError, TransactionId,
+    TransactionRecord,
     account::find_standing,
     column::{Column, Put as _, Read as _, Row, from_json, sql, to_json},
     session::Session,
@@ -235,7 +236,7 @@ impl Operation for FinishTransaction {
 }
 
 /// Refuses a close that gives up what is earned, or still being earned. Decided here, in the transaction that makes
-/// [`channels_being_closed`] true: what was looked up before may have grown since.
+/// [`PendingCloses`] know of it: what was looked up before may have grown since.
 async fn check_close(session: &mut Session, channel: ChannelId, amount: TokenAmount) -> Result<(), SettleError> {
     let Some(standing) = find_standing(session, channel).await? else {
         return Ok(());
@@ -252,19 +253,40 @@ async fn check_close(session: &mut Session, channel: ChannelId, amount: TokenAmo
     Ok(())
 }
 
-/// The channels that a transaction of this side closes, which was sent and may still be mined.
-pub(crate) async fn channels_being_closed(session: &mut Session) -> Result<HashSet<ChannelId>, LedgerError> {
-    let pending = session
-        .rows(sql("SELECT purpose FROM transactions WHERE finish IS NULL"))
-        .await?;
-    let mut closing = HashSet::new();
-    for row in &pending {
-        let purpose: String = row.read("purpose")?;
-        if let Purpose::Close { channel, .. } = from_json("purpose", &purpose)? {
-            closing.insert(channel);
+/// The channels that transactions of this side close, which were sent and may still be mined, and what each pays at the least.
+/// What is earned or authorized beyond that is forfeited.
+#[derive(Default)]
+pub(crate) struct PendingCloses(HashMap<ChannelId, TokenAmount>);
+
+impl PendingCloses {
+    pub(crate) async fn read(session: &mut Session) -> Result<Self, LedgerError> {
+        let pending = session
+            .rows(sql(
+                "SELECT purpose FROM transactions WHERE finish IS NULL AND purpose LIKE '%\"close\"%'",
+            ))
+            .await?;
+        let mut closes = HashMap::new();
+        for row in &pending {
+            let purpose: String = row.read("purpose")?;
+            if let Purpose::Close { channel, amount } = from_json("purpose", &purpose)? {
+                let least: &mut TokenAmount = closes.entry(channel).or_insert(amount);
+                *least = amount.min(*least);
+            }
+        }
+        Ok(Self(closes))
+    }
+
+    pub(crate) fn contains(&self, channel: ChannelId) -> bool {
+        self.0.contains_key(&channel)
+    }
+
+    /// Refuses an authorization over more than what a close of its channel pays: nobody could claim with it.
+    pub(crate) fn check(&self, channel: ChannelId, authorized: TokenAmount) -> Result<(), ServeError> {
+        match self.0.get(&channel) {
+            Some(paid) if authorized > *paid => Err(ServeError::ChannelClosing),
+            _ => Ok(()),
         }
     }
-    Ok(closing)
 }
 
 /// The transactions that were stored after the one called `after`, in order.

@@ -7,7 +7,7 @@ use lloom_receipts::{
 
 use crate::{
     beside::beside,
-    world::{Backend, Home, Pair, amount, domain, key, mine, mine_with, progress, salt, serving},
+    world::{Backend, Home, NOW, Pair, amount, domain, key, mine, mine_with, progress, salt, serving},
 };
 
 const TRUSTING: ExposurePolicy = ExposurePolicy {
@@ -537,6 +537,28 @@ async fn a_crash_leaves_what_the_client_acknowledged(on: Backend) {
     assert_eq!(ledger.interrupted_requests().await.unwrap().len(), 1);
 }
 
+async fn a_close_is_called_off_once_that_is_confirmed(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
+    let requested_at = NOW;
+    mine(&ledger, vec![ChainEventKind::CloseRequested { channel, requested_at }]).await;
+    let refused = ledger.accept_request(pair.accept(1, Some(100), 10)).await.unwrap_err();
+    assert!(matches!(refused, ServeError::ChannelClosing), "{refused}");
+    // At the end of the grace period: another block in this one's place may hold the payer's withdrawal.
+    let topped_up = ChainEventKind::ToppedUp {
+        channel,
+        deposit: amount(1_001),
+        close_cancelled: true,
+    };
+    mine_with(&ledger, vec![topped_up], false).await;
+    let refused = ledger.accept_request(pair.accept(1, Some(100), 10)).await.unwrap_err();
+    assert!(matches!(refused, ServeError::Unconfirmed), "{refused}");
+    assert_eq!(ledger.accept_voucher(pair.voucher(1)).await.unwrap(), Outcome::Recorded);
+    mine(&ledger, vec![]).await;
+    ledger.accept_request(pair.accept(1, Some(100), 10)).await.unwrap();
+}
+
 /// How many vouchers.
 async fn kept(home: &Home) -> Vec<i64> {
     beside(home).await.numbers("SELECT count(*) FROM vouchers").await
@@ -632,6 +654,7 @@ on_both_stores!(
     a_bill_charges_what_its_request_allows,
     receipts_form_one_chain_of_committed_bills,
     a_crash_leaves_what_the_client_acknowledged,
+    a_close_is_called_off_once_that_is_confirmed,
     a_channel_keeps_its_best_few_vouchers,
     a_channel_is_kept_for_one_side
 );

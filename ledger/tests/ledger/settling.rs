@@ -1,13 +1,13 @@
 use alloy::primitives::{Address, B256, Bytes};
 use lloom_ledger::{
-    AuthorizationRef, ChainEventKind, ClaimBy, Finish, Ledger, NewTransaction, Outcome, Purpose, Resolution,
-    ServeError, SettleError, Tally, TransactionId,
+    AcceptRequest, AuthorizationRef, ChainEventKind, ClaimBy, ExposurePolicy, Finish, Ledger, NewTransaction, Outcome,
+    Purpose, Resolution, ServeError, SettleError, Tally, TransactionId,
 };
 use lloom_receipts::{BlockNumber, ReceiptHead, UnixSeconds};
 
 use crate::{
     beside::beside,
-    world::{Backend, Home, NOW, Pair, amount, mine, serving},
+    world::{Backend, Home, NOW, Pair, amount, mine, progress, serving},
 };
 
 /// That the tallies of all channels are what each channel says by itself; returns how many there are.
@@ -276,6 +276,54 @@ pub fn transaction(nonce: u64, hash: u8) -> NewTransaction {
         deadline: Some(UnixSeconds::new(9)),
         now: NOW,
     }
+}
+
+async fn nothing_is_taken_for_what_a_close_of_ours_leaves_unpaid(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let channel = pair.channel();
+    let (_home, ledger) = serving(on, &pair, 1_000).await;
+    let on_trust = AcceptRequest {
+        exposure: ExposurePolicy {
+            start: amount(100),
+            per_mille_of_settled: 0,
+            maximum: amount(100),
+        },
+        ..pair.accept(2, None, 60)
+    };
+    ledger.accept_request(pair.accept(1, Some(50), 50)).await.unwrap();
+    ledger.accept_request(on_trust).await.unwrap();
+    ledger.commit_bill(pair.bill(1, 40)).await.unwrap();
+    ledger.commit_bill(pair.bill(2, 60)).await.unwrap();
+    let close = NewTransaction {
+        purpose: Purpose::Close {
+            channel,
+            amount: amount(50),
+        },
+        ..transaction(1, 1)
+    };
+    let close = ledger.record_transaction(close).await.unwrap();
+
+    let first = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 40));
+    let second = pair.link(&ReceiptHead::at(first.receipt()), pair.bill(2, 60));
+    let receive = |receipt, voucher| ledger.accept_receipt(receipt, Some(pair.voucher(voucher)));
+    // What it pays may be linked; a voucher beyond that is worth nothing.
+    assert_eq!(receive(first.clone(), 100).await.unwrap(), Outcome::Recorded);
+    let refused = [
+        receive(second.clone(), 100).await.unwrap_err(),
+        ledger.accept_voucher(pair.voucher(100)).await.unwrap_err(),
+        ledger
+            .acknowledge(progress(&pair, 2, 1), Some(pair.voucher(100)))
+            .await
+            .unwrap_err(),
+    ];
+    for refused in refused {
+        assert!(matches!(refused, ServeError::ChannelClosing), "{refused}");
+    }
+    assert_eq!(ledger.account(channel).await.unwrap().authorized, amount(50));
+    assert_eq!(receive(first, 100).await.unwrap(), Outcome::AlreadyKnown);
+
+    ledger.finish_transaction(close, Finish::Dropped).await.unwrap();
+    assert_eq!(receive(second, 100).await.unwrap(), Outcome::Recorded);
 }
 
 async fn a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it(on: Backend) {
@@ -630,6 +678,7 @@ on_both_stores!(
     an_authorization_that_the_disk_has_changed_gives_way_to_the_next,
     a_claim_takes_what_was_billed_and_never_slack,
     an_unusable_authorization_falls_back_to_the_next_best,
+    nothing_is_taken_for_what_a_close_of_ours_leaves_unpaid,
     a_close_of_ours_gives_nothing_up_and_nothing_is_served_behind_it,
     a_transaction_is_stored_before_it_is_sent_and_until_it_is_final,
     a_transaction_is_found_however_many_came_after_it,

@@ -185,7 +185,7 @@ pub enum Refusal {
     /// No such channel is known here (yet).
     #[error("the channel is unknown here")]
     ChannelUnknown,
-    /// The channel, or its deposit, is not confirmed yet.
+    /// The channel, its deposit, or that its close was called off, is not confirmed yet.
     #[error("the channel is not confirmed yet")]
     ChannelUnconfirmed,
     /// The payer asked to close the channel.
