@@ -104,6 +104,7 @@ impl<'a> Buyer<'a> {
         let network = peers::join(session, &key, known).await?;
         let config = ClientConfig {
             budget,
+            max_increment: TokenCount::new(session.config()?.client.max_increment_tokens),
             answer_timeout: Duration::from_secs(session.config()?.client.request_timeout_secs),
             ..ClientConfig::default()
         };
@@ -212,12 +213,14 @@ impl<'a> Buyer<'a> {
             input: Tolerance::default().input_bound(job.messages.to_string().len()),
             output: job.max_output,
         };
+        let max_increment = TokenCount::new(self.session.config()?.client.max_increment_tokens);
         let mut ranked = Vec::new();
         for model in models {
             let wanted = Wanted {
                 model,
                 expected: clip(expected, &observed, model),
                 limit: None,
+                max_increment,
             };
             for position in rank(&observed, &wanted, &Policy::default(), rand::random()) {
                 let (peer, offer, _) = &observed[position];
@@ -275,6 +278,14 @@ impl<'a> Buyer<'a> {
                 "the request could cost more than a channel can hold".to_owned()
             })?;
         // Money for a request that is refused then would only lie in its channel.
+        let limit = TokenCount::new(self.session.config()?.client.max_increment_tokens);
+        if offer.increment > limit {
+            let refused = ChatError::FarAhead {
+                wanted: offer.increment,
+                limit,
+            };
+            return Err(chat_failure(refused, self.session));
+        }
         let left = budget(self.session)?.per_request;
         if most > left {
             let refused = BuyError::OverBudget {

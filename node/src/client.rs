@@ -53,6 +53,9 @@ pub struct ClientConfig {
     pub budget: Budget,
     /// How far counts may be off.
     pub tolerance: Tolerance,
+    /// How far ahead it pays at the most. Executors say how far they want it (their offers' `increment`): those that want it
+    /// farther are not bought from. Output tokens.
+    pub max_increment: TokenCount,
     /// How long an executor may take to accept a request: the request's deadline. At most ten minutes.
     pub request_lifetime: Duration,
     /// How long is waited for a stream.
@@ -67,11 +70,16 @@ pub struct ClientConfig {
     pub event_queue: usize,
 }
 
+/// How far ahead a client pays at the most, if nobody says otherwise: four times what executors ask for by default. Output
+/// tokens.
+pub const MAX_INCREMENT: TokenCount = TokenCount::new(256);
+
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             budget: Budget::UNLIMITED,
             tolerance: Tolerance::default(),
+            max_increment: MAX_INCREMENT,
             request_lifetime: Duration::from_secs(60),
             open_timeout: Duration::from_secs(20),
             reply_timeout: Duration::from_secs(20),

@@ -25,7 +25,7 @@ use std::cmp::Ordering;
 use alloy::primitives::keccak256;
 use libp2p::PeerId;
 use lloom_ledger::Quality;
-use lloom_receipts::{ModelHash, Prices, TokenAmount, Usage};
+use lloom_receipts::{ModelHash, Prices, TokenAmount, TokenCount, Usage};
 
 use crate::Offer;
 
@@ -45,6 +45,8 @@ pub struct Wanted {
     pub expected: Usage,
     /// The highest acceptable prices; anything goes without.
     pub limit: Option<Prices>,
+    /// How far ahead is paid at the most. Output tokens.
+    pub max_increment: TokenCount,
 }
 
 /// How price and quality are weighed.
@@ -132,7 +134,8 @@ impl Eligible {
         let model = offer.model(wanted.model)?;
         let fits = wanted.expected.input <= model.max_input && wanted.expected.output <= model.max_output;
         let affordable = wanted.limit.is_none_or(|limit| model.prices.within(&limit));
-        if !fits || !affordable {
+        let is_far_ahead = offer.increment > wanted.max_increment;
+        if !fits || !affordable || is_far_ahead {
             return None;
         }
         // A price no request could be made at is no price.

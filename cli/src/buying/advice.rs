@@ -59,6 +59,9 @@ pub(super) fn chat_failure(error: ChatError, session: &Session) -> Failure {
                 _ => failure,
             }
         }
+        ChatError::FarAhead { .. } => Failure::of(Kind::Refused, error).hint(
+            "an executor could keep what is paid ahead: config.toml's client.max_increment_tokens says how far you pay",
+        ),
         ChatError::Treasurer(TreasurerError::Exhausted(short)) => Failure::new(
             Kind::Refused,
             format!(

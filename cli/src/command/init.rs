@@ -7,7 +7,7 @@ use std::{
 
 use alloy::primitives::Address;
 use clap::{Args, ValueEnum};
-use lloom_node::{Backend, BackendConfig};
+use lloom_node::{Backend, BackendConfig, client::MAX_INCREMENT};
 use lloom_receipts::Keypair;
 use serde::Serialize;
 
@@ -472,6 +472,11 @@ fn write_configuration(
             "budget_per_day = \"10\"        # the most that is spent or signed away in 24 hours, and at one executor"
         )?;
         writeln!(text, "budget_per_executor_per_day = \"5\"")?;
+        writeln!(
+            text,
+            "max_increment_tokens = {}  # how far ahead of an answer it pays at the most",
+            MAX_INCREMENT.get()
+        )?;
     }
     Ok(())
 }

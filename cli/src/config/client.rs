@@ -1,3 +1,4 @@
+use lloom_node::client::MAX_INCREMENT;
 use serde::{Deserialize, Serialize};
 
 use super::Decimal;
@@ -15,6 +16,9 @@ pub struct ClientSettings {
     pub budget_per_day: Decimal,
     /// The same at one executor.
     pub budget_per_executor_per_day: Decimal,
+    /// How many output tokens ahead it pays at the most, as what it received is paid. Executors that want more are not bought
+    /// from.
+    pub max_increment_tokens: u32,
     /// The longest answer asked for when nobody says.
     pub max_output_tokens: u32,
     /// How long one answer may take.
@@ -28,6 +32,7 @@ impl Default for ClientSettings {
             budget_per_request: Decimal::new("0.25"),
             budget_per_day: Decimal::new("10"),
             budget_per_executor_per_day: Decimal::new("5"),
+            max_increment_tokens: MAX_INCREMENT.get(),
             max_output_tokens: 1024,
             request_timeout_secs: 600,
         }

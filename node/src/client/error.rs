@@ -2,7 +2,7 @@ use std::{io, time::Duration};
 
 use alloy::primitives::Address;
 use lloom_ledger::LedgerError;
-use lloom_receipts::{ChannelId, ModelHash, PriceOverflow};
+use lloom_receipts::{ChannelId, ModelHash, PriceOverflow, TokenCount};
 
 use super::{
     tally::{Overbilled, Overcount},
@@ -19,6 +19,14 @@ pub enum ChatError {
     UnknownModel {
         /// What was asked for.
         model: ModelHash,
+    },
+    /// The executor wants to be paid farther ahead than this client pays.
+    #[error("the executor wants to be paid {} tokens ahead, and this client pays at most {} ahead", wanted.get(), limit.get())]
+    FarAhead {
+        /// The increment in its offer.
+        wanted: TokenCount,
+        /// [`ClientConfig::max_increment`](super::ClientConfig::max_increment).
+        limit: TokenCount,
     },
     /// No open channel pays that executor.
     #[error("no open channel pays the executor {operator}")]

@@ -45,6 +45,13 @@ impl<'c> Exchange<'c> {
     /// Runs a chat from its request to its receipt.
     pub(super) async fn run(shared: &'c Shared, asked: ChatRequest, events: Events) -> Result<(), ChatError> {
         let (peer, increment) = (asked.peer, asked.offer.increment);
+        let limit = shared.config.max_increment;
+        if increment > limit {
+            return Err(ChatError::FarAhead {
+                wanted: increment,
+                limit,
+            });
+        }
         let channel = shared.choose_channel(&asked.offer, asked.channel).await?;
         let deadline = shared.ledger.now().plus(shared.config.request_lifetime);
         let tolerance = shared.config.tolerance;

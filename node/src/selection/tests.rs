@@ -27,6 +27,7 @@ fn wanted() -> Wanted {
             output: TokenCount::new(500),
         },
         limit: None,
+        max_increment: TokenCount::new(256),
     }
 }
 
@@ -113,11 +114,12 @@ fn ranks_by_price_and_measured_quality() {
 #[test]
 fn who_cannot_serve_the_request_is_left_out() {
     let good = observed(1.0, 200, 50.0);
-    let mut candidates = candidates(&[(prices(1, 1), good); 5]);
+    let mut candidates = candidates(&[(prices(1, 1), good); 6]);
     candidates[0].1.models[0].hash = ModelHash::of_id("other");
     candidates[1].1.models[0].max_input = TokenCount::new(999);
     candidates[2].1.models[0].max_output = TokenCount::new(499);
     candidates[3].1.models.clear();
+    candidates[5].1.increment = TokenCount::new(257);
     assert_eq!(rank(&candidates, &wanted(), &CAUTIOUS, 1), [4]);
 
     let limited = Wanted {

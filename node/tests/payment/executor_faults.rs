@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use lloom_ledger::Quality;
 use lloom_node::{
-    client::{ChatError, Overbilled},
+    client::{ChatError, MAX_INCREMENT, Overbilled},
     wire::{ClientFrame, Ending, ExecutorFrame, Infer, MAX_OVERSHOOT, Refusal, State},
 };
 use lloom_receipts::{
@@ -332,4 +332,18 @@ async fn a_head_that_this_client_never_signed_is_not_believed() {
         Err(ChatError::FalseHead { .. })
     ));
     assert_eq!(world.client_ledger.head(world.channel).await.unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn an_executor_is_not_paid_farther_ahead_than_the_client_says() {
+    for increment in [MAX_INCREMENT.get() + 1, u32::MAX] {
+        let world = World::with(|_, _, offer| offer.increment = count(increment)).await;
+        let refused = world.chat(json!({"tokens": 2})).await.unwrap_err();
+        assert!(
+            matches!(refused, ChatError::FarAhead { wanted, limit: MAX_INCREMENT } if wanted == count(increment)),
+            "{refused}"
+        );
+        let purchases = world.client_ledger.purchases(world.channel).await.unwrap();
+        assert_eq!(purchases.authorized, TokenAmount::ZERO, "nothing was signed");
+    }
 }
