@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use lloom_ledger::Ledger;
+use lloom_ledger::{Ledger, TOWER_SILENCE};
 use lloom_node::{
     NetworkHandle, peer_address,
     tower::{Courier, CourierConfig},
@@ -21,6 +21,10 @@ use crate::{
 
 /// How long to wait for a tower that is away, the first time and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a tower that has nothing to be told is left alone before it is asked whether it is still there.
+const ASK_EVERY: Duration = Duration::from_secs(60);
+// A tower that missed a few questions is not silent yet.
+const _: () = assert!(TOWER_SILENCE.as_secs() >= 5 * (ASK_EVERY.as_secs() + RETRY.1.as_secs()));
 
 /// A tower of config.toml.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +96,7 @@ fn courier_config(session: &Session) -> Result<Option<CourierConfig>> {
         token: token.address,
         interval: Duration::from_secs(settings.interval_secs.max(1)),
         urgent_value,
+        ask_every: ASK_EVERY,
         retry: RETRY,
     }))
 }

@@ -6,7 +6,7 @@ use alloy::primitives::Address;
 use lloom_receipts::{ChannelId, Signed, TokenAmount, TowerAppointment, UnixSeconds, Verified, Voucher};
 
 use crate::{
-    AppointmentRecord, Delegation, Ledger, LedgerError, Outcome, TowerRecord, Undelegated, ValueAtRisk,
+    AppointmentRecord, Delegation, Ledger, LedgerError, Outcome, TOWER_SILENCE, TowerRecord, Undelegated, ValueAtRisk,
     channel::{channel_columns, read_channel},
     column::{Put as _, Read as _, Row, sql},
     session::Session,
@@ -66,7 +66,7 @@ impl Ledger {
     }
 
     /// Keeps what a tower has signed, after its signature was checked, and notes that it was heard. Of each channel, the
-    /// appointment over most, and the latest of these, is kept.
+    /// appointment over most, and the latest of these, is kept, and what the tower refused of it is moot.
     ///
     /// # Errors
     /// When the store fails.
@@ -105,7 +105,7 @@ impl Ledger {
         self.submit(operation).await
     }
 
-    /// Notes why a tower can't be used at the moment.
+    /// Notes why a tower can't be used at the moment. Its next good answer ends that.
     ///
     /// # Errors
     /// When the store fails.
@@ -185,7 +185,8 @@ impl Ledger {
     }
 
     /// What `payee` would lose in `token` if its executors stayed away while every payer left, and what of it towers
-    /// have promised to claim.
+    /// have promised to claim. A tower that was not heard for longer than [`TOWER_SILENCE`](crate::TOWER_SILENCE) may not
+    /// be there any more, so its word counts for nothing.
     ///
     /// # Errors
     /// When the store fails.
@@ -199,12 +200,14 @@ impl Ledger {
             "SELECT c.id, c.latest_settled, a.billed, a.authorized, p.claim, p.minimum_value
              FROM channels c JOIN accounts a ON a.channel = c.id
                  LEFT JOIN appointments p ON p.channel = c.id AND p.lost_at IS NULL AND p.expires_at > $3
+                     AND p.tower IN (SELECT address FROM towers WHERE heard_at >= $4)
              WHERE c.payee = $1 AND c.token = $2 AND a.side = 'serving' AND NOT c.latest_finalized
                AND c.latest_settled < a.billed AND c.latest_settled < a.authorized",
         )
         .put(payee)
         .put(token)
-        .put(now);
+        .put(now)
+        .put(now.minus(TOWER_SILENCE));
         let rows = self.snapshot("sum up what is at risk").await?.rows(statement).await?;
         // What each channel could bring, and the most that a tower has promised of it.
         let mut channels: BTreeMap<ChannelId, (TokenAmount, TokenAmount)> = BTreeMap::new();
@@ -324,6 +327,13 @@ impl Operation for RecordAppointments {
                     .put(appointment.taken_at)
                     .put(appointment.expires_at)
                     .put(*signed.signature()),
+                )
+                .await?;
+            session
+                .write(
+                    sql("DELETE FROM tower_refusals WHERE tower = $1 AND channel = $2")
+                        .put(self.tower)
+                        .put(appointment.channel),
                 )
                 .await?;
         }

@@ -151,6 +151,7 @@ mod postgres;
 mod purchase;
 mod quality;
 mod receiving;
+mod refused;
 mod reorg;
 mod restore;
 mod restored;
@@ -201,7 +202,7 @@ pub use survey::SurveyedChannel;
 pub use tally::Tally;
 pub use tower::{
     AppointmentRecord, CLAIM_TAKES, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
-    HELD_VOUCHERS_PER_CHANNEL, Held, HeldClaim, HeldTerms, HeldTotals, TakeOn, TowerQuotas, TowerRecord, TowerTerms,
-    Undelegated, ValueAtRisk,
+    HELD_VOUCHERS_PER_CHANNEL, Held, HeldClaim, HeldTerms, HeldTotals, StandingRefusal, TOWER_SILENCE, TakeOn,
+    TowerQuotas, TowerRecord, TowerTerms, Undelegated, ValueAtRisk,
 };
 pub use url::{StoreUrl, StoreUrlError};

@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!("0004_open"),
     migration!("0005_care"),
     migration!("0006_budget"),
+    migration!("0007_refusals"),
 ];
 
 /// The schema this program works on (`PRAGMA user_version`, `store_schema.version`).

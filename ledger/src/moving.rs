@@ -27,7 +27,7 @@ use crate::{
 
 /// The tables, each after those it refers to. What one kind of store has and the other lacks is about its processes, and
 /// stays behind.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "store",
     "blocks",
     "events",
@@ -48,6 +48,7 @@ const TABLES: [&str; 20] = [
     "held_vouchers",
     "appointments",
     "towers",
+    "tower_refusals",
 ];
 
 /// What was moved.

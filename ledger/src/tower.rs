@@ -15,6 +15,10 @@ pub const HELD_VOUCHERS_PER_CHANNEL: u32 = 4;
 /// What a claim needs to be mined before a deadline: a round of the watcher, a first bid and dearer ones in its place.
 /// Whoever is told of a channel with less time left promises nothing of it.
 pub const CLAIM_TAKES: Duration = Duration::from_secs(300);
+/// How long after its last good answer a tower still counts as cover. An executor's node asks each of its towers at least
+/// once a minute whether it is there, and one that is away at least every other minute: this is some rounds missed, and
+/// still a small part of a grace period.
+pub const TOWER_SILENCE: Duration = Duration::from_secs(600);
 
 /// What an executor hands to a tower: a voucher, and what to settle with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,6 +242,26 @@ pub struct TowerRecord {
     pub fault: Option<(String, UnixSeconds)>,
 }
 
+impl TowerRecord {
+    /// Whether it was heard lately enough to count as cover ([`TOWER_SILENCE`]).
+    pub fn is_heard(&self, now: UnixSeconds) -> bool {
+        self.heard_at.is_some_and(|at| now.since(at) <= TOWER_SILENCE)
+    }
+}
+
+/// A channel that a tower does not take on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandingRefusal {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What was to be claimed, base units.
+    pub claim: TokenAmount,
+    /// Why not, in the tower's words.
+    pub reason: String,
+    /// Since when.
+    pub since: UnixSeconds,
+}
+
 /// A stored appointment, with its tower's signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppointmentRecord {
@@ -252,16 +276,16 @@ pub struct AppointmentRecord {
 pub struct ValueAtRisk {
     /// What could be claimed now, base units.
     pub claimable: TokenAmount,
-    /// What of it a tower has promised to claim.
+    /// What of it a tower has promised to claim that was heard within [`TOWER_SILENCE`].
     pub covered: TokenAmount,
     /// Channels with something to claim.
     pub channels: u64,
-    /// Of these, the ones that no tower has promised to claim in full.
+    /// Of these, the ones that no such tower has promised to claim in full.
     pub uncovered_channels: u64,
 }
 
 impl ValueAtRisk {
-    /// What no tower has promised to claim, base units.
+    /// What no tower has promised to claim that was heard lately, base units.
     pub fn uncovered(&self) -> TokenAmount {
         self.claimable.saturating_sub(self.covered)
     }

@@ -302,7 +302,7 @@ impl Facts {
         )?;
         gauges.write(
             "uncovered_value",
-            "Value that could be claimed and that no tower has promised to claim, in base units",
+            "Value that could be claimed and that no tower that was heard lately has promised to claim, in base units",
             None,
             survey
                 .uncovered

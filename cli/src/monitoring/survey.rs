@@ -42,7 +42,7 @@ pub struct Survey {
     pub owing_payers: usize,
     /// How long the payer that waits longest has had something claimable of which nothing was claimed.
     pub longest_wait: Duration,
-    /// What could be claimed and no tower has promised to claim, base units of this network's token; `None` where none is
+    /// What could be claimed and no tower that was heard lately has promised to claim, base units of this network's token; `None` where none is
     /// configured.
     pub uncovered: Option<TokenAmount>,
     /// What the key has, and what one gas costs, wei.

@@ -8,9 +8,9 @@ use lloom_ledger::{
     StoreDeployment,
 };
 use lloom_receipts::{
-    BlockNumber, ChannelParameters, ContentHash, ContentSalt, InferenceRequest, Keypair, ModelHash, PricePerMillion,
-    Prices, Receipt, ReceiptHead, RequestNonce, Signed, TokenAmount, TokenCount, UnixSeconds, Usage, UsageBill,
-    Verified, Voucher,
+    BlockNumber, ChannelId, ChannelParameters, ContentHash, ContentSalt, InferenceRequest, Keypair, ModelHash,
+    PricePerMillion, Prices, Receipt, ReceiptHead, RequestNonce, Signed, TokenAmount, TokenCount, UnixSeconds, Usage,
+    UsageBill, Verified, Voucher,
 };
 
 use crate::harness::{Ended, Home};
@@ -23,7 +23,7 @@ fn deployment() -> StoreDeployment {
     crate::bad_input::deployment()
 }
 
-fn key(byte: u8) -> Keypair {
+pub fn key(byte: u8) -> Keypair {
     Keypair::from_secret([byte; 32]).unwrap()
 }
 
@@ -67,7 +67,7 @@ pub struct Served {
 
 impl Served {
     /// The `number`th, opened in the block of that number with a deposit of 1 LDEV.
-    async fn open(home: &Home, ledger: &Ledger, number: u8) -> Self {
+    pub async fn open(home: &Home, ledger: &Ledger, number: u8) -> Self {
         let payer = key(7);
         let parameters = ChannelParameters {
             payer: payer.address(),
@@ -90,6 +90,11 @@ impl Served {
             parameters,
             head: ReceiptHead::empty(channel),
         }
+    }
+
+    /// The channel's id.
+    pub fn channel(&self) -> ChannelId {
+        self.head.channel
     }
 
     fn request(&self, nonce: u64) -> Signed<InferenceRequest, Verified> {
@@ -129,7 +134,7 @@ impl Served {
     }
 
     /// Serves `count` requests of 100 tokens each, up to the receipt.
-    async fn serve(&mut self, ledger: &Ledger, count: u64) {
+    pub async fn serve(&mut self, ledger: &Ledger, count: u64) {
         let domain = deployment().domain();
         for _ in 0..count {
             let nonce = self.head.sequence + 1;

@@ -1,6 +1,16 @@
 //! Towers, as far as neither a chain nor a network is needed.
 
-use crate::harness::{Ended, Home};
+use std::time::SystemTime;
+
+use alloy::primitives::Address;
+use lloom_ledger::{StandingRefusal, TOWER_SILENCE};
+use lloom_receipts::{Signed, TokenAmount, TowerAppointment, UnixSeconds};
+
+use crate::{
+    bad_input::deployment,
+    caring::{Served, key, with_store},
+    harness::{Ended, Home},
+};
 
 pub const PEER: &str = "/ip4/127.0.0.1/tcp/1/p2p/16Uiu2HAkvfe4Ks31H8UxBWdzFkr2nuYENMxF73HTY6XPxeadcv7D";
 const ED25519: &str = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWH3uVF6wv47WnArKHk5ZDVmGb6CVbEDqVyemfPnCaQnQM";
@@ -165,4 +175,85 @@ fn doctor_tells_an_executor_that_nobody_stands_in_for_it_and_a_tower_what_it_lac
     let tower = doctor(&home);
     assert_eq!(tower("tower").unwrap()["finding"], "not running");
     assert_eq!((tower("peers"), tower("towers"), tower("node")), (None, None, None));
+}
+
+#[test]
+fn a_silent_tower_covers_nothing_and_a_refusal_stays() {
+    let home = naming(&[PEER]);
+    let tower: Address = home.json(&["tower", "list"])["towers"][0]["tower"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let now = UnixSeconds::from(SystemTime::now());
+    let long_ago = now.minus(2 * TOWER_SILENCE);
+    let refused = with_store(&home, async |ledger| {
+        let mut channels = Vec::new();
+        for number in 1..=2 {
+            let mut served = Served::open(&home, &ledger, number).await;
+            served.serve(&ledger, 1).await;
+            channels.push(served.channel());
+        }
+        let appointment = TowerAppointment {
+            channel: channels[0],
+            tower,
+            operator: key(8).address(),
+            ceiling: TokenAmount::new(100),
+            claim: TokenAmount::new(100),
+            minimum_value: TokenAmount::new(10),
+            max_fee_per_gas: 1,
+            taken_at: long_ago,
+            expires_at: now.plus(100 * TOWER_SILENCE),
+        };
+        // Of a tower whose key is not at hand; who keeps it has checked the signature.
+        let signature = *key(9).sign(&deployment().domain(), appointment).signature();
+        let signed = Signed::recall(appointment, signature);
+        ledger.record_appointments(tower, vec![signed], long_ago).await.unwrap();
+        let refusal = StandingRefusal {
+            channel: channels[1],
+            claim: TokenAmount::new(100),
+            reason: "the tower's store is full: 9 bytes".to_owned(),
+            since: long_ago,
+        };
+        ledger.record_refusals(tower, vec![refusal]).await.unwrap();
+        channels[1].to_string()
+    });
+    let status = |home: &Home| home.json(&["tower", "status"]);
+    let told = |home: &Home, arguments: &[&str]| home.run(arguments).stdout;
+    let silent = status(&home);
+    assert_eq!((&silent["covered"], &silent["uncovered"]), (&"0".into(), &"200".into()));
+    assert_eq!(silent["towers"][0]["heard"], false);
+    let text = told(&home, &["tower", "status"]);
+    for words in ["silent", "was not heard for 20 minutes", "refuses 1 channel:", &refused] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+    let text = told(&home, &["doctor", "--rpc-url", "http://127.0.0.1:1"]);
+    for words in [
+        "was not heard for 20 minutes",
+        "refuses 1 channel;",
+        "because the tower's store is full",
+        "0.0002 LDEV that no tower",
+    ] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+
+    // A good answer, which says nothing of the channel that it does not take.
+    with_store(&home, async |ledger| {
+        ledger
+            .record_appointments(tower, Vec::new(), UnixSeconds::from(SystemTime::now()))
+            .await
+            .unwrap();
+    });
+    let heard = status(&home);
+    assert_eq!((&heard["covered"], &heard["uncovered"]), (&"100".into(), &"100".into()));
+    let line = &heard["towers"][0];
+    assert_eq!(
+        (&line["heard"], &line["refusals"][0]["channel"]),
+        (&true.into(), &refused.clone().into())
+    );
+    let text = told(&home, &["tower", "status"]);
+    assert!(
+        text.contains("refuses channels") && !text.contains("not heard"),
+        "{text}"
+    );
 }

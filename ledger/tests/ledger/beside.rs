@@ -11,7 +11,7 @@ use sqlx::{
 use crate::world::Home;
 
 /// All tables but those that count openings.
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 20] = [
     "channels",
     "accounts",
     "requests",
@@ -31,6 +31,7 @@ const TABLES: [&str; 19] = [
     "held_vouchers",
     "appointments",
     "towers",
+    "tower_refusals",
 ];
 
 /// A connection of another program's.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use lloom_ledger::{AuthorizationRef, ChainEventKind, Ledger, TowerRecord};
+use lloom_ledger::{AuthorizationRef, ChainEventKind, Ledger, StandingRefusal, TOWER_SILENCE, TowerRecord};
 use lloom_receipts::{Signed, TowerAppointment, UnixSeconds, Verified};
 
 use crate::world::{Backend, Home, NOW, Pair, amount, domain, key, mine, serving};
@@ -33,6 +33,15 @@ pub async fn record(ledger: &Ledger, tower: u8, appointment: TowerAppointment) {
         .record_appointments(key(tower).address(), vec![signed(tower, appointment)], NOW)
         .await
         .unwrap();
+}
+
+pub fn refusal(pair: &Pair) -> StandingRefusal {
+    StandingRefusal {
+        channel: pair.channel(),
+        claim: amount(80),
+        reason: "it is full".to_owned(),
+        since: NOW,
+    }
 }
 
 async fn claims_for(ledger: &Ledger, tower: u8, pair: &Pair) -> Vec<u128> {
@@ -155,8 +164,13 @@ async fn value_at_risk_counts_the_best_promise_that_stands(on: Backend) {
     let some = risk(NOW).await;
     assert_eq!((some.covered, some.uncovered()), (amount(110), amount(10)));
     assert_eq!(some.uncovered_channels, 1);
+    let expires_at = appointment(72, &pair, 80).expires_at;
+    for tower in [71, 72] {
+        let heard = ledger.record_appointments(key(tower).address(), Vec::new(), expires_at);
+        heard.await.unwrap();
+    }
     assert_eq!(
-        risk(appointment(72, &pair, 80).expires_at).await.covered,
+        risk(expires_at).await.covered,
         amount(0),
         "nothing is promised for later"
     );
@@ -210,6 +224,79 @@ async fn what_a_tower_has_signed_for_another_operator_since_is_not_lost(on: Back
     assert!(claims_for(&ledger, 71, &pair).await.is_empty());
 }
 
+async fn a_tower_that_was_not_heard_for_a_while_covers_nothing(on: Backend) {
+    let pair = Pair::new(1, 1);
+    let (_home, ledger) = billed(on, &pair).await;
+    let tower = key(71).address();
+    record(&ledger, 71, appointment(71, &pair, 80)).await;
+    let covered = async |now| {
+        let risk = ledger.value_at_risk(pair.payee, pair.token, now).await.unwrap();
+        let record = ledger.towers().await.unwrap().remove(0);
+        assert_eq!(record.is_heard(now), !risk.covered.is_zero());
+        risk.covered
+    };
+    let last = NOW.plus(TOWER_SILENCE);
+    let silent = last.plus(Duration::from_secs(1));
+    assert_eq!(covered(last).await, amount(80));
+    assert_eq!(covered(silent).await, amount(0));
+    // That it does not answer is no answer.
+    ledger.record_tower_problem(tower, "no answer".into()).await.unwrap();
+    assert_eq!(covered(silent).await, amount(0));
+    ledger.record_appointments(tower, Vec::new(), silent).await.unwrap();
+    assert_eq!(covered(silent).await, amount(80));
+}
+
+async fn a_refusal_stands_until_its_channel_is_taken_on_or_has_nothing_left_to_defend(on: Backend) {
+    let (pair, other) = (Pair::new(1, 1), Pair::new(1, 2));
+    let (_home, ledger) = billed(on, &pair).await;
+    mine(&ledger, vec![other.opened(1_000)]).await;
+    ledger.accept_request(other.accept(7, Some(80), 80)).await.unwrap();
+    ledger.commit_bill(other.bill(7, 80)).await.unwrap();
+    let tower = key(71).address();
+    let standing = async || ledger.refusals(tower, None, 10).await.unwrap();
+    let refuse = async |refusals: Vec<StandingRefusal>| ledger.record_refusals(tower, refusals).await.unwrap();
+    let both = || {
+        let mut both = vec![refusal(&pair), refusal(&other)];
+        both.sort_by_key(|refusal| refusal.channel);
+        both
+    };
+    refuse(both()).await;
+    assert_eq!(standing().await, both());
+    let after = ledger.refusals(tower, Some(both()[0].channel), 10).await.unwrap();
+    assert_eq!(after, both()[1..]);
+    assert!(ledger.refusals(key(72).address(), None, 10).await.unwrap().is_empty());
+
+    // Neither a good answer about something else ends it, nor does another reason make it a new one.
+    ledger.record_appointments(tower, Vec::new(), NOW).await.unwrap();
+    record(&ledger, 71, appointment(71, &other, 80)).await;
+    assert_eq!(standing().await, [refusal(&pair)]);
+    let again = StandingRefusal {
+        reason: "it is too late".to_owned(),
+        since: NOW.plus(Duration::from_secs(9)),
+        ..refusal(&pair)
+    };
+    refuse(vec![again.clone()]).await;
+    assert_eq!(standing().await, [StandingRefusal { since: NOW, ..again }]);
+
+    let settled = ChainEventKind::Settled {
+        channel: pair.channel(),
+        settled: amount(80),
+    };
+    mine(&ledger, vec![settled]).await;
+    assert!(standing().await.is_empty());
+    // As long as there is more to defend, it is not moot.
+    ledger.accept_request(pair.accept(2, Some(200), 100)).await.unwrap();
+    ledger.commit_bill(pair.bill(2, 50)).await.unwrap();
+    assert_eq!(standing().await.len(), 1);
+    let closed = ChainEventKind::Closed {
+        channel: pair.channel(),
+        settled: amount(80),
+        refunded: amount(920),
+    };
+    mine(&ledger, vec![closed]).await;
+    assert!(standing().await.is_empty());
+}
+
 async fn how_towers_did_is_remembered(on: Backend) {
     let home = Home::new(on).await;
     let ledger = home.open().await;
@@ -236,5 +323,7 @@ on_both_stores!(
     value_at_risk_counts_the_best_promise_that_stands,
     what_a_tower_lost_is_handed_over_again_and_counts_as_uncovered,
     what_a_tower_has_signed_for_another_operator_since_is_not_lost,
+    a_tower_that_was_not_heard_for_a_while_covers_nothing,
+    a_refusal_stands_until_its_channel_is_taken_on_or_has_nothing_left_to_defend,
     how_towers_did_is_remembered
 );

@@ -15,16 +15,18 @@ use lloom_receipts::ReceiptHead;
 use crate::{
     beside::{Beside, beside, contents},
     buying::own,
-    delegating::{appointment, record},
+    delegating::{appointment, record, refusal},
     settling::transaction,
     towers::{hand_over, named},
     world::{Backend, Home, NOW, Pair, amount, deployment, key, mine, progress},
 };
 
 /// The schemas of which fixtures are committed. The newest is this program's.
-const VERSIONS: [u32; 6] = [1, 2, 3, 4, 5, 6];
+const VERSIONS: [u32; 7] = [1, 2, 3, 4, 5, 6, 7];
 /// The first schema with what towers keep, and what is kept of towers.
 const TOWERS_SINCE: u32 = 2;
+/// The first schema with what towers refuse.
+const REFUSALS_SINCE: u32 = 7;
 
 /// Tells the test below to write, and where.
 const WRITE: &str = "LLOOM_LEDGER_FIXTURES";
@@ -127,6 +129,7 @@ pub async fn live(ledger: &Ledger) {
     record(ledger, 71, appointment(71, &served, 240)).await;
     let tower = key(71).address();
     ledger.record_tower_fault(tower, "it lied".into(), NOW).await.unwrap();
+    ledger.record_refusals(tower, vec![refusal(&served)]).await.unwrap();
 }
 
 /// What a program of any version has to find there.
@@ -183,6 +186,9 @@ async fn assert_towers_lived(ledger: &Ledger, version: u32) {
     assert_eq!(held.unwrap().claimable.voucher, Some(served.voucher(400)));
     assert_eq!(appointments.len(), 1);
     assert_eq!(towers[0].fault, Some(("it lied".into(), NOW)));
+    let refused = ledger.refusals(towers[0].address, None, 10).await.unwrap();
+    let kept = (version >= REFUSALS_SINCE).then(|| refusal(&served));
+    assert_eq!(refused, Vec::from_iter(kept));
 }
 
 /// The whole store as SQL.
@@ -276,10 +282,10 @@ async fn write(on: Backend) {
     let ledger = home.open().await;
     live(&ledger).await;
     assert_lived(&ledger).await;
-    assert_towers_lived(&ledger, TOWERS_SINCE).await;
+    let newest = VERSIONS[VERSIONS.len() - 1];
+    assert_towers_lived(&ledger, newest).await;
     ledger.close().await;
     home.resign();
-    let newest = VERSIONS[VERSIONS.len() - 1];
     let text = dump(on, &mut beside(&home).await).await;
     fs::write(path(&directory, on, newest), text).unwrap();
 }

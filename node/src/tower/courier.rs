@@ -12,7 +12,7 @@ use std::{
 
 use alloy::primitives::Address;
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use lloom_ledger::{Ledger, LedgerError, Undelegated};
+use lloom_ledger::{Ledger, LedgerError, StandingRefusal, Undelegated};
 use lloom_receipts::{ChannelId, Domain, Signed, TokenAmount, TowerAppointment, UnixSeconds, Verified, Verifier};
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use super::{
     message::{
         DelegationMessage, Deployment, MAX_DELEGATIONS, MAX_HELD_CLAIMS, TowerAnswer, TowerProfile, TowerQuestion,
-        TowerRefusal, UpdateRefusal,
+        TowerRefusal,
     },
     statement::{TowerFault, check_answers},
 };
@@ -29,8 +29,6 @@ use crate::{NetworkError, NetworkHandle, peer_address};
 
 /// How often it is looked at whether something is urgent.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long a tower that has nothing to be told is left alone before it is asked whether it is still there.
-const ASK_EVERY: Duration = Duration::from_secs(60);
 /// How often the store is looked through for other payees: nothing new is earned for them.
 const OTHERS_EVERY: Duration = Duration::from_secs(60);
 /// How long a delegation that a tower refused is not offered again, unless there is more to claim.
@@ -59,6 +57,9 @@ pub struct CourierConfig {
     /// By how much the value that no tower covers may grow within the interval, base units; nothing is urgent where it
     /// is zero.
     pub urgent_value: TokenAmount,
+    /// How long a tower that has nothing to be told is left alone before it is asked whether it is still there. Far less
+    /// than [`TOWER_SILENCE`](lloom_ledger::TOWER_SILENCE), after which it would cover nothing.
+    pub ask_every: Duration,
     /// How long to wait for a tower that is away: the first time, and at most.
     pub retry: (Duration, Duration),
 }
@@ -205,11 +206,7 @@ impl Rounds {
             if self.pass(&profile, &mut suspects).await? {
                 asked_at = Instant::now();
             }
-            if asked_at.elapsed() >= ASK_EVERY {
-                profile = self.ask_terms().await?;
-                asked_at = Instant::now();
-            }
-            self.wait().await?;
+            self.wait(&mut profile, &mut asked_at).await?;
         }
     }
 
@@ -295,7 +292,6 @@ impl Rounds {
         suspects: &mut HashMap<ChannelId, TokenAmount>,
     ) -> Result<bool, Trouble> {
         let mut asked = false;
-        let mut refusals: (usize, Option<UpdateRefusal>) = (0, None);
         for payee in self.payees().await? {
             let mut after = None;
             loop {
@@ -309,18 +305,12 @@ impl Rounds {
                 page.retain(|found| self.is_worth_asking(found, profile, now));
                 if !page.is_empty() {
                     asked = true;
-                    let (count, first) = self.hand_over(page, profile, suspects).await?;
-                    refusals = (refusals.0 + count, refusals.1.or(first));
+                    self.hand_over(page, profile, suspects).await?;
                 }
                 if is_last {
                     break;
                 }
             }
-        }
-        if let (count, Some(first)) = refusals {
-            let problem = format!("it refused {count} channels; the first because {first}");
-            tracing::warn!(problem, "a tower does not take everything on");
-            self.shared.ledger.record_tower_problem(self.tower, problem).await?;
         }
         Ok(asked)
     }
@@ -358,7 +348,7 @@ impl Rounds {
         page: Vec<Undelegated>,
         profile: &TowerProfile,
         suspects: &mut HashMap<ChannelId, TokenAmount>,
-    ) -> Result<(usize, Option<UpdateRefusal>), Trouble> {
+    ) -> Result<(), Trouble> {
         let delegations = page.iter().map(|found| DelegationMessage {
             parameters: found.channel.parameters,
             voucher: found.delegation.voucher.clone().into_unverified(),
@@ -380,7 +370,7 @@ impl Rounds {
         let now = now();
         let statements =
             check_answers(&page, answers, profile, network.address(), domain, verifier, now).map_err(Trouble::Fault)?;
-        let mut refusals = (0, None);
+        let mut refusals = Vec::new();
         let mut appointments = Vec::new();
         let mut forgot = None;
         for (found, statement) in page.iter().zip(statements) {
@@ -395,33 +385,45 @@ impl Rounds {
                     appointments.push(appointment);
                 }
                 Err(refusal) => {
-                    tracing::debug!(%channel, %refusal, "a tower does not take a channel on");
+                    let claim = found.delegation.claim;
+                    tracing::warn!(%channel, %claim, %refusal, "a tower does not take a channel on");
                     if self.refused.len() >= MAX_REFUSED {
                         self.refused.clear();
                     }
-                    let until = now.plus(REFUSED_FOR);
-                    self.refused.insert(channel, (found.delegation.claim, until));
-                    refusals.0 += 1;
-                    refusals.1 = refusals.1.or(Some(refusal));
+                    self.refused.insert(channel, (claim, now.plus(REFUSED_FOR)));
+                    refusals.push(StandingRefusal {
+                        channel,
+                        claim,
+                        reason: refusal.to_string(),
+                        since: now,
+                    });
                 }
             }
         }
         self.heard(appointments).await?;
+        let ledger = &self.shared.ledger;
+        if !refusals.is_empty() {
+            ledger.record_refusals(self.tower, refusals).await?;
+        }
         if let Some(fault) = forgot {
             tracing::error!(%fault, "a tower broke its word; it was handed the channels again");
-            let ledger = &self.shared.ledger;
             ledger.record_tower_fault(self.tower, fault.to_string(), now).await?;
         }
-        Ok(refusals)
+        Ok(())
     }
 
-    /// Waits for the interval to end, or for something urgent.
-    async fn wait(&self) -> Result<(), LedgerError> {
+    /// Waits for the interval to end, or for something urgent. A tower that is asked nothing meanwhile is asked whether it
+    /// is still there: what it has promised counts for nothing otherwise.
+    async fn wait(&self, profile: &mut TowerProfile, asked_at: &mut Instant) -> Result<(), Trouble> {
         let config = &self.shared.config;
         let began = Instant::now();
         let uncovered_before = self.uncovered().await?;
         while began.elapsed() < config.interval {
-            sleep(LOOK_EVERY.min(config.interval)).await;
+            if asked_at.elapsed() >= config.ask_every {
+                *profile = self.ask_terms().await?;
+                *asked_at = Instant::now();
+            }
+            sleep(LOOK_EVERY.min(config.interval).min(config.ask_every)).await;
             if config.urgent_value.is_zero() {
                 continue;
             }

@@ -1,16 +1,23 @@
 use std::time::SystemTime;
 
-use lloom_ledger::{TowerRecord, ValueAtRisk};
+use alloy::primitives::Address;
+use lloom_ledger::{Ledger, LedgerError, StandingRefusal, TowerRecord, ValueAtRisk};
 use lloom_receipts::UnixSeconds;
 
 use super::diagnosis::Checks;
 use crate::{
+    answer::printable,
     config::Config,
-    delegating::configured_towers,
+    date::minutes,
+    delegating::{ConfiguredTower, configured_towers},
     failure::{Kind, OrFail as _, Result},
+    output::{counted, shortened},
     session::Session,
     watching::payee,
 };
+
+/// Refused channels of one tower that are counted.
+const MAX_REFUSALS: u32 = 1_000;
 
 /// Whether anybody claims while an executor's node is off.
 pub(super) async fn check(session: &Session, config: &Config, checks: &mut Checks) {
@@ -28,50 +35,121 @@ pub(super) async fn check(session: &Session, config: &Config, checks: &mut Check
         }
         Ok(towers) => towers,
     };
+    let now = UnixSeconds::from(SystemTime::now());
     let read = async {
         let payee = payee(session)?;
         let Some(ledger) = session.read_store().await? else {
-            return Ok((ValueAtRisk::default(), Vec::new()));
+            return Ok(Known::default());
         };
-        let now = UnixSeconds::from(SystemTime::now());
-        let failed = || "cannot read what towers have signed".to_owned();
         let token = session.network.token.address;
-        let risk = ledger
-            .value_at_risk(payee, token, now)
-            .await
-            .or_fail(Kind::Store, failed)?;
-        let towers = ledger.towers().await.or_fail(Kind::Store, failed)?;
+        let known = read(&ledger, payee, token, &configured, now).await;
         ledger.close().await;
-        Ok((risk, towers))
+        known.or_fail(Kind::Store, || "cannot read what towers have signed".to_owned())
     };
-    let read: Result<(ValueAtRisk, Vec<TowerRecord>)> = read.await;
-    match read {
-        Err(failure) => checks.bad("towers", &failure),
-        Ok((risk, towers)) => {
-            let hint = "`lloomctl tower status` and `lloomctl tower ping` say more";
-            if let Some(liar) = towers.iter().find(|tower| tower.fault.is_some()) {
-                checks.warn("towers", format!("{} has lied", liar.address), hint);
-            } else if let Some((tower, problem)) = towers.iter().find_map(|tower| {
-                let is_configured = configured.iter().any(|known| known.tower == tower.address);
-                let problem = tower.problem.as_ref().filter(|_| is_configured)?;
-                Some((tower.address, problem))
-            }) {
-                checks.warn(
-                    "towers",
-                    format!("{tower} is in trouble: {problem}"),
-                    "`lloomctl tower ping` asks it now; what it has promised, it may not be there to keep",
-                );
-            } else if risk.uncovered().is_zero() {
-                let covered = session.network.token.show(risk.covered);
-                checks.good("towers", format!("{covered} covered"));
-            } else {
-                let uncovered = session.network.token.show(risk.uncovered());
-                checks.warn(
-                    "towers",
-                    format!("{uncovered} that no tower has promised to claim"),
-                    hint,
-                );
-            }
+    let read: Result<Known> = read.await;
+    let known = match read {
+        Err(failure) => return checks.bad("towers", &failure),
+        Ok(known) => known,
+    };
+    let is_fine = known.towers.is_empty();
+    for tower in &known.towers {
+        report(tower, now, checks);
+    }
+    let show = |amount| session.network.token.show(amount);
+    if !known.risk.uncovered().is_zero() {
+        checks.warn(
+            "towers",
+            format!(
+                "{} that no tower has promised to claim which was heard lately",
+                show(known.risk.uncovered())
+            ),
+            "`lloomctl tower status` and `lloomctl tower ping` say more",
+        );
+    } else if is_fine {
+        checks.good("towers", format!("{} covered", show(known.risk.covered)));
+    }
+}
+
+/// What the store says.
+#[derive(Default)]
+struct Known {
+    risk: ValueAtRisk,
+    /// The towers of which there is something to say.
+    towers: Vec<Troubled>,
+}
+
+struct Troubled {
+    record: TowerRecord,
+    /// The first channels that it refuses.
+    refusals: Vec<StandingRefusal>,
+}
+
+async fn read(
+    ledger: &Ledger,
+    payee: Address,
+    token: Address,
+    configured: &[ConfiguredTower],
+    now: UnixSeconds,
+) -> std::result::Result<Known, LedgerError> {
+    let mut towers = Vec::new();
+    for record in ledger.towers().await? {
+        let is_configured = configured.iter().any(|known| known.tower == record.address);
+        let refusals = match is_configured {
+            true => ledger.refusals(record.address, None, MAX_REFUSALS).await?,
+            false => Vec::new(),
+        };
+        let is_silent = record.heard_at.is_some() && !record.is_heard(now);
+        let is_away = record.problem.is_some() || is_silent;
+        if record.fault.is_some() || (is_configured && (is_away || !refusals.is_empty())) {
+            towers.push(Troubled { record, refusals });
         }
     }
+    Ok(Known {
+        risk: ledger.value_at_risk(payee, token, now).await?,
+        towers,
+    })
+}
+
+/// Says what is the matter with one tower: the worst of it, and what it refuses.
+fn report(tower: &Troubled, now: UnixSeconds, checks: &mut Checks) {
+    let Troubled { record, refusals } = tower;
+    let address = record.address;
+    if record.fault.is_some() {
+        checks.warn(
+            "towers",
+            format!("{address} has lied"),
+            "`lloomctl tower status` says about what; name another in config.toml's [towers]",
+        );
+    } else if let Some(problem) = &record.problem {
+        checks.warn(
+            "towers",
+            format!("{address} is in trouble: {}", printable(problem)),
+            "`lloomctl tower ping` asks it now; what it has promised, it may not be there to keep",
+        );
+    } else if let (Some(at), false) = (record.heard_at, record.is_heard(now)) {
+        checks.warn(
+            "towers",
+            format!(
+                "{address} was not heard for {}: what it has signed is not counted on",
+                minutes(now.since(at))
+            ),
+            "`lloomctl tower ping` asks it now; a node that runs asks it every minute",
+        );
+    }
+    let Some(first) = refusals.first() else {
+        return;
+    };
+    let channels = match refusals.len() {
+        some if some == MAX_REFUSALS as usize => format!("{some} channels or more"),
+        some => counted(some as u64, "channel"),
+    };
+    checks.warn(
+        "towers",
+        format!(
+            "{address} refuses {channels}; {} because {}",
+            shortened(&first.channel.to_string()),
+            printable(&first.reason)
+        ),
+        "`lloomctl tower status` lists them; another tower in config.toml's [towers] may take them",
+    );
 }

@@ -6,27 +6,32 @@ use std::{
 
 use alloy::primitives::Address;
 use clap::Args;
-use lloom_ledger::{AppointmentRecord, Ledger, LedgerError, TowerRecord, ValueAtRisk};
+use lloom_ledger::{AppointmentRecord, Ledger, LedgerError, StandingRefusal, TowerRecord, ValueAtRisk};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use serde::Serialize;
 
 use crate::{
     answer::printable,
-    date::utc,
+    date::{minutes, utc},
     delegating::configured_towers,
     failure::{Kind, OrFail as _, Result},
+    money::Token,
     onchain::parse_channel,
-    output::{Align, Report, Table, shortened, write_pairs},
+    output::{Align, Report, Table, counted, shortened, write_pairs},
     session::Session,
     watching::payee,
 };
 
-/// Appointments read at once.
+/// Appointments and refusals read at once.
 const PAGE: u32 = 1_024;
+/// Refused channels that are shown of one tower; --json has them all.
+const SHOWN_REFUSALS: usize = 10;
 
 /// Show what towers have promised to defend, what nobody covers, and which tower lied
 ///
-/// Reads this home's store alone; `tower ping` asks the towers themselves. With --channel it prints what each tower has
+/// Reads this home's store alone; `tower ping` asks the towers themselves. A running node asks each of them at least once
+/// a minute whether it is there: one that was not heard for ten minutes covers nothing, whatever it has signed. A channel
+/// that a tower refuses is shown until the tower takes it or there is nothing left to defend. With --channel it prints what each tower has
 /// signed for the channel: with the tower's signature, it proves that a tower slept.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -67,9 +72,80 @@ struct Line {
     /// Channels that are not over and that it has signed for.
     channels: u64,
     heard_at: Option<UnixSeconds>,
+    /// Whether that was lately enough to count on what it has signed.
+    heard: bool,
     problem: Option<String>,
+    /// Channels that it does not take on.
+    refusals: Vec<Refusal>,
     fault: Option<String>,
     fault_at: Option<UnixSeconds>,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    channel: ChannelId,
+    claim: TokenAmount,
+    claim_display: String,
+    reason: String,
+    since: UnixSeconds,
+}
+
+impl Line {
+    /// How it stands, in a word or two.
+    fn state(&self) -> &'static str {
+        if self.fault.is_some() {
+            "LIED"
+        } else if self.problem.is_some() {
+            "in trouble"
+        } else if !self.configured {
+            "not configured any more"
+        } else if self.heard_at.is_none() {
+            "never heard"
+        } else if !self.heard {
+            "silent"
+        } else if !self.refusals.is_empty() {
+            "refuses channels"
+        } else {
+            "fine"
+        }
+    }
+
+    /// What is to be said of it beside that.
+    fn write_findings(&self, out: &mut dyn Write) -> io::Result<()> {
+        let tower = self.tower;
+        if let (Some(fault), Some(at)) = (&self.fault, self.fault_at) {
+            let (fault, at) = (printable(fault), utc(at));
+            writeln!(out, "\n{tower} lied at {at}: {fault}")?;
+        }
+        if let Some(problem) = &self.problem {
+            writeln!(out, "\n{tower} can't be used: {}", printable(problem))?;
+        }
+        if let (Some(at), false) = (self.heard_at, self.heard) {
+            writeln!(
+                out,
+                "\n{tower} was not heard for {}: what it has signed is not counted on",
+                minutes(UnixSeconds::from(SystemTime::now()).since(at))
+            )?;
+        }
+        if !self.refusals.is_empty() {
+            writeln!(
+                out,
+                "\n{tower} refuses {}:",
+                counted(self.refusals.len() as u64, "channel")
+            )?;
+        }
+        for refusal in self.refusals.iter().take(SHOWN_REFUSALS) {
+            let Refusal {
+                channel, claim_display, ..
+            } = refusal;
+            let (since, reason) = (utc(refusal.since), printable(&refusal.reason));
+            writeln!(out, "  {channel}, {claim_display}, since {since}: {reason}")?;
+        }
+        match self.refusals.len().saturating_sub(SHOWN_REFUSALS) {
+            0 => Ok(()),
+            more => writeln!(out, "  and {more} more; --json has them all"),
+        }
+    }
 }
 
 impl Report for Status {
@@ -80,14 +156,19 @@ impl Report for Status {
                 ("Paid to", self.payee.to_string()),
                 (
                     "Claimable",
-                    format!("{} on {} channels", self.risk.claimable_display, self.risk.channels),
+                    format!(
+                        "{} on {}",
+                        self.risk.claimable_display,
+                        counted(self.risk.channels, "channel")
+                    ),
                 ),
                 ("Covered", self.risk.covered_display.clone()),
                 (
                     "Not covered",
                     format!(
-                        "{} on {} channels",
-                        self.risk.uncovered_display, self.risk.uncovered_channels
+                        "{} on {}",
+                        self.risk.uncovered_display,
+                        counted(self.risk.uncovered_channels, "channel")
                     ),
                 ),
             ],
@@ -103,31 +184,15 @@ impl Report for Status {
             ("STATE", Align::Left),
         ]);
         for line in &self.towers {
-            let state = match (&line.fault, &line.problem, line.configured) {
-                (Some(_), _, _) => "LIED",
-                (None, Some(_), _) => "in trouble",
-                (None, None, false) => "not configured any more",
-                (None, None, true) if line.heard_at.is_none() => "never heard",
-                (None, None, true) => "fine",
-            };
             table.row([
                 line.tower.to_string(),
                 line.channels.to_string(),
                 line.heard_at.map_or_else(|| "never".to_owned(), utc),
-                state.to_owned(),
+                line.state().to_owned(),
             ]);
         }
         table.write(out)?;
-        for line in &self.towers {
-            if let (Some(fault), Some(at)) = (&line.fault, line.fault_at) {
-                let (fault, at) = (printable(fault), utc(at));
-                writeln!(out, "\n{} lied at {at}: {fault}", line.tower)?;
-            }
-            if let Some(problem) = &line.problem {
-                writeln!(out, "\n{} can't be used: {}", line.tower, printable(problem))?;
-            }
-        }
-        Ok(())
+        self.towers.iter().try_for_each(|line| line.write_findings(out))
     }
 }
 
@@ -190,16 +255,20 @@ pub async fn run(session: &Session, arguments: StatusArgs) -> Result {
     }
     let payee = payee(session)?;
     let token = &session.network.token;
+    let now = UnixSeconds::from(SystemTime::now());
     let read = async {
         let Some(ledger) = &ledger else {
             return Ok((ValueAtRisk::default(), BTreeMap::new()));
         };
-        let now = UnixSeconds::from(SystemTime::now());
         let risk = ledger.value_at_risk(payee, token.address, now).await?;
         let mut towers = BTreeMap::new();
         for record in ledger.towers().await? {
-            let channels = count_channels(ledger, record.address).await?;
-            towers.insert(record.address, (record, channels));
+            let kept = Kept {
+                channels: count_channels(ledger, record.address).await?,
+                refusals: all_refusals(ledger, record.address).await?,
+                record,
+            };
+            towers.insert(kept.record.address, kept);
         }
         Ok((risk, towers))
     };
@@ -207,12 +276,18 @@ pub async fn run(session: &Session, arguments: StatusArgs) -> Result {
     let (risk, mut known) = read.or_fail(Kind::Store, || "cannot read what towers have signed".to_owned())?;
     let mut towers = Vec::new();
     for configured in configured_towers(session)? {
-        let record = known.remove(&configured.tower);
-        towers.push(line(configured.tower, Some(configured.at.to_string()), record));
+        let kept = known.remove(&configured.tower);
+        towers.push(line(
+            configured.tower,
+            Some(configured.at.to_string()),
+            kept,
+            token,
+            now,
+        ));
     }
     // What others have signed before stands all the same.
-    for (tower, record) in known {
-        towers.push(line(tower, None, Some(record)));
+    for (tower, kept) in known {
+        towers.push(line(tower, None, Some(kept), token, now));
     }
     if let Some(ledger) = ledger {
         ledger.close().await;
@@ -233,16 +308,34 @@ pub async fn run(session: &Session, arguments: StatusArgs) -> Result {
     })
 }
 
-fn line(tower: Address, at: Option<String>, record: Option<(TowerRecord, u64)>) -> Line {
-    let (record, channels) = record.map_or((None, 0), |(record, channels)| (Some(record), channels));
+/// What the store knows of one tower.
+struct Kept {
+    record: TowerRecord,
+    /// Channels that it has signed for.
+    channels: u64,
+    refusals: Vec<StandingRefusal>,
+}
+
+fn line(tower: Address, at: Option<String>, kept: Option<Kept>, token: &Token, now: UnixSeconds) -> Line {
+    let channels = kept.as_ref().map_or(0, |kept| kept.channels);
+    let (record, refusals) = kept.map_or((None, Vec::new()), |kept| (Some(kept.record), kept.refusals));
     let fault = record.as_ref().and_then(|record| record.fault.clone());
+    let refusals = refusals.into_iter().map(|refusal| Refusal {
+        channel: refusal.channel,
+        claim: refusal.claim,
+        claim_display: token.show(refusal.claim),
+        reason: refusal.reason,
+        since: refusal.since,
+    });
     Line {
         tower,
         configured: at.is_some(),
         at,
         channels,
         heard_at: record.as_ref().and_then(|record| record.heard_at),
+        heard: record.as_ref().is_some_and(|record| record.is_heard(now)),
         problem: record.and_then(|record| record.problem),
+        refusals: refusals.collect(),
         fault_at: fault.as_ref().map(|(_, at)| *at),
         fault: fault.map(|(fault, _)| fault),
     }
@@ -257,6 +350,19 @@ async fn count_channels(ledger: &Ledger, tower: Address) -> std::result::Result<
         match page.last() {
             Some(last) if page.len() == PAGE as usize => after = Some(last.appointment.document().channel),
             _ => return Ok(count),
+        }
+    }
+}
+
+async fn all_refusals(ledger: &Ledger, tower: Address) -> std::result::Result<Vec<StandingRefusal>, LedgerError> {
+    let mut refusals = Vec::new();
+    loop {
+        let after = refusals.last().map(|last: &StandingRefusal| last.channel);
+        let page = ledger.refusals(tower, after, PAGE).await?;
+        let is_last = page.len() < PAGE as usize;
+        refusals.extend(page);
+        if is_last {
+            return Ok(refusals);
         }
     }
 }

@@ -1,5 +1,5 @@
 use libp2p::Multiaddr;
-use lloom_ledger::{HeldClaim, TowerRecord};
+use lloom_ledger::{HeldClaim, StandingRefusal, TowerRecord};
 use lloom_receipts::TowerAppointment;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +9,8 @@ use crate::{Network, NetworkConfig, NetworkHandle, network::NetworkName};
 
 /// Longer than anything here takes, so that a test that waits in vain fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any test here, so that a tower is asked only what is handed to it.
+const ASK_EVERY: Duration = Duration::from_secs(86_400);
 
 async fn node(keypair: Keypair, listen: &str) -> NetworkHandle {
     let name = NetworkName {
@@ -91,6 +93,7 @@ impl Carrying {
             token: token(),
             interval: Duration::from_millis(50),
             urgent_value: amount(0),
+            ask_every: ASK_EVERY,
             retry: (Duration::from_millis(50), Duration::from_millis(200)),
         };
         let courier = Courier::new(config, network, store.ledger.clone(), domain());
@@ -117,6 +120,12 @@ impl Carrying {
     async fn record(&self, tower: &Keypair) -> Option<TowerRecord> {
         let towers = self.store.ledger.towers().await.unwrap();
         towers.into_iter().find(|record| record.address == tower.address())
+    }
+
+    /// What the tower does not take on.
+    async fn refused(&self, tower: &Keypair) -> Vec<StandingRefusal> {
+        let ledger = &self.store.ledger;
+        ledger.refusals(tower.address(), None, 10).await.unwrap()
     }
 
     /// What the tower is said to have done.
@@ -306,10 +315,10 @@ async fn a_tower_that_settled_what_it_held_has_not_forgotten() {
     assert_eq!(tower.store.ledger.prune_held(now()).await.unwrap(), 1);
     let carrying = Carrying::start(executor, vec![address]).await;
     until("it is asked again", async || {
-        let record = carrying.record(&tower_key()).await.unwrap();
-        record
-            .problem
-            .is_some_and(|problem| problem.contains("has settled 100 already"))
+        let refused = carrying.refused(&tower_key()).await;
+        refused
+            .iter()
+            .any(|refusal| refusal.reason.contains("has settled 100 already"))
     })
     .await;
     assert_eq!(carrying.record(&tower_key()).await.unwrap().fault, None);
@@ -325,14 +334,38 @@ async fn a_tower_that_is_told_too_late_says_so_and_promises_nothing() {
     tower.store.mine(vec![requested]).await;
     let carrying = Carrying::start(earned(2).await, vec![tower.address()]).await;
     until("it is told why", async || {
-        let record = carrying.record(&tower_key()).await;
-        let problem = record.and_then(|record| record.problem);
-        problem.is_some_and(|problem| problem.contains("it is too late: the payer may withdraw from"))
+        let refused = carrying.refused(&tower_key()).await;
+        refused.iter().any(|refusal| {
+            refusal.channel == channel(1)
+                && refusal
+                    .reason
+                    .starts_with("it is too late: the payer may withdraw from")
+        })
     })
     .await;
     assert_eq!(tower.held().await.len(), 1, "the other one is taken on");
     assert_eq!(carrying.uncovered().await, 100);
-    assert_eq!(carrying.record(&tower_key()).await.unwrap().fault, None);
+    let record = carrying.record(&tower_key()).await.unwrap();
+    assert_eq!((record.problem, record.fault), (None, None), "it is there, and honest");
+    // What it takes on afterwards takes nothing of that back.
+    let refused = carrying.refused(&tower_key()).await;
+    carrying.store.earn(2, 10, 0).await;
+    until("more of the other one is taken on", async || {
+        tower.held().await[0].claim == amount(110)
+    })
+    .await;
+    until("its answer is kept", async || carrying.uncovered().await == 100).await;
+    assert_eq!(carrying.refused(&tower_key()).await, refused);
+    // The payer has thought better of it.
+    let topped_up = ChainEventKind::ToppedUp {
+        channel: channel(1),
+        deposit: amount(20_000),
+        close_cancelled: true,
+    };
+    tower.store.mine(vec![topped_up]).await;
+    carrying.store.earn(1, 10, 0).await;
+    carrying.covered().await;
+    assert!(carrying.refused(&tower_key()).await.is_empty());
 }
 
 /// The key of another node of the same payee.
@@ -510,6 +543,36 @@ async fn a_tower_that_can_not_keep_up_says_so() {
 }
 
 #[tokio::test]
+async fn a_tower_that_has_nothing_to_be_told_is_asked_whether_it_is_there() {
+    let tower = Standing::start(tower_key(), 1).await;
+    let network = node(operator(), "/ip4/127.0.0.1/tcp/0").await;
+    let store = earned(1).await;
+    let config = CourierConfig {
+        towers: vec![tower.address()],
+        payee: payee(),
+        token: token(),
+        interval: Duration::from_secs(86_400),
+        urgent_value: amount(0),
+        ask_every: Duration::from_millis(50),
+        retry: (Duration::from_millis(50), Duration::from_millis(200)),
+    };
+    let courier = Courier::new(config, network, store.ledger.clone(), domain());
+    let carrying = Carrying {
+        stop: CancellationToken::new(),
+        task: tokio::spawn(courier.run(CancellationToken::new())),
+        store,
+    };
+    carrying.covered().await;
+    tower.stop().await;
+    until("its absence is noticed", async || {
+        let record = carrying.record(&tower_key()).await;
+        record.is_some_and(|record| record.problem.is_some())
+    })
+    .await;
+    carrying.task.abort();
+}
+
+#[tokio::test]
 async fn growth_is_handed_over_before_the_interval_is_over() {
     let tower = Standing::start(tower_key(), 1).await;
     let network = node(operator(), "/ip4/127.0.0.1/tcp/0").await;
@@ -520,6 +583,7 @@ async fn growth_is_handed_over_before_the_interval_is_over() {
         token: token(),
         interval: Duration::from_secs(86_400),
         urgent_value: amount(60),
+        ask_every: ASK_EVERY,
         retry: (Duration::from_millis(50), Duration::from_millis(200)),
     };
     let stop = CancellationToken::new();
