@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     batch::RowRefused, chain::EndpointHealth, deferral::DeferralCounts, explanation::Explanation,
     metrics::WatcherMetrics, planner::Plan, quarantine::QuarantinedRow, sender::SendError, settler::ClaimFilter,
+    stall::Stall,
 };
 
 /// Orders that wait to be taken up.
@@ -85,6 +86,8 @@ pub struct WatcherStatus {
     pub deferrals: DeferralCounts,
     /// Channels whose rows failed, and when they are tried again.
     pub quarantined: Vec<QuarantinedRow>,
+    /// Channels that are due and of which no claim goes forward, if there are any.
+    pub stalled: Option<Stall>,
     /// How the chain's endpoints do, in the order they are configured.
     pub endpoints: Vec<EndpointHealth>,
     /// What went wrong last, until a round succeeds: the chain does not answer, or gas money is missing.
@@ -102,6 +105,7 @@ impl WatcherStatus {
         self.next_deadline = None;
         self.deferred = 0;
         self.quarantined.clear();
+        self.stalled = None;
     }
 
     /// How many blocks the ledger is behind the head.
@@ -347,6 +351,11 @@ mod tests {
                 until: UnixSeconds::new(90),
                 failures: 1,
             }],
+            stalled: Some(Stall {
+                channels: 1,
+                since: UnixSeconds::new(70),
+                reason: "gas money is missing".to_owned(),
+            }),
             problem: Some("gas money is missing".to_owned()),
             ..seen.clone()
         };

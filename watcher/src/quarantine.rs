@@ -127,6 +127,11 @@ impl Quarantine {
         })
     }
 
+    /// Why `channel` failed the last time, if it did.
+    pub(crate) fn reason(&self, channel: ChannelId) -> Option<&str> {
+        self.rows.get(&channel).map(|row| row.reason.as_str())
+    }
+
     pub(crate) fn list(&self) -> Vec<QuarantinedRow> {
         let rows = self.rows.iter().map(|(channel, row)| QuarantinedRow {
             channel: *channel,

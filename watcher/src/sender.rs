@@ -295,9 +295,10 @@ impl<C: Chain> Sender<C> {
             self.fill(missing, waiting_since.unwrap_or(now), earliest, now).await?;
         }
         for (nonce, group) in groups {
+            let ids: Vec<_> = group.iter().map(|record| record.id).collect();
             match self.judge(group, nonce, next_confirmed, heights).await? {
                 Judged::Finished(group) => finished.extend(group),
-                Judged::Unfinal => {}
+                Judged::Unfinal => self.shared.bids.mined(&ids),
                 Judged::Unknown(_) if next_at_head.is_none_or(|next| next > nonce) => {}
                 // A nonce that is free says as much as a receipt that is missing.
                 Judged::Pending(group) | Judged::Unknown(group) => {
@@ -308,6 +309,26 @@ impl<C: Chain> Sender<C> {
             }
         }
         Ok(())
+    }
+
+    /// Those of this key's `pending` transactions that get nowhere, and why: by themselves, or behind an earlier nonce that
+    /// does not.
+    pub(crate) fn stuck(&self, pending: &[TransactionRecord]) -> Vec<(TransactionRecord, String)> {
+        let mut nonces: BTreeMap<u64, Vec<&TransactionRecord>> = BTreeMap::new();
+        for record in pending.iter().filter(|record| record.from == self.account()) {
+            nonces.entry(record.nonce).or_default().push(record);
+        }
+        let mut stuck = Vec::new();
+        let mut before = None;
+        for group in nonces.values_mut() {
+            group.sort_by_key(|record| record.id);
+            let ids: Vec<_> = group.iter().map(|record| record.id).collect();
+            before = before.or_else(|| self.shared.bids.trouble(&ids));
+            if let Some(reason) = &before {
+                stuck.extend(group.iter().map(|record| ((*record).clone(), reason.clone())));
+            }
+        }
+        stuck
     }
 
     /// [`advance`](Self::advance) for transactions that other keys have signed: those of a leader before this one, or of
@@ -502,6 +523,7 @@ impl<C: Chain> Sender<C> {
         if let Some(reason) = &refused {
             tracing::warn!(transaction = %signed.hash, reason, "a transaction was not taken; it will be sent again");
         }
+        self.shared.bids.offered(id, refused.as_deref());
         self.shared.ledger.mark_broadcast(id, now).await?;
         Ok(refused)
     }

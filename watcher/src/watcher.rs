@@ -1,12 +1,13 @@
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     time::{Duration, Instant},
 };
 
 use alloy::primitives::Address;
 use lloom_bindings::ChannelEscrow;
-use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError, TransactionRecord};
-use lloom_receipts::{BlockNumber, Domain, Keypair, UnixSeconds, Verifier};
+use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, Purpose, SettleError, TransactionRecord};
+use lloom_receipts::{BlockNumber, ChannelId, Domain, Keypair, UnixSeconds, Verifier};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -26,10 +27,11 @@ use crate::{
     order::{ClaimOrder, CloseOrder},
     outbox::Outbox,
     payees::Payees,
-    planner::PlannerPolicy,
+    planner::{PlannerPolicy, Waiting, WhyNow},
     quarantine::Quarantine,
     sender::{Heights, Outlook, RECENT_TRANSACTIONS, SendError, Sender},
     settler::{ClaimFilter, Settler},
+    stall::{Stall, Stalls},
     view::read,
 };
 
@@ -323,6 +325,7 @@ impl<C: Chain> Watcher<C> {
             status: self.status.clone(),
             claims: Vec::new(),
             closes: Vec::new(),
+            stalls: Stalls::default(),
         })
     }
 }
@@ -341,6 +344,16 @@ struct Rounds<C> {
     status: watch::Sender<WatcherStatus>,
     claims: Vec<ClaimOrder>,
     closes: Vec<CloseOrder>,
+    stalls: Stalls,
+}
+
+/// What came of what the policy claims.
+#[derive(Default)]
+struct DueClaims {
+    /// What keeps it from being claimed, if that is nothing to stop for.
+    problem: Option<String>,
+    /// Channels that are due and of which nothing was sent, with the reasons.
+    unsent: BTreeMap<ChannelId, String>,
 }
 
 impl<C: Chain> Rounds<C> {
@@ -404,10 +417,10 @@ impl<C: Chain> Rounds<C> {
             }
         }
 
-        let mut problem = None;
+        let mut outcome = DueClaims::default();
         // Planned on an old state, a claim would be simulated on a state that endpoints have forgotten.
         if self.config.auto_claim && step.is_at_head() {
-            problem = self.claim_due(now).await?;
+            outcome = self.claim_due(now).await?;
         }
         // What was sent before is no reason to let a deadline pass; but it is one to say that the round failed.
         advanced?;
@@ -428,6 +441,12 @@ impl<C: Chain> Rounds<C> {
         self.continue_orders(now).await?;
 
         let pending = ledger.pending_transactions().await?;
+        let DueClaims { problem, unsent } = outcome;
+        let stalled = match step.is_at_head() {
+            true => self.stalled(unsent, &pending, outlook, now),
+            // Nothing was tried.
+            false => self.status.borrow().stalled.clone(),
+        };
         let (deferrals, quarantined) = (&self.settler.deferrals, self.settler.quarantine.list());
         self.status.send_modify(|status| {
             status.confirmed = Some(confirmed.number);
@@ -436,6 +455,7 @@ impl<C: Chain> Rounds<C> {
             status.deferred = deferrals.channels();
             status.deferrals = deferrals.counts;
             status.quarantined = quarantined;
+            status.stalled = stalled;
             status.problem = problem;
         });
         Ok(())
@@ -496,30 +516,76 @@ impl<C: Chain> Rounds<C> {
         Ok(books)
     }
 
-    /// Claims what the policy says. Returns what keeps it from doing so, if that is nothing to stop for.
-    async fn claim_due(&mut self, now: UnixSeconds) -> Result<Option<String>, RoundError> {
+    /// What is due and gets nowhere: what was not sent, and what was and waits for ever.
+    fn stalled(
+        &mut self,
+        unsent: BTreeMap<ChannelId, String>,
+        pending: &[TransactionRecord],
+        outlook: impl Fn(&TransactionRecord) -> Outlook,
+        now: UnixSeconds,
+    ) -> Option<Stall> {
+        let mut stuck = unsent;
+        for (record, reason) in self.settler.sender.stuck(pending) {
+            let Outlook { deadline, is_moot } = outlook(&record);
+            let is_due = deadline.is_some_and(|deadline| now >= deadline.minus(self.settler.policy.safety_margin));
+            if !is_due || is_moot {
+                continue;
+            }
+            let channels = match record.purpose {
+                Purpose::Claim { rows, .. } => rows.into_iter().map(|(channel, _)| channel).collect(),
+                Purpose::Close { channel, .. } => vec![channel],
+                Purpose::Cancellation | Purpose::Other => Vec::new(),
+            };
+            stuck.extend(channels.into_iter().map(|channel| (channel, reason.clone())));
+        }
+        // By the machine's clock, as whoever asks how long that has been.
+        self.stalls.look(&stuck, self.settler.ledger.now())
+    }
+
+    /// Claims what the policy says.
+    async fn claim_due(&mut self, now: UnixSeconds) -> Result<DueClaims, RoundError> {
         let books = self.books(now).await?;
         // What is put off is counted as it comes, and kept nowhere: it may be very much.
         let mut deferrals = std::mem::take(&mut self.settler.deferrals);
         let mut look = deferrals.look(now);
-        let count = |waiting| look.count(&waiting);
+        let mut unsent = BTreeMap::new();
+        let quarantine = &self.settler.quarantine;
+        let count = |waiting: Waiting| {
+            look.count(&waiting);
+            if waiting.claimed_from.is_some_and(|from| now >= from) {
+                let reason = quarantine.reason(waiting.channel).unwrap_or("it waits");
+                unsent.insert(waiting.channel, reason.to_owned());
+            }
+        };
         let all = ClaimFilter::default();
         let planned = self.settler.plan_telling(&books, &all, false, now, count).await;
         let planned = planned.map(|plan| (plan, look.conclude()));
         self.settler.deferrals = deferrals;
         let (mut plan, put_off) = match planned {
             Ok(planned) => planned,
-            Err(error) => return tolerate(error).map(Some),
+            Err(error) => {
+                let problem = Some(tolerate(error)?);
+                return Ok(DueClaims { problem, unsent });
+            }
         };
         let account = self.settler.sender.account();
         let pending = self.settler.ledger.pending_transactions().await?;
         let under_way = pending.iter().filter(|record| record.from == account).count();
         plan.keep_first(CLAIMS_UNDER_WAY.saturating_sub(under_way));
         self.settler.sender.metrics().planned(plan.claims.len(), put_off);
-        match self.settler.claim(&plan, &books, now).await.failure {
-            None => Ok(None),
-            Some(error) => tolerate(error).map(Some),
+        let claimed = self.settler.claim(&plan, &books, now).await;
+        let problem = claimed.failure.map(tolerate).transpose()?;
+        let due = plan.claims.iter().flat_map(|claim| &claim.rows);
+        for row in due.filter(|row| row.why == WhyNow::Deadline) {
+            let mut refused = claimed.refused.iter();
+            let refused = refused.find(|refused| refused.channel == row.channel);
+            let reason = refused.map(|refused| refused.reason.as_str()).or(problem.as_deref());
+            unsent.insert(row.channel, reason.unwrap_or("nothing was sent").to_owned());
         }
+        for (channel, _) in claimed.sent.iter().flat_map(|claim| &claim.rows) {
+            unsent.remove(channel);
+        }
+        Ok(DueClaims { problem, unsent })
     }
 
     async fn carry_out(&mut self, command: Command, cursor: Block, now: UnixSeconds) -> Result<(), RoundError> {

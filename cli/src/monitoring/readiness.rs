@@ -6,6 +6,8 @@ use lloom_receipts::UnixSeconds;
 use lloom_watcher::WatcherStatus;
 use serde::Serialize;
 
+use crate::output::counted;
+
 /// A loop that was silent for longer than this is dead.
 const MAX_LOOP_SILENCE: Duration = Duration::from_secs(30);
 
@@ -45,7 +47,7 @@ pub enum NetworkEvidence {
 /// How long is too long.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Without a completed round.
+    /// Without a completed round, or without a claim of what is due that goes forward.
     pub round_silence: Duration,
     /// Between the head and the store's cursor.
     pub lag: Duration,
@@ -94,14 +96,14 @@ impl Check {
 
 /// The names of all checks, in their order.
 #[cfg(test)]
-pub const CHECKS: [&str; 6] = ["process", "watcher", "cursor", "chain", "store", "network"];
+pub const CHECKS: [&str; 7] = ["process", "watcher", "claims", "cursor", "chain", "store", "network"];
 
 const DOCTOR: &str = "`lloomctl doctor` says which part of it fails";
 const RESTART: &str = "restart it; nothing that is recorded is lost";
 
 /// Judges everything.
 pub fn judge(evidence: &Evidence, limits: &Limits) -> Vec<Check> {
-    let mut checks = vec![process(evidence), watcher(evidence, limits)];
+    let mut checks = vec![process(evidence), watcher(evidence, limits), claims(evidence, limits)];
     checks.push(cursor(evidence, limits));
     checks.push(chain(evidence, limits));
     checks.push(match &evidence.store_failure {
@@ -152,6 +154,34 @@ fn watcher(evidence: &Evidence, limits: &Limits) -> Check {
         (None, None) => Check::bad("watcher", "it completed no round yet", "wait: it has just begun"),
         (Some(_), Some(problem)) => Check::good("watcher", format!("it works, but: {problem}")),
         (Some(_), None) => Check::good("watcher", format!("its last round ended {} s ago", silence.as_secs())),
+    }
+}
+
+/// What is due and can't be sent for a moment is nothing yet: an endpoint may refuse one call, and a bid may be too low for
+/// one block.
+fn claims(evidence: &Evidence, limits: &Limits) -> Check {
+    let Some(status) = &evidence.watcher else {
+        return Check::bad("claims", "nobody looks after them", RESTART);
+    };
+    let Some(stall) = &status.stalled else {
+        return Check::good("claims", "none that is due stands still");
+    };
+    let channels = counted(stall.channels as u64, "channel");
+    let waited = evidence.now.since(stall.since);
+    let finding = format!(
+        "payers of {channels} may soon take what is unclaimed, and no claim of it goes forward for {} s: {}",
+        waited.as_secs(),
+        stall.reason
+    );
+    if waited > limits.round_silence {
+        Check::bad(
+            "claims",
+            finding,
+            "send the node's key coins for gas if it lacks them, raise config.toml's `urgent_max_fee_gwei` if gas costs more, \
+             or name another endpoint as `rpc_url` if this one refuses; `lloomctl doctor` looks at each of these",
+        )
+    } else {
+        Check::good("claims", finding)
     }
 }
 

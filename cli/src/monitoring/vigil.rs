@@ -228,9 +228,13 @@ mod tests {
         failing(&mut verdicts, &["store"]).await;
         // As when the watcher's does.
         drop(status);
-        failing(&mut verdicts, &["watcher", "cursor", "chain", "store"]).await;
+        failing(&mut verdicts, &["watcher", "claims", "cursor", "chain", "store"]).await;
         main_loop.set_stopping();
-        failing(&mut verdicts, &["process", "watcher", "cursor", "chain", "store"]).await;
+        failing(
+            &mut verdicts,
+            &["process", "watcher", "claims", "cursor", "chain", "store"],
+        )
+        .await;
         running.abort();
     }
 }

@@ -42,13 +42,15 @@ impl<C: Chain> Sender<C> {
         let fees = &self.shared.fees;
         // A higher fee doesn't help one that waits for an earlier nonce.
         let lost_patience = waited(newest.recorded_at, now, fees.patience(deadline, now));
+        let mut is_outbid = false;
         if is_next && newest.broadcast_at.is_some() && lost_patience {
             let previous = Fees {
                 max_fee: newest.max_fee,
                 priority_fee: newest.priority_fee,
             };
             let quote = self.shared.chain.fees().await?;
-            let raised = match self.shared.bids.was_passed_over(newest.id) {
+            let was_passed_over = self.shared.bids.was_passed_over(newest.id);
+            let raised = match was_passed_over {
                 true => fees.escalate(previous, quote, deadline, now),
                 false => fees.catch_up(previous, quote, deadline, now),
             };
@@ -75,11 +77,13 @@ impl<C: Chain> Sender<C> {
                 }
             }
             if fees.is_urgent(deadline, now) {
+                is_outbid = was_passed_over;
                 tracing::warn!(transaction = %newest.hash, max_fee = newest.max_fee, base_fee = quote.base_fee, ?deadline, "a deadline is near, and the limit of fees, or of the balance, is reached; waiting on");
             } else {
                 tracing::debug!(transaction = %newest.hash, "the limit of fees, or of the balance, is reached; waiting on");
             }
         }
+        self.shared.bids.set_outbid(newest.id, is_outbid);
         if newest.broadcast_at.is_none() || waited(sent_at, now, fees.rebroadcast) {
             self.rebroadcast(newest, now).await?;
         }

@@ -119,6 +119,13 @@ impl Fixture {
         pending.iter().map(|record| record.nonce).collect()
     }
 
+    /// The nonces of what gets nowhere, with the reasons.
+    async fn stuck(&self) -> Vec<(u64, String)> {
+        let pending = self.ledger.pending_transactions().await.unwrap();
+        let stuck = self.sender.stuck(&pending).into_iter();
+        stuck.map(|(record, reason)| (record.nonce, reason)).collect()
+    }
+
     async fn record(&self, id: TransactionId) -> TransactionRecord {
         self.ledger.transaction(id).await.unwrap().unwrap()
     }
@@ -647,4 +654,49 @@ async fn an_endpoint_that_says_nothing_of_one_transaction_keeps_no_other_waiting
     fixture.nonces(2, 0, 0);
     fixture.advance(later(200)).await;
     assert_eq!(pending().await, 2, "its nonce is free: it is made dearer");
+}
+
+#[tokio::test]
+async fn what_nobody_takes_is_stuck_and_so_is_what_waits_behind_it() {
+    let fixture = Fixture::new().await;
+    fixture.chain.fail_broadcasts(true);
+    fixture.submit(None).await;
+    fixture.chain.fail_broadcasts(false);
+    fixture.submit(None).await;
+    let stuck = fixture.stuck().await;
+    let nonces: Vec<_> = stuck.iter().map(|(nonce, _)| *nonce).collect();
+    assert_eq!(nonces, [0, 1], "the second one was taken, and can't be mined");
+    assert!(
+        stuck[1].1.starts_with("no endpoint takes its transaction: "),
+        "{stuck:?}"
+    );
+    fixture.advance(later(20)).await;
+    assert!(fixture.stuck().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_blocks_pass_over_and_may_bid_no_more_is_stuck_until_it_is_in_one_or_can_bid_again() {
+    let fixture = Fixture::new().await;
+    // What is bid before a block was seen may have been passed over.
+    fixture.advance(NOW).await;
+    fixture.chain.set_balance(U256::from(21_000 * 15 + 1));
+    let sent = fixture.submit(Some(later(100))).await;
+    fixture.advance_at_standstill(later(60)).await;
+    assert!(fixture.stuck().await.is_empty(), "no block was there to pass over it");
+    fixture.advance(later(60)).await;
+    let stuck = fixture.stuck().await;
+    assert!(matches!(&stuck[..], [(0, reason)] if reason.starts_with("blocks pass over its transaction")));
+
+    // In a block that is not final yet.
+    let shallow = fixture.chain.block(BlockNumber::new(8)).await.unwrap().unwrap();
+    fixture.chain.set_receipt(fixture.receipt(sent.hash, shallow));
+    fixture.advance(later(61)).await;
+    assert!(fixture.stuck().await.is_empty());
+    fixture.chain.forget_receipts();
+    fixture.advance(later(62)).await;
+    assert_eq!(fixture.stuck().await.len(), 1);
+    fixture.chain.set_balance(U256::from(u64::MAX));
+    fixture.advance(later(63)).await;
+    assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 2);
+    assert!(fixture.stuck().await.is_empty());
 }

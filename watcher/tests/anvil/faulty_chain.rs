@@ -14,11 +14,12 @@ use lloom_watcher::{
 };
 
 /// A real chain whose broadcasts can be made to hang forever (the moment between storing and broadcasting, stretched), and
-/// that can refuse estimates, revert calls and keep receipts to itself.
+/// that can refuse transactions and estimates, revert calls and keep receipts to itself.
 #[derive(Clone)]
 pub struct FaultyChain {
     pub real: RpcChain,
     pub broadcasts_hang: Arc<AtomicBool>,
+    pub broadcasts_refused: Arc<AtomicBool>,
     pub receipts_fail: Arc<AtomicBool>,
     refused: Arc<Mutex<Option<Calls>>>,
     reverted: Arc<Mutex<Option<Calls>>>,
@@ -47,6 +48,7 @@ impl FaultyChain {
         Self {
             real,
             broadcasts_hang: Arc::default(),
+            broadcasts_refused: Arc::default(),
             receipts_fail: Arc::default(),
             refused: Arc::default(),
             reverted: Arc::default(),
@@ -127,6 +129,11 @@ impl Chain for FaultyChain {
     async fn broadcast(&self, raw: &Bytes) -> Result<Broadcast, ChainError> {
         if self.broadcasts_hang.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
+        }
+        if self.broadcasts_refused.load(Ordering::Relaxed) {
+            return Ok(Broadcast::Refused {
+                reason: String::from("a faulty endpoint takes nothing"),
+            });
         }
         self.real.broadcast(raw).await
     }

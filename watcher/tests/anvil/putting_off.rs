@@ -5,12 +5,14 @@ use std::{sync::atomic::Ordering, time::Duration};
 use alloy::primitives::U256;
 use lloom_ledger::Purpose;
 use lloom_receipts::TokenAmount;
-use lloom_watcher::{Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Verdict, WatcherConfig, WhyNot, WhyNow};
+use lloom_watcher::{
+    Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Stall, Verdict, WatcherConfig, WatcherStatus, WhyNot, WhyNow,
+};
 use serde_json::json;
 
 use crate::{
     devnet::until,
-    executor::Executor,
+    executor::{Executor, Running},
     faulty_chain::{Calls, FaultyChain},
 };
 
@@ -52,6 +54,11 @@ async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
     executor.devnet.while_mining(until("the good row is paid", paid)).await;
     status.wait_for(|status| named(&status.quarantined)).await.unwrap();
     assert_eq!(executor.operator_nonce().await, 1);
+    let stalled = |status: &WatcherStatus| {
+        let stall = status.stalled.as_ref();
+        stall.is_some_and(|stall| stall.channels == 1 && stall.reason.contains("can't be settled"))
+    };
+    status.wait_for(stalled).await.unwrap();
     let explained = running.handle.explain(channels[0].id).await.unwrap();
     assert!(explained.failed.unwrap().contains("can't be settled"));
     assert!(matches!(&explained.verdict, Verdict::NotYet(waiting) if matches!(waiting.why, WhyNot::Quarantined(_))));
@@ -70,6 +77,7 @@ async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
         .await;
     let released = async || running.handle.status().borrow().quarantined.is_empty();
     executor.devnet.while_mining(until("that is final", released)).await;
+    assert_eq!(running.handle.status().borrow().stalled, None);
     let newest = executor.ledger.transactions(1).await.unwrap().remove(0);
     assert!(matches!(newest.purpose, Purpose::Claim { rows, .. } if rows == [(channels[0].id, TokenAmount::new(60))]));
 }
@@ -206,6 +214,66 @@ async fn with_too_little_gas_money_the_highest_value_at_risk_is_claimed() {
     executor.devnet.give_coins(executor.operator.address()).await;
     let paid = async || executor.payee_balance().await == 1_220;
     executor.devnet.while_mining(until("all of it is paid", paid)).await;
+}
+
+/// A watcher with one channel whose safety margin has begun, and that nothing was claimed of.
+async fn due(executor: &Executor, chain: FaultyChain) -> Running {
+    let running = executor.start_on(only_what_is_due(executor), chain);
+    let channels = executor.open_channels(&running, 1..=1).await;
+    executor.serve(&channels[0], 900, 0).await;
+    executor.request_close(&channels[0]).await;
+    running.handle.synced().await.unwrap();
+    executor.devnet.leap(MARGIN_BEGINS).await;
+    running
+}
+
+/// Waits until the watcher says that what is due stands still, and for some rounds more.
+async fn stands_still(running: &Running) -> Stall {
+    let mut status = running.handle.status();
+    let first = status
+        .wait_for(|status| status.stalled.is_some())
+        .await
+        .unwrap()
+        .stalled
+        .clone();
+    for _ in 0..3 {
+        running.handle.synced().await.unwrap();
+    }
+    let later = status.borrow().stalled.clone();
+    assert_eq!(later, first, "it is as old as it was");
+    first.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_due_and_can_not_be_paid_for_stands_still_until_there_is_money() {
+    let executor = Executor::new().await;
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    let coins = json!([executor.operator.address(), U256::ZERO]);
+    executor.devnet.rpc("anvil_setBalance", coins).await;
+    let running = due(&executor, chain).await;
+    let stall = stands_still(&running).await;
+    assert_eq!(stall.channels, 1);
+    assert!(stall.reason.contains("0 wei left for gas"), "{stall:?}");
+    executor.devnet.give_coins(executor.operator.address()).await;
+    let mut status = running.handle.status();
+    status.wait_for(|status| status.stalled.is_none()).await.unwrap();
+    let paid = async || executor.payee_balance().await == 900;
+    executor.devnet.while_mining(until("it is paid", paid)).await;
+}
+
+#[tokio::test]
+async fn what_is_due_and_no_endpoint_takes_stands_still_until_one_does() {
+    let executor = Executor::new().await;
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    chain.broadcasts_refused.store(true, Ordering::Relaxed);
+    let running = due(&executor, chain.clone()).await;
+    let stall = stands_still(&running).await;
+    assert!(stall.reason.contains("a faulty endpoint takes nothing"), "{stall:?}");
+    chain.broadcasts_refused.store(false, Ordering::Relaxed);
+    let mut status = running.handle.status();
+    status.wait_for(|status| status.stalled.is_none()).await.unwrap();
+    let paid = async || executor.payee_balance().await == 900;
+    executor.devnet.while_mining(until("it is paid", paid)).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 use alloy::primitives::B256;
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
+use lloom_watcher::Stall;
 
 use super::*;
 
@@ -69,7 +70,7 @@ fn each_thing_that_stands_still_fails_its_check() {
     let long_ago = NOW.minus(Duration::from_secs(121));
     assert_eq!(
         failing(|evidence| evidence.watcher = None),
-        ["watcher", "cursor", "chain"]
+        ["watcher", "claims", "cursor", "chain"]
     );
     assert_eq!(
         failing(|evidence| status(evidence).last_progress = Some(long_ago)),
@@ -147,4 +148,26 @@ fn a_failure_is_as_old_as_its_first_sight_and_forgotten_when_it_ends() {
     assert_eq!(since(&evidence, later), Some(NOW));
     assert_eq!(since(&well(), later), None);
     assert_eq!(since(&evidence, later), Some(later));
+}
+
+#[test]
+fn what_is_due_and_gets_nowhere_is_told_when_it_lasts() {
+    let stalled_for = |seconds| {
+        let mut evidence = well();
+        status(&mut evidence).stalled = Some(Stall {
+            channels: 1,
+            since: NOW.minus(Duration::from_secs(seconds)),
+            reason: "0x01 has 3 wei left for gas".to_owned(),
+        });
+        let checks = judge(&evidence, &LIMITS);
+        checks.into_iter().find(|check| check.check == "claims").unwrap()
+    };
+    // One that is sent in a later round was no news.
+    let short = stalled_for(120);
+    assert!(short.ok, "{short:?}");
+    let long = stalled_for(121);
+    assert!(!long.ok, "{long:?}");
+    let expected = "payers of 1 channel may soon take what is unclaimed, and no claim of it goes forward for 121 s: 0x01 has 3 \
+                    wei left for gas";
+    assert_eq!(long.finding, expected);
 }
