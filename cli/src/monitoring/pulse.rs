@@ -29,6 +29,19 @@ impl Default for Pulse {
 }
 
 impl Pulse {
+    /// Of a loop that turned last so long ago.
+    #[cfg(test)]
+    pub fn silent_for(silence: Duration) -> Self {
+        let began = Instant::now()
+            .checked_sub(silence)
+            .expect("a machine that ran for longer");
+        Self(Arc::new(State {
+            began,
+            last_beat: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+        }))
+    }
+
     /// Says that the loop turns.
     pub fn beat(&self) {
         let after = self.0.began.elapsed().as_millis();

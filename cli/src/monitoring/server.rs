@@ -171,3 +171,58 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `/healthz` and `/readyz` answer where these loops were silent for so long: `None` has not begun.
+    async fn answers(main_loop: Option<u64>, vigil: Option<u64>) -> [(StatusCode, String); 2] {
+        let pulse = |seconds: Option<u64>| {
+            let silent = seconds.map(|seconds| Pulse::silent_for(Duration::from_secs(seconds)));
+            silent.unwrap_or_default()
+        };
+        let good = Check {
+            check: "store",
+            ok: true,
+            finding: String::new(),
+            mend: None,
+            since: None,
+        };
+        let (_publish, verdict) = watch::channel(Verdict { checks: vec![good] });
+        let served = Arc::new(Served {
+            registry: Registry::default(),
+            verdict,
+            main_loop: pulse(main_loop),
+            vigil: pulse(vigil),
+        });
+        let mut told = Vec::new();
+        for answer in [health(State(Arc::clone(&served))).await, readiness(State(served)).await] {
+            let status = answer.status();
+            let body = axum::body::to_bytes(answer.into_body(), 4_096).await.unwrap();
+            told.push((status, String::from_utf8(body.to_vec()).unwrap()));
+        }
+        told.try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_stands_still_fails_health_and_is_named() {
+        const GOOD: StatusCode = StatusCode::OK;
+        const BAD: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+        for (main_loop, vigil, health, readiness, silent) in [
+            (Some(0), Some(0), GOOD, GOOD, "[]"),
+            (Some(29), Some(29), GOOD, GOOD, "[]"),
+            // What has not begun is not dead, and not ready.
+            (None, None, GOOD, BAD, "[]"),
+            (Some(31), Some(0), BAD, GOOD, r#"["main"]"#),
+            // A judgement that nobody renews says nothing.
+            (Some(0), Some(31), BAD, BAD, r#"["vigil"]"#),
+            (Some(31), Some(31), BAD, BAD, r#"["main","vigil"]"#),
+        ] {
+            let [(health_is, body), (readiness_is, _)] = answers(main_loop, vigil).await;
+            let case = format!("main loop {main_loop:?}, vigil {vigil:?}: {body}");
+            assert_eq!((health_is, readiness_is), (health, readiness), "{case}");
+            assert!(body.contains(&format!("\"silent\":{silent}")), "{case}");
+        }
+    }
+}

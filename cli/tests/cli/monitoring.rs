@@ -204,13 +204,14 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
     assert_eq!(process.terminate(), 0);
 }
 
-#[test]
-fn a_chain_that_does_not_answer_turns_readiness_red_until_it_does() {
+/// Takes the chain from a process that watches it, and gives it back.
+#[track_caller]
+fn assert_red_without_a_chain(of: fn(&str) -> Home, arguments: &[&str]) {
     let devnet = Devnet::start();
     let gate = Gate::before(&devnet.url);
-    let home = Home::executor(&gate.url);
+    let home = of(&gate.url);
     home.monitor(QUICK);
-    let (_process, url) = node(&home);
+    let (_process, url) = started(Running::start(home.command(&[arguments, &["--json"]].concat())));
     wait_until_ready(&url);
 
     gate.set_open(false);
@@ -238,6 +239,21 @@ fn a_chain_that_does_not_answer_turns_readiness_red_until_it_does() {
 
     gate.set_open(true);
     wait_until_ready(&url);
+}
+
+#[test]
+fn a_chain_that_does_not_answer_turns_a_nodes_readiness_red_until_it_does() {
+    assert_red_without_a_chain(Home::executor, &["node", "run"]);
+}
+
+#[test]
+fn a_chain_that_does_not_answer_turns_a_watchers_readiness_red_until_it_does() {
+    assert_red_without_a_chain(Home::executor, &["watch"]);
+}
+
+#[test]
+fn a_chain_that_does_not_answer_turns_a_towers_readiness_red_until_it_does() {
+    assert_red_without_a_chain(Home::tower, &["watch", "--tower"]);
 }
 
 #[test]
