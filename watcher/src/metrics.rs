@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lloom_ledger::{Finish, Purpose, TransactionRecord};
+use lloom_ledger::{AuthorizationRef, Finish, Purpose, TransactionRecord};
 use lloom_receipts::UnixSeconds;
 use prometheus_client::{
     metrics::{
@@ -22,6 +22,7 @@ use crate::deferral::DeferralCounts;
 pub(crate) type Label = (&'static str, &'static str);
 
 const PURPOSES: [&str; 4] = ["claim", "close", "cancellation", "other"];
+const AUTHORIZATIONS: [&str; 2] = ["voucher", "receipt"];
 const STATUSES: [&str; 6] = ["planned", "sent", "replaced", "confirmed", "reverted", "dropped"];
 
 /// What a watcher and its sender do. Clones count together.
@@ -36,6 +37,7 @@ pub struct WatcherMetrics {
     fees: Family<[Label; 1], Counter<f64, AtomicU64>>,
     deferred: Family<[Label; 1], Gauge>,
     lost_channels: Counter,
+    unusable: Family<[Label; 1], Counter>,
 }
 
 impl Default for WatcherMetrics {
@@ -49,6 +51,7 @@ impl Default for WatcherMetrics {
             fees: Family::default(),
             deferred: Family::default(),
             lost_channels: Counter::default(),
+            unusable: Family::default(),
         };
         // What is there from the beginning can be added up and compared before it happens the first time.
         for outcome in ["completed", "failed"] {
@@ -68,6 +71,9 @@ impl Default for WatcherMetrics {
             }
             drop(metrics.gas.get_or_create(&[("purpose", purpose)]));
             drop(metrics.fees.get_or_create(&[("purpose", purpose)]));
+        }
+        for document in AUTHORIZATIONS {
+            drop(metrics.unusable.get_or_create(&[("document", document)]));
         }
         for (reason, _) in deferred(DeferralCounts::default()) {
             drop(metrics.deferred.get_or_create(&[("reason", reason)]));
@@ -117,6 +123,11 @@ impl WatcherMetrics {
             "Channels that were closed with money unclaimed",
             self.lost_channels.clone(),
         );
+        registry.register(
+            "unusable_authorizations",
+            "Vouchers and receipts that were taken on and set aside for good, because they settle nothing",
+            self.unusable.clone(),
+        );
     }
 
     pub(crate) fn round(&self, completed: bool, took: Duration) {
@@ -143,6 +154,15 @@ impl WatcherMetrics {
     /// Takes channels that are over, with money in them that was not claimed.
     pub(crate) fn lost(&self, channels: u64) {
         self.lost_channels.inc_by(channels);
+    }
+
+    /// Takes an authorization that was set aside for good.
+    pub(crate) fn set_aside(&self, authorization: AuthorizationRef) {
+        let document = match authorization {
+            AuthorizationRef::Voucher { .. } => "voucher",
+            AuthorizationRef::Receipt { .. } => "receipt",
+        };
+        self.unusable.get_or_create(&[("document", document)]).inc();
     }
 
     /// Takes a transaction that was stored to be sent.

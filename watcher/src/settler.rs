@@ -5,7 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use alloy::{primitives::Address, sol_types::SolCall as _};
 use lloom_bindings::{ChannelEscrow, UsageSettlement};
 use lloom_ledger::{
-    AuthorizationRef, ChainEventKind, ClaimBy, Claimable, Finish, Ledger, LedgerError, Purpose, SettleError, SkipReason,
+    AuthorizationRef, ChainEventKind, ClaimBy, Claimable, Finish, Ledger, LedgerError, Outcome, Purpose, SettleError,
+    SkipReason,
 };
 use lloom_receipts::{ChannelId, Document as _, Domain, TokenAmount, UnixSeconds, Verifier, Voucher};
 
@@ -274,7 +275,6 @@ impl<C: Chain> Settler<C> {
         {
             for authorization in self.ledger.unreadable_authorizations(row.channel).await? {
                 let reason = String::from("what lies in the store is no signature");
-                tracing::error!(channel = %row.channel, ?authorization, "a stored authorization is damaged; using the best of the others");
                 self.set_aside(row.channel, authorization, reason.clone()).await?;
                 let channel = row.channel;
                 set_aside.push(RowRefused { channel, reason });
@@ -299,7 +299,6 @@ impl<C: Chain> Settler<C> {
             is_sound
         });
         for Voucher { channel, amount } in damaged {
-            tracing::error!(%channel, %amount, "a stored voucher is not what the payer signed; using the best of the others");
             let reason = format!("the payer's side did not sign the voucher over {amount} as it lies in the store");
             let voucher = AuthorizationRef::Voucher { amount };
             match self.set_aside(channel, voucher, reason.clone()).await {
@@ -440,16 +439,18 @@ impl<C: Chain> Settler<C> {
         authorization: AuthorizationRef,
         reason: String,
     ) -> Result<(), SettleError> {
-        match self.ledger.set_unusable(channel, authorization, reason.clone()).await {
-            Err(SettleError::UnknownAuthorization) => {}
-            other => return other.map(drop),
-        }
-        match authorization {
-            AuthorizationRef::Voucher { amount } => {
-                self.ledger.set_held_unusable(channel, amount, reason).await.map(drop)
+        let served = self.ledger.set_unusable(channel, authorization, reason.clone()).await;
+        let outcome = match (served, authorization) {
+            (Err(SettleError::UnknownAuthorization), AuthorizationRef::Voucher { amount }) => {
+                self.ledger.set_held_unusable(channel, amount, reason.clone()).await?
             }
-            AuthorizationRef::Receipt { .. } => Err(SettleError::UnknownAuthorization),
+            (served, _) => served?,
+        };
+        if outcome == Outcome::Recorded {
+            tracing::error!(%channel, ?authorization, reason, "an authorization settles nothing, and is set aside for good");
+            self.sender.metrics().set_aside(authorization);
         }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use lloom_receipts::TokenAmount;
 use lloom_watcher::{
     Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Stall, Verdict, WatcherConfig, WatcherStatus, WhyNot, WhyNow,
 };
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::json;
 
 use crate::{
@@ -96,6 +97,16 @@ async fn a_damaged_voucher_gives_way_to_the_best_that_is_left() {
     executor.devnet.leap(MARGIN_BEGINS).await;
     let paid = async || executor.settled(&channels[0]).await == 60 && executor.settled(&channels[1]).await == 70;
     executor.devnet.while_mining(until("both are paid", paid)).await;
+    let mut registry = Registry::with_prefix("lloom");
+    running.handle.metrics().register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    for line in [
+        "lloom_unusable_authorizations_total{document=\"voucher\"} 1",
+        "lloom_unusable_authorizations_total{document=\"receipt\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
     assert!(running.handle.status().borrow().quarantined.is_empty());
 }
 
