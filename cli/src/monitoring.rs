@@ -22,7 +22,7 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_ledger::Ledger;
-use lloom_node::{NetworkHandle, executor::ExecutorMetrics};
+use lloom_node::{NetworkHandle, executor::ExecutorMetrics, tower::TowerMetrics};
 use lloom_receipts::UnixSeconds;
 use prometheus_client::{metrics::info::Info, registry::Registry};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -54,8 +54,8 @@ type Joined = Arc<OnceLock<NetworkHandle>>;
 pub enum Role<'a> {
     /// It serves, and this counts what.
     Executor(&'a ExecutorMetrics),
-    /// It defends others.
-    Tower,
+    /// It defends others, and this counts what it answers them.
+    Tower(&'a TowerMetrics),
     /// It claims.
     Watcher,
 }
@@ -63,7 +63,7 @@ pub enum Role<'a> {
 impl Role<'_> {
     /// Whether it is no use without the peer-to-peer network.
     const fn needs_network(self) -> bool {
-        matches!(self, Self::Executor(_) | Self::Tower)
+        matches!(self, Self::Executor(_) | Self::Tower(_))
     }
 }
 
@@ -123,8 +123,10 @@ impl Monitoring {
         ledger.metrics().register(&mut registry);
         watching.handle.metrics().register(&mut registry);
         watching.chain.metrics().register(&mut registry);
-        if let Role::Executor(executor) = role {
-            executor.register(&mut registry);
+        match role {
+            Role::Executor(executor) => executor.register(&mut registry),
+            Role::Tower(tower) => tower.register(&mut registry),
+            Role::Watcher => {}
         }
         registry.register_collector(Box::new(Facts {
             watcher: watching.handle.status(),

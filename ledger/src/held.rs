@@ -73,14 +73,26 @@ impl Ledger {
         .put_optional(after)
         .put(i64::from(limit));
         let rows = self.reader("list what is held").await?.rows(statement).await?;
+        rows.iter().map(read_held_claim).collect()
+    }
+
+    /// What is held, and for which operator, in the order of the channels' ids, after `after`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn held(&self, after: Option<ChannelId>, limit: u32) -> Result<Vec<(Address, HeldClaim)>, LedgerError> {
+        let statement = sql(
+            "SELECT h.operator, h.channel, h.claim, h.expires_at FROM held_vouchers h
+             WHERE ($1 IS NULL OR h.channel > $1)
+               AND h.claim = (SELECT b.claim FROM held_vouchers b
+                              WHERE b.channel = h.channel AND b.unusable IS NULL ORDER BY b.claim DESC LIMIT 1)
+             ORDER BY h.channel LIMIT $2",
+        )
+        .put_optional(after)
+        .put(i64::from(limit));
+        let rows = self.reader("list all that is held").await?.rows(statement).await?;
         rows.iter()
-            .map(|row| {
-                Ok(HeldClaim {
-                    channel: row.read("channel")?,
-                    claim: row.read("claim")?,
-                    expires_at: row.read("expires_at")?,
-                })
-            })
+            .map(|row| Ok((row.read("operator")?, read_held_claim(row)?)))
             .collect()
     }
 
@@ -164,6 +176,14 @@ fn read_held(row: &Row) -> Result<Held, LedgerError> {
             linked: TokenAmount::ZERO,
             channel,
         },
+    })
+}
+
+fn read_held_claim(row: &Row) -> Result<HeldClaim, LedgerError> {
+    Ok(HeldClaim {
+        channel: row.read("channel")?,
+        claim: row.read("claim")?,
+        expires_at: row.read("expires_at")?,
     })
 }
 

@@ -29,6 +29,7 @@ pub mod backend;
 pub mod client;
 pub mod discovery;
 pub mod executor;
+mod label;
 pub mod network;
 mod offer;
 pub mod selection;

@@ -20,6 +20,7 @@
 
 mod courier;
 mod message;
+mod metrics;
 mod quota;
 mod service;
 mod statement;
@@ -31,6 +32,7 @@ pub use message::{
     DelegationAnswer, DelegationMessage, Deployment, Impediment, MAX_DELEGATIONS, MAX_HELD_CLAIMS, TowerAnswer,
     TowerHead, TowerProfile, TowerQuestion, TowerRefusal, UpdateRefusal,
 };
+pub use metrics::TowerMetrics;
 pub use service::{Tower, TowerConfig};
 pub use statement::{TowerFault, check_answers};
 

@@ -1,5 +1,6 @@
-//! The commands of `tower`: an executor's view of the towers it has configured.
+//! The commands of `tower`: an executor's view of the towers it has configured, and a tower's of what it holds.
 
+mod holding;
 mod list;
 mod ping;
 mod status;

@@ -342,7 +342,18 @@ impl Facts {
         gauges.one(
             "held_channels",
             "Channels that this tower holds for others",
-            survey.at.map(|_| survey.held),
+            survey.at.map(|_| survey.held.channels),
+        )?;
+        gauges.one(
+            "held_operators",
+            "Operators that this tower holds channels for",
+            survey.at.map(|_| survey.held.operators),
+        )?;
+        gauges.write(
+            "held",
+            "What the vouchers that this tower holds for others count for",
+            Some(Unit::Bytes),
+            survey.at.map(|_| (Labels::new(), survey.held.bytes.into())),
         )?;
         self.write_payers(gauges, survey)?;
         let gas = survey.gas;

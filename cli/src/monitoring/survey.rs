@@ -7,7 +7,7 @@ use std::{
 };
 
 use alloy::primitives::{Address, U256};
-use lloom_ledger::{Held, Ledger, LedgerError, SurveyedChannel};
+use lloom_ledger::{Held, HeldTotals, Ledger, LedgerError, SurveyedChannel};
 use lloom_receipts::{TokenAmount, UnixSeconds};
 use lloom_watcher::{Chain as _, RpcChain};
 use std::collections::BTreeMap;
@@ -34,8 +34,8 @@ pub struct Survey {
     pub tokens: BTreeMap<Address, Sums>,
     /// Channels that are open, closing and closed.
     pub channels: [(&'static str, u64); 3],
-    /// Channels that are held for others.
-    pub held: u64,
+    /// What is held for others.
+    pub held: HeldTotals,
     /// The payers that owe the most, with their tokens.
     pub payers: Vec<((Address, Address), Payer)>,
     /// How many payers have something that could be claimed.
@@ -144,7 +144,7 @@ async fn survey(ledger: &Ledger, book: &mut PayerBook, defended: Option<Defended
     let now = UnixSeconds::from(SystemTime::now());
     book.conclude(now);
     survey.defend(&ledger.held_closing().await?);
-    survey.held = ledger.held_totals().await?.channels;
+    survey.held = ledger.held_totals().await?;
     survey.at = Some(now);
     survey.payers = book.largest(NAMED_PAYERS);
     survey.owing_payers = book.owing();
@@ -163,7 +163,7 @@ impl Default for Survey {
             took: Duration::ZERO,
             tokens: BTreeMap::new(),
             channels: [("open", 0), ("closing", 0), ("closed", 0)],
-            held: 0,
+            held: HeldTotals::default(),
             payers: Vec::new(),
             owing_payers: 0,
             longest_wait: Duration::ZERO,

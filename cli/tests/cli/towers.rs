@@ -172,6 +172,11 @@ fn doctor_tells_an_executor_that_nobody_stands_in_for_it_and_a_tower_what_it_lac
     let home = Home::new();
     home.run(&["init", "--role", "tower", "--insecure-fast-kdf", "--json"])
         .json();
+    let holding = home.json(&["tower", "status"]);
+    assert_eq!(
+        (&holding["channels"], &holding["held"]),
+        (&0.into(), &serde_json::json!([]))
+    );
     let tower = doctor(&home);
     assert_eq!(tower("tower").unwrap()["finding"], "not running");
     assert_eq!((tower("peers"), tower("towers"), tower("node")), (None, None, None));

@@ -240,6 +240,10 @@ async fn a_refused_delegation_keeps_none_of_its_message_out(on: Backend) {
     );
     let held = ledger.held_for(pair.operator.address(), None, 10).await.unwrap();
     assert_eq!(held.len(), 2);
+    let all = ledger.held(None, 10).await.unwrap();
+    let expected: Vec<_> = held.iter().map(|held| (pair.operator.address(), *held)).collect();
+    assert_eq!(all, expected);
+    assert_eq!(ledger.held(Some(held[0].channel), 10).await.unwrap(), expected[1..]);
     let after_first = ledger
         .held_for(pair.operator.address(), Some(held[0].channel), 10)
         .await

@@ -6,7 +6,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::wire::{Ending, Refusal};
+use crate::{
+    label::names,
+    wire::{Ending, Refusal},
+};
 
 type Label = (&'static str, &'static str);
 
@@ -31,19 +34,6 @@ impl Accepted {
             Self::Receipt => "receipt",
         }
     }
-}
-
-/// Names the variants of an enum, each once: a new one without a name doesn't compile.
-macro_rules! names {
-    ($function:ident, $all:ident, $type:ident, { $($variant:ident: $name:literal,)* }) => {
-        const $all: &[&str] = &[$($name),*];
-
-        const fn $function(of: &$type) -> &'static str {
-            match of {
-                $($type::$variant { .. } => $name,)*
-            }
-        }
-    };
 }
 
 names!(reason_of, REASONS, Refusal, {

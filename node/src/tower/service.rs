@@ -14,6 +14,7 @@ use super::{
         DelegationAnswer, DelegationMessage, Deployment, Impediment, MAX_DELEGATIONS, MAX_HELD_CLAIMS, TowerAnswer,
         TowerHead, TowerProfile, TowerQuestion, TowerRefusal, UpdateRefusal,
     },
+    metrics::TowerMetrics,
     quota::MessageQuota,
 };
 use crate::network::TowerInquiries;
@@ -53,6 +54,7 @@ struct Shared {
     verifier: Verifier,
     quota: Mutex<MessageQuota>,
     impediment: Mutex<Option<Impediment>>,
+    metrics: TowerMetrics,
 }
 
 impl Tower {
@@ -67,8 +69,14 @@ impl Tower {
                 key,
                 verifier: Verifier::default(),
                 impediment: Mutex::new(None),
+                metrics: TowerMetrics::default(),
             }),
         }
+    }
+
+    /// What it answers, counted.
+    pub fn metrics(&self) -> &TowerMetrics {
+        &self.shared.metrics
     }
 
     /// Says what keeps the tower from keeping promises, if anything does. Until that is over, it makes none.
@@ -107,6 +115,12 @@ impl Tower {
 
     /// What to answer `executor`, which the connection has proven to be the one who asks.
     pub async fn answer(&self, executor: Address, question: TowerQuestion, now: UnixSeconds) -> TowerAnswer {
+        let answer = self.decide(executor, question, now).await;
+        self.shared.metrics.answered(&answer);
+        answer
+    }
+
+    async fn decide(&self, executor: Address, question: TowerQuestion, now: UnixSeconds) -> TowerAnswer {
         let answered = match self.admit(executor, &question, now) {
             Ok(()) => match question {
                 TowerQuestion::Terms => self.terms(executor).await,

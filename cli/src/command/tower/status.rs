@@ -31,7 +31,8 @@ const SHOWN_REFUSALS: usize = 10;
 ///
 /// Reads this home's store alone; `tower ping` asks the towers themselves. A running node asks each of them at least once
 /// a minute whether it is there: one that was not heard for ten minutes covers nothing, whatever it has signed. A channel
-/// that a tower refuses is shown until the tower takes it or there is nothing left to defend. With --channel it prints what each tower has
+/// that a tower refuses is shown until the tower takes it or there is nothing left to defend. In a tower's own home it
+/// lists what the tower holds, for whom and until when. With --channel it prints what each tower has
 /// signed for the channel: with the tower's signature, it proves that a tower slept.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -248,8 +249,12 @@ impl Report for Signed {
 /// # Errors
 /// When the store can't be read.
 pub async fn run(session: &Session, arguments: StatusArgs) -> Result {
-    session.config()?;
+    let is_tower = session.config()?.is_tower();
     let ledger = session.read_store().await?;
+    if is_tower {
+        let channel = arguments.channel.as_deref().map(parse_channel).transpose()?;
+        return super::holding::show(session, ledger, channel).await;
+    }
     if let Some(channel) = &arguments.channel {
         return show_channel(session, ledger.as_ref(), parse_channel(channel)?).await;
     }

@@ -24,7 +24,7 @@ use crate::{
     failure::{Failure, Kind, OrFail as _, Result},
     monitoring::{Monitoring, Role},
     onchain::{OnChain, chain_failure},
-    output::{Report, write_pairs},
+    output::{Report, counted, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
     watching::{Initiative, Watching, handle_failure, sees_chain},
@@ -61,7 +61,11 @@ impl Report for Ready {
                 ("Tower", self.tower.to_string()),
                 (
                     "Defends",
-                    format!("{} channels of {} operators", self.channels, self.operators),
+                    format!(
+                        "{} of {}",
+                        counted(self.channels, "channel"),
+                        counted(self.operators, "operator")
+                    ),
                 ),
             ],
         )?;
@@ -142,7 +146,9 @@ impl Running {
         let grace = session.chain()?.grace_period(session.network.contracts.escrow).await;
         config.grace = grace.map_err(|error| chain_failure(error, "cannot read the grace period"))?;
         let mut watching = defending(session, &on_chain, &ledger, &key, Initiative::Own).await?;
-        let monitoring = Monitoring::start(session, &ledger, &watching, key.address(), Role::Tower).await?;
+        let tower = Tower::new(config, ledger.clone(), session.network.domain(), key.clone());
+        let role = Role::Tower(tower.metrics());
+        let monitoring = Monitoring::start(session, &ledger, &watching, key.address(), role).await?;
         let socket = ControlSocket::open(
             &session.home.control_socket(),
             Served {
@@ -156,12 +162,12 @@ impl Running {
         watching
             .obey(async { handle.synced().await.map_err(handle_failure) })
             .await?;
-        Self::listen(session, config, key, ledger, watching, socket, monitoring).await
+        Self::listen(session, tower, key, ledger, watching, socket, monitoring).await
     }
 
     async fn listen(
         session: &Session,
-        config: TowerConfig,
+        tower: Tower,
         key: Keypair,
         ledger: Ledger,
         watching: Watching,
@@ -200,7 +206,7 @@ impl Running {
             max_chain_silence: Duration::from_secs(settings(session)?.max_chain_silence_secs),
         };
         Ok(Self {
-            tower: Tower::new(config, ledger.clone(), session.network.domain(), key),
+            tower,
             ledger,
             watching,
             socket,

@@ -1,5 +1,6 @@
 use lloom_ledger::{DelegationRefusal, Outcome, TakeOn};
 use lloom_receipts::{TowerAppointment, Verifier};
+use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use super::*;
 
@@ -22,6 +23,38 @@ fn taken_on(answer: &DelegationAnswer) -> &Signed<TowerAppointment> {
     match answer {
         DelegationAnswer::TakenOn(appointment) => appointment,
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_counted_by_its_reason() {
+    let store = Store::following(2).await;
+    let config = TowerConfig {
+        messages_per_minute: 3,
+        ..tower_config()
+    };
+    let tower = tower(&store, config);
+    updated(&tower, vec![delegation(1, 150, 100), delegation(2, 90, 9)]).await;
+    updated(&tower, vec![delegation(1, 150, 90)]).await;
+    tower.set_impediment(Some(Impediment::NoGasMoney));
+    for _ in 0..2 {
+        let refused = ask(&tower, update(vec![delegation(1, 150, 150)])).await;
+        assert!(matches!(refused, TowerAnswer::Refused(_)), "{refused:?}");
+    }
+    let mut registry = Registry::with_prefix("lloom");
+    tower.metrics().register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    for line in [
+        "lloom_tower_delegations_total{answer=\"taken_on\"} 1",
+        "lloom_tower_delegations_total{answer=\"passed_over\"} 1",
+        "lloom_tower_delegations_total{answer=\"refused\"} 1",
+        "lloom_tower_refusals_total{reason=\"below_minimum\"} 1",
+        "lloom_tower_refusals_total{reason=\"wrong_signer\"} 0",
+        "lloom_tower_refused_messages_total{reason=\"no_gas_money\"} 1",
+        "lloom_tower_refused_messages_total{reason=\"too_many_messages\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
 }
 

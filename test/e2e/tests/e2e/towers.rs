@@ -88,6 +88,11 @@ async fn executor_that_died_finds_its_money_after_its_tower_claimed() -> Result<
     let left = scrape.sample("lloom_deadline_remaining_seconds", "");
     assert!(left.is_some_and(|left| (3_000.0..=3_600.0).contains(&left)), "{left:?}");
     let channel = shop.channel().await?;
+    let holding = tower.home.json(&["tower", "status"]).await?;
+    ensure!(
+        holding["operators"] == 1 && holding["held"][0]["channel"] == channel.to_string(),
+        "{holding}"
+    );
     let explained = tower.home.json(&["claim", "--explain", &channel.to_string()]).await?;
     ensure!(
         explained["verdict"] == "held" && explained["value"] == owed.base_units().to_string(),
