@@ -185,19 +185,22 @@ impl Books {
         }
     }
 
-    /// Until when a pending transaction has to be mined: the first deadline of its channels.
+    /// Until when a pending transaction has to be mined: the first deadline of its channels, as the chain has them now.
+    /// What it was recorded with counts where one of them is not known here, or it has none.
     fn deadline(&self, record: &TransactionRecord) -> Option<UnixSeconds> {
         let of = |channel: &ChannelId| {
             let held = || self.held.get(channel).map(|claimable| candidate(claimable, self.grace));
             let tally = self.tally(*channel).map(|tally| Candidate::new(tally, self.grace));
-            tally.or_else(held).and_then(|candidate| candidate.deadline)
+            match tally.or_else(held) {
+                Some(candidate) => candidate.deadline,
+                None => record.deadline,
+            }
         };
-        let live = match &record.purpose {
+        match &record.purpose {
             Purpose::Claim { rows, .. } => rows.iter().filter_map(|(channel, _)| of(channel)).min(),
             Purpose::Close { channel, .. } => of(channel),
-            Purpose::Cancellation | Purpose::Other => None,
-        };
-        live.into_iter().chain(record.deadline).min()
+            Purpose::Cancellation | Purpose::Other => record.deadline,
+        }
     }
 }
 

@@ -162,12 +162,22 @@ impl Fixture {
         }
     }
 
+    async fn books_at(&self, now: UnixSeconds) -> Books {
+        Books::open(&self.ledger, &[(PAYEE, TOKEN)], GRACE, OWN, now, None)
+            .await
+            .unwrap()
+    }
+
+    /// Until when what is pending has to be mined.
+    async fn deadline(&self) -> Option<UnixSeconds> {
+        let pending = self.ledger.pending_transactions().await.unwrap();
+        self.books_at(THEN).await.outlook(&pending[0]).deadline
+    }
+
     /// What there is to claim so many seconds after all that.
     async fn unclaimed_after(&self, seconds: u64) -> TokenAmount {
         let now = THEN.plus(Duration::from_secs(seconds));
-        let books = Books::open(&self.ledger, &[(PAYEE, TOKEN)], GRACE, OWN, now, None)
-            .await
-            .unwrap();
+        let books = self.books_at(now).await;
         let candidates = books.candidates(now);
         candidates.fold(TokenAmount::ZERO, |sum, candidate| {
             sum.saturating_add(EARNED.saturating_sub(candidate.settled))
@@ -242,4 +252,26 @@ async fn usage_is_published_for_those_alone_whose_operator_the_key_is() {
     assert_eq!(publishes(&books), [true]);
     books.use_vouchers_for(vec![PAYEE]);
     assert_eq!(publishes(&books), [false]);
+}
+
+#[tokio::test]
+async fn a_deadline_counts_as_long_as_the_payer_wants_to_leave() {
+    let mut fixture = Fixture::new().await;
+    let transaction = NewTransaction {
+        from: OWN,
+        nonce: 0,
+        hash: B256::repeat_byte(1),
+        raw: Bytes::from_static(b"signed"),
+        purpose: fixture.claim(),
+        replaces: None,
+        max_fee: 1,
+        priority_fee: 1,
+        gas_limit: 1,
+        deadline: Some(THEN.plus(Duration::from_secs(60))),
+        now: THEN,
+    };
+    fixture.ledger.record_transaction(transaction).await.unwrap();
+    assert_eq!(fixture.deadline().await, None, "the close was called off");
+    fixture.request_close(Duration::from_secs(120)).await;
+    assert_eq!(fixture.deadline().await, Some(THEN.plus(Duration::from_secs(120))));
 }

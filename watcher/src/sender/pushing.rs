@@ -72,7 +72,8 @@ impl<C: Chain> Sender<C> {
                     // One that pools refuse must not take the place of one that waits.
                     if let Some(lowered) = lowered {
                         replacement.envelope.fees = lowered;
-                        return self.replace(newest, replacement, deadline, now).await;
+                        // What waits behind it may be gone by the next time.
+                        return self.replace(newest, replacement, pressing.own_deadline, now).await;
                     }
                 }
             }

@@ -700,3 +700,37 @@ async fn what_blocks_pass_over_and_may_bid_no_more_is_stuck_until_it_is_in_one_o
     assert_eq!(fixture.ledger.pending_transactions().await.unwrap().len(), 2);
     assert!(fixture.stuck().await.is_empty());
 }
+
+#[tokio::test]
+async fn what_nothing_presses_still_gives_way_after_it_was_made_dearer() {
+    let fixture = Fixture::new().await;
+    // The large one can be made dearer once.
+    fixture.chain.set_balance(U256::from(3_000_000 * 115 + 120_000 * 200));
+    let order = |gas_limit, deadline| Order {
+        call: Call::transfer(Address::repeat_byte(3), U256::ZERO),
+        gas_limit,
+        purpose: Purpose::Other,
+        deadline,
+    };
+    fixture.sender.submit(order(3_000_000, None), NOW).await.unwrap();
+    let due = order(90_000, Some(later(600)));
+    let at = |base_fee| FeeQuote {
+        base_fee,
+        priority_fee: 1,
+    };
+    fixture.chain.set_fees(at(50));
+    fixture.sender.submit(due, NOW).await.unwrap();
+    fixture.advance(later(60)).await;
+    assert_eq!(fixture.pending_nonces().await, [0, 0, 1]);
+
+    fixture.chain.set_fees(at(400));
+    for second in (66..=300).step_by(6) {
+        fixture.advance(later(second)).await;
+    }
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    let newest = pending.iter().rfind(|record| record.nonce == 0).unwrap();
+    assert!(
+        newest.purpose == Purpose::Cancellation && newest.max_fee > 401,
+        "{newest:?}"
+    );
+}
