@@ -14,7 +14,7 @@ use crate::{
     fees::REPLACEMENTS_BEFORE_DEADLINE,
     patience::waited,
     planner::{Candidate, PlannedClaim},
-    sender::Outlook,
+    sender::{Outlook, RowAtRisk},
 };
 
 /// How long what another key has signed is waited for, while no deadline presses: a leader before this one's.
@@ -83,13 +83,27 @@ impl Books {
             let held = held.into_iter().map(|held| (held.claimable.channel.id, held.claimable));
             books.held = held.collect();
         }
-        for record in ledger.pending_transactions().await? {
+        let pending = ledger.pending_transactions().await?;
+        // By nonce; the newest comes last.
+        let is_claim = |record: &&TransactionRecord| matches!(record.purpose, Purpose::Claim { .. });
+        let claims: HashMap<_, _> = pending
+            .iter()
+            .filter(is_claim)
+            .map(|record| ((record.from, record.nonce), record))
+            .collect();
+        for record in &pending {
             if is_moot(ledger, &record.purpose).await? {
                 books.moot.insert(record.id);
             }
+            // What a part of it has taken the place of settles nothing more once that part is in a block. Until then the gas
+            // money is that part's.
+            let newest = claims.get(&(record.from, record.nonce));
+            if is_claim(&record) && newest.is_some_and(|newest| newest.id != record.id && books.has_settled(newest)) {
+                continue;
+            }
             // One of another key can't be made dearer, so it is not waited for: what it settles in the end is settled
             // once, whoever settles it first, and a close settles no less for a claim beside it.
-            if record.from == account || !waited(record.recorded_at, now, books.patience(&record)) {
+            if record.from == account || !waited(record.recorded_at, now, books.patience(record)) {
                 books.count(record);
             }
         }
@@ -109,15 +123,15 @@ impl Books {
         })
     }
 
-    fn count(&mut self, record: TransactionRecord) {
-        match record.purpose {
+    fn count(&mut self, record: &TransactionRecord) {
+        match &record.purpose {
             Purpose::Claim { rows, .. } => {
                 for (channel, amount) in rows {
-                    let known = self.under_way.entry(channel).or_default();
-                    *known = amount.max(*known);
+                    let known = self.under_way.entry(*channel).or_default();
+                    *known = (*known).max(*amount);
                 }
             }
-            Purpose::Close { channel, .. } => self.closing.push(channel),
+            Purpose::Close { channel, .. } => self.closing.push(*channel),
             Purpose::Cancellation | Purpose::Other => {}
         }
     }
@@ -182,19 +196,52 @@ impl Books {
         Outlook {
             deadline: self.deadline(record),
             is_moot: self.moot.contains(&record.id),
+            at_risk: self.at_risk(record).collect(),
         }
+    }
+
+    /// The rows of a claim that have something to settle yet.
+    fn at_risk(&self, record: &TransactionRecord) -> impl Iterator<Item = RowAtRisk> {
+        let rows = match &record.purpose {
+            Purpose::Claim { rows, .. } => rows.as_slice(),
+            Purpose::Close { .. } | Purpose::Cancellation | Purpose::Other => &[],
+        };
+        rows.iter().enumerate().filter_map(|(place, (channel, amount))| {
+            let candidate = self.known(*channel)?;
+            let value = amount.checked_sub(candidate.settled).filter(|value| !value.is_zero())?;
+            Some(RowAtRisk {
+                place,
+                value,
+                deadline: candidate.deadline,
+            })
+        })
+    }
+
+    /// Whether a claim is in the newest blocks, as far as its rows tell.
+    fn has_settled(&self, claim: &TransactionRecord) -> bool {
+        match &claim.purpose {
+            Purpose::Claim { rows, .. } => self.at_risk(claim).count() < rows.len(),
+            Purpose::Close { .. } | Purpose::Cancellation | Purpose::Other => false,
+        }
+    }
+
+    /// A channel as the ledger has it, whatever is under way.
+    fn known(&self, channel: ChannelId) -> Option<Candidate> {
+        let held = || {
+            self.held
+                .get(&channel)
+                .map(|claimable| candidate(claimable, self.grace))
+        };
+        let tally = self.tally(channel).map(|tally| Candidate::new(tally, self.grace));
+        tally.or_else(held)
     }
 
     /// Until when a pending transaction has to be mined: the first deadline of its channels, as the chain has them now.
     /// What it was recorded with counts where one of them is not known here, or it has none.
     fn deadline(&self, record: &TransactionRecord) -> Option<UnixSeconds> {
-        let of = |channel: &ChannelId| {
-            let held = || self.held.get(channel).map(|claimable| candidate(claimable, self.grace));
-            let tally = self.tally(*channel).map(|tally| Candidate::new(tally, self.grace));
-            match tally.or_else(held) {
-                Some(candidate) => candidate.deadline,
-                None => record.deadline,
-            }
+        let of = |channel: &ChannelId| match self.known(*channel) {
+            Some(candidate) => candidate.deadline,
+            None => record.deadline,
         };
         match &record.purpose {
             Purpose::Claim { rows, .. } => rows.iter().filter_map(|(channel, _)| of(channel)).min(),

@@ -1,10 +1,14 @@
 //! The contracts' calls that settle and close channels.
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::{
+    primitives::{Address, B256, U256},
+    sol_types::SolCall as _,
+};
 use lloom_bindings::{
     ChannelEscrow, UsageSettlement, channel_escrow,
     usage_settlement::{self, IUsageSettlement},
 };
+use lloom_ledger::ClaimBy;
 use lloom_receipts::{ChannelParameters, Domain, Receipt, Signed, TokenAmount, Verified, Voucher};
 
 use crate::chain::Call;
@@ -51,6 +55,24 @@ pub(crate) fn claim_receipts(domain: &Domain, payee: Address, token: Address, ro
         domain.settlement(),
         &UsageSettlement::claimReceiptsCall { payee, token, rows },
     )
+}
+
+/// A claim with those of its rows, by their places, that `keeps` names. `None` where it is no claim.
+pub(crate) fn part_of(claim: &Call, by: ClaimBy, keeps: impl Fn(usize) -> bool) -> Option<Call> {
+    let mut places = 0..;
+    let mut keeps = || places.next().is_some_and(&keeps);
+    Some(match by {
+        ClaimBy::Vouchers => {
+            let mut call = ChannelEscrow::claimVouchersCall::abi_decode(&claim.data).ok()?;
+            call.rows.retain(|_| keeps());
+            Call::contract(claim.to, &call)
+        }
+        ClaimBy::Receipts => {
+            let mut call = UsageSettlement::claimReceiptsCall::abi_decode(&claim.data).ok()?;
+            call.rows.retain(|_| keeps());
+            Call::contract(claim.to, &call)
+        }
+    })
 }
 
 pub(crate) fn close_with_receipt(domain: &Domain, row: &ReceiptRow) -> Call {

@@ -170,6 +170,12 @@ impl FeePolicy {
         lowered.filter(|lowered| replaces(*lowered, previous))
     }
 
+    /// Whether the next block may take what offers `fees`.
+    pub fn suffices(&self, fees: Fees, quote: FeeQuote) -> bool {
+        let room = fees.max_fee.checked_sub(quote.base_fee);
+        room.is_some_and(|room| room.min(fees.priority_fee) >= self.usual_priority(quote))
+    }
+
     /// How long a transaction may wait for a block before it is replaced.
     pub fn patience(&self, deadline: Option<UnixSeconds>, now: UnixSeconds) -> Duration {
         match deadline {

@@ -138,7 +138,7 @@ pub struct ClaimTransaction {
     pub hash: B256,
     /// What authorized it.
     pub by: ClaimBy,
-    /// How many channels it carried.
+    /// How many channels it carried: fewer than were ordered, if a part took its place.
     pub rows: usize,
     /// How it ended; `None` when a stranger's transaction used its nonce.
     pub mined: Option<MinedClaim>,

@@ -13,6 +13,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) hash: B256,
+    /// How many channels it claims, if it is a claim.
+    pub(crate) rows: Option<usize>,
     pub(crate) mined: Option<MinedClaim>,
 }
 
@@ -43,8 +45,13 @@ pub(crate) async fn ended(ledger: &Ledger, mut id: TransactionId) -> Result<Opti
                 gas_price,
             }),
         };
+        let rows = match &record.purpose {
+            Purpose::Claim { rows, .. } => Some(rows.len()),
+            Purpose::Close { .. } | Purpose::Cancellation | Purpose::Other => None,
+        };
         return Ok(Some(Ended {
             hash: record.hash,
+            rows,
             mined,
         }));
     }
@@ -80,7 +87,7 @@ impl ClaimOrder {
             transactions.push(ClaimTransaction {
                 hash: ended.hash,
                 by: claim.by,
-                rows: claim.rows.len(),
+                rows: ended.rows.unwrap_or(claim.rows.len()),
                 mined: ended.mined,
             });
         }

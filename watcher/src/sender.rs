@@ -6,7 +6,7 @@ use alloy::primitives::{Address, B256, U256};
 use lloom_ledger::{
     Block, Finish, Ledger, LedgerError, NewTransaction, Purpose, SettleError, TransactionId, TransactionRecord,
 };
-use lloom_receipts::{BlockNumber, Keypair, UnixSeconds};
+use lloom_receipts::{BlockNumber, Keypair, TokenAmount, UnixSeconds};
 use tokio::sync::Mutex;
 
 mod bids;
@@ -46,12 +46,25 @@ struct Shared<C> {
 }
 
 /// What a pending transaction is up against.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outlook {
     /// Until when it has to be mined, if anything presses.
     pub(crate) deadline: Option<UnixSeconds>,
     /// Whether all that it was sent for is final already, by somebody else's doing.
     pub(crate) is_moot: bool,
+    /// The rows of a claim that have something to settle yet.
+    pub(crate) at_risk: Vec<RowAtRisk>,
+}
+
+/// A row of a pending claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowAtRisk {
+    /// Its place in the claim.
+    pub(crate) place: usize,
+    /// What it would settle now, base units.
+    pub(crate) value: TokenAmount,
+    /// From when on the payer may take the rest out.
+    pub(crate) deadline: Option<UnixSeconds>,
 }
 
 impl Outlook {
@@ -60,12 +73,13 @@ impl Outlook {
         Self {
             deadline: record.deadline,
             is_moot: false,
+            at_risk: Vec::new(),
         }
     }
 }
 
 /// What presses a nonce.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Pressing {
     /// The first deadline of what waits for it: its own transactions, and those of later nonces.
     deadline: Option<UnixSeconds>,
@@ -73,6 +87,8 @@ struct Pressing {
     own_deadline: Option<UnixSeconds>,
     /// Whether its transactions have nothing to do any more.
     is_moot: bool,
+    /// What the newest of them has to settle yet.
+    at_risk: Vec<RowAtRisk>,
 }
 
 /// A transaction that is stored, and so will be sent until its fate is known.
@@ -277,12 +293,14 @@ impl<C: Chain> Sender<C> {
         let mut pressing = BTreeMap::new();
         let mut earliest = None;
         for (nonce, group) in groups.iter().rev() {
-            let own_deadline = group.iter().filter_map(|record| outlook(record).deadline).min();
+            let mut outlooks: Vec<_> = group.iter().map(&outlook).collect();
+            let own_deadline = outlooks.iter().filter_map(|outlook| outlook.deadline).min();
             earliest = own_deadline.into_iter().chain(earliest).min();
             let presses = Pressing {
                 deadline: earliest,
                 own_deadline,
-                is_moot: group.iter().any(|record| outlook(record).is_moot),
+                is_moot: outlooks.iter().any(|outlook| outlook.is_moot),
+                at_risk: outlooks.pop().unwrap_or_default().at_risk,
             };
             pressing.insert(*nonce, presses);
         }
@@ -302,7 +320,7 @@ impl<C: Chain> Sender<C> {
                 Judged::Unknown(_) if next_at_head.is_none_or(|next| next > nonce) => {}
                 // A nonce that is free says as much as a receipt that is missing.
                 Judged::Pending(group) | Judged::Unknown(group) => {
-                    let pressing = pressing.get(&nonce).copied().unwrap_or_default();
+                    let pressing = pressing.remove(&nonce).unwrap_or_default();
                     let is_next = nonce == next_at_head.unwrap_or(first);
                     self.push(group, is_next, pressing, now).await?;
                 }

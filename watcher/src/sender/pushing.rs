@@ -1,16 +1,17 @@
 //! What is done about a transaction that waits: sent again, made dearer, cancelled; and about a gap before it.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{cmp::Reverse, collections::BTreeSet, ops::Range};
 
 use alloy::primitives::U256;
 use lloom_ledger::{Finish, Purpose, TransactionRecord};
 use lloom_receipts::UnixSeconds;
 
-use super::{Pressing, RECENT_TRANSACTIONS, SendError, Sender, affordable_fee};
+use super::{Pressing, RECENT_TRANSACTIONS, RowAtRisk, SendError, Sender, affordable_fee};
 use crate::{
-    chain::{Call, CallOutcome, Chain, NonceAt, StateAt},
+    chain::{Call, CallOutcome, Chain, FeeQuote, NonceAt, StateAt},
+    claim_call::part_of,
     fees::Fees,
-    gas::with_margin,
+    gas::{self, with_margin},
     patience::waited,
     transaction::{Envelope, call_of, sign},
 };
@@ -25,8 +26,20 @@ struct Replacement {
     purpose: Purpose,
 }
 
+/// What is offered in the place of a transaction that waits.
+#[derive(Clone, Copy)]
+struct Raise {
+    /// What that one offers.
+    previous: Fees,
+    /// What the policy says, whatever the balance affords.
+    wanted: Fees,
+    quote: FeeQuote,
+    deadline: Option<UnixSeconds>,
+    now: UnixSeconds,
+}
+
 impl<C: Chain> Sender<C> {
-    /// Replaces a transaction that waits too long by a dearer one, or by a cancellation, or sends it again.
+    /// Replaces a transaction that waits too long by a dearer one, by a part of it or by a cancellation, or sends it again.
     pub(super) async fn push(
         &self,
         group: Vec<TransactionRecord>,
@@ -54,27 +67,38 @@ impl<C: Chain> Sender<C> {
                 true => fees.escalate(previous, quote, deadline, now),
                 false => fees.catch_up(previous, quote, deadline, now),
             };
-            if let Some(raised) = raised {
+            if let Some(wanted) = raised {
+                let raise = Raise {
+                    previous,
+                    wanted,
+                    quote,
+                    deadline,
+                    now,
+                };
                 let can_cancel = newest.purpose != Purpose::Cancellation;
                 let mut replacements = Vec::new();
                 if !(can_cancel && pressing.is_moot) {
-                    replacements.push(self.raised(newest, raised)?);
+                    replacements.push(self.raised(newest, wanted)?);
                 }
                 // What nothing presses gives way to what waits behind it: its channels are planned anew.
-                let is_in_the_way = fees.is_urgent(deadline, now) && !fees.is_urgent(pressing.own_deadline, now);
+                let presses = fees.is_urgent(pressing.own_deadline, now);
+                let is_in_the_way = fees.is_urgent(deadline, now) && !presses;
                 if can_cancel && (pressing.is_moot || is_in_the_way) {
-                    replacements.push(self.cancellation(newest.nonce, raised).await?);
+                    replacements.push(self.cancellation(newest.nonce, wanted).await?);
                 }
-                for mut replacement in replacements {
-                    let most = self.affordable(&replacement).await?;
-                    let lowered =
-                        most.and_then(|most| fees.lower_replacement(previous, raised, most, quote, deadline, now));
-                    // One that pools refuse must not take the place of one that waits.
-                    if let Some(lowered) = lowered {
-                        replacement.envelope.fees = lowered;
-                        // What waits behind it may be gone by the next time.
-                        return self.replace(newest, replacement, pressing.own_deadline, now).await;
+                let mut affordable = None;
+                for replacement in replacements {
+                    if affordable.is_none() {
+                        affordable = self.affordable(replacement, raise).await?;
                     }
+                }
+                // While the next block may take all of it, nothing is left out.
+                if affordable.is_none() && presses && !pressing.is_moot && !fees.suffices(previous, quote) {
+                    affordable = self.part(newest, pressing.at_risk, raise).await?;
+                }
+                if let Some(replacement) = affordable {
+                    // What waits behind it may be gone by the next time.
+                    return self.replace(newest, replacement, pressing.own_deadline, now).await;
                 }
             }
             if fees.is_urgent(deadline, now) {
@@ -91,11 +115,93 @@ impl<C: Chain> Sender<C> {
         Ok(())
     }
 
-    /// The highest fee, wei per gas, at which pools would take it, if there is one.
-    async fn affordable(&self, replacement: &Replacement) -> Result<Option<u128>, SendError> {
+    /// `replacement` at what the balance affords, if pools take it at that: one that they refuse must not take the place of
+    /// one that waits.
+    async fn affordable(&self, mut replacement: Replacement, raise: Raise) -> Result<Option<Replacement>, SendError> {
+        let Raise {
+            previous,
+            wanted,
+            quote,
+            deadline,
+            now,
+        } = raise;
         let Envelope { gas_limit, nonce, .. } = replacement.envelope;
         let free = self.free_balance(Some(nonce)).await?;
-        Ok(affordable_fee(free, replacement.call.value, gas_limit))
+        let most = affordable_fee(free, replacement.call.value, gas_limit);
+        let fees = &self.shared.fees;
+        let lowered = most.and_then(|most| fees.lower_replacement(previous, wanted, most, quote, deadline, now));
+        Ok(lowered.map(|lowered| {
+            replacement.envelope.fees = lowered;
+            replacement
+        }))
+    }
+
+    /// As many rows of a claim as the balance affords, though not all: those that press, and of them those with the most at
+    /// risk, come first.
+    async fn part(
+        &self,
+        record: &TransactionRecord,
+        mut rows: Vec<RowAtRisk>,
+        raise: Raise,
+    ) -> Result<Option<Replacement>, SendError> {
+        let Purpose::Claim { rows: all, .. } = &record.purpose else {
+            return Ok(None);
+        };
+        let presses = |row: &RowAtRisk| self.shared.fees.is_urgent(row.deadline, raise.now);
+        rows.sort_by_key(|row| (!presses(row), Reverse(row.value)));
+        let (mut enough, mut too_many) = (0, all.len().min(rows.len() + 1));
+        let mut best = None;
+        while too_many.saturating_sub(enough) > 1 {
+            let count = usize::midpoint(enough, too_many);
+            let kept = rows[..count].iter().map(|row| row.place).collect();
+            let affordable = match self.with_rows(record, &kept, raise.wanted).await? {
+                Some(part) => self.affordable(part, raise).await?,
+                None => None,
+            };
+            if affordable.is_some() {
+                (best, enough) = (affordable, count);
+            } else {
+                too_many = count;
+            }
+        }
+        if best.is_some() {
+            tracing::error!(transaction = %record.hash, rows = all.len(), kept = enough, "gas became too dear for all of a claim that is due; going on with a part of it");
+        }
+        Ok(best)
+    }
+
+    /// A claim with those of its rows that are in these places.
+    async fn with_rows(
+        &self,
+        record: &TransactionRecord,
+        kept: &BTreeSet<usize>,
+        fees: Fees,
+    ) -> Result<Option<Replacement>, SendError> {
+        let Purpose::Claim { by, rows } = &record.purpose else {
+            return Ok(None);
+        };
+        let Some(call) = part_of(&call_of(&record.raw)?, *by, |place| kept.contains(&place)) else {
+            return Ok(None);
+        };
+        let estimated = self
+            .shared
+            .chain
+            .estimate_gas(self.account(), &call, StateAt::Latest)
+            .await?;
+        let CallOutcome::Returned(estimate) = estimated else {
+            return Ok(None);
+        };
+        let rows = kept.iter().filter_map(|place| rows.get(*place).copied()).collect();
+        Ok(Some(Replacement {
+            call,
+            envelope: Envelope {
+                chain_id: self.shared.chain_id,
+                nonce: record.nonce,
+                gas_limit: gas::for_claim(estimate, kept.len()),
+                fees,
+            },
+            purpose: Purpose::Claim { by: *by, rows },
+        }))
     }
 
     /// The same call at higher fees.

@@ -87,8 +87,8 @@ impl Fixture {
         self.passed.set(self.passed.get() + 1);
         heights.head.number = BlockNumber::new(heights.head.number.get() + self.passed.get());
         let outlook = |record: &TransactionRecord| Outlook {
-            deadline: record.deadline,
             is_moot,
+            ..Outlook::of(record)
         };
         let mut finished = Vec::new();
         self.sender.advance(heights, now, outlook, &mut finished).await.unwrap();

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use alloy::primitives::U256;
 use lloom_ledger::Purpose;
-use lloom_receipts::TokenAmount;
+use lloom_receipts::{BlockNumber, TokenAmount};
 use lloom_watcher::{
     Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Stall, Verdict, WatcherConfig, WatcherStatus, WhyNot, WhyNow,
 };
@@ -285,6 +285,53 @@ async fn what_is_due_and_no_endpoint_takes_stands_still_until_one_does() {
     status.wait_for(|status| status.stalled.is_none()).await.unwrap();
     let paid = async || executor.payee_balance().await == 900;
     executor.devnet.while_mining(until("it is paid", paid)).await;
+}
+
+#[tokio::test]
+async fn a_due_claim_that_became_too_dear_makes_way_for_the_part_that_can_be_paid_for() {
+    let executor = Executor::new().await;
+    let running = executor.start(only_what_is_due(&executor));
+    let channels = executor.open_channels(&running, 1..=3).await;
+    for (channel, amount) in channels.iter().zip([20, 900, 300]) {
+        executor.serve(channel, amount, 0).await;
+        executor.request_close(channel).await;
+    }
+    running.handle.synced().await.unwrap();
+    executor.devnet.set_automine(false).await;
+    executor.devnet.set_base_fee(1_000_000_000).await;
+    // All of it at 8 gwei, or one row at 13.
+    let coins = U256::from(150_000) * U256::from(8_000_000_000u64);
+    executor
+        .devnet
+        .rpc("anvil_setBalance", json!([executor.operator.address(), coins]))
+        .await;
+    executor.devnet.leap(MARGIN_BEGINS).await;
+    let newest = async || executor.ledger.transactions(1).await.unwrap().pop();
+    let carries = async |count: usize| {
+        newest()
+            .await
+            .is_some_and(|record| matches!(record.purpose, Purpose::Claim { rows, .. } if rows.len() == count))
+    };
+    until("all of it is claimed", async || carries(3).await).await;
+
+    executor.devnet.set_base_fee(11_000_000_000).await;
+    executor.devnet.leap(Duration::from_secs(200)).await;
+    until("the best row is claimed alone", async || carries(1).await).await;
+    let part = newest().await.unwrap();
+    assert_eq!(part.nonce, 0);
+    let plan = running.handle.plan(ClaimFilter::default()).await.unwrap();
+    assert!(
+        plan.claims.is_empty(),
+        "the rest waits until that is in a block: {plan:?}"
+    );
+    executor.devnet.give_coins(executor.operator.address()).await;
+    let paid = async || executor.payee_balance().await == 1_220;
+    executor.devnet.while_mining(until("all of it is paid", paid)).await;
+    let settled_by = executor
+        .ledger
+        .settled_by(channels[1].id, BlockNumber::new(u64::MAX >> 1));
+    assert_eq!(settled_by.await.unwrap().map(|record| record.id), Some(part.id));
+    assert_eq!(executor.operator_nonce().await, 2, "none of it was claimed twice");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, Bytes, U256};
+use lloom_bindings::{ChannelEscrow, channel_escrow::IChannelEscrow::VoucherRow};
 use lloom_ledger::{Block, ChannelState};
 use lloom_receipts::{
     BlockNumber, ChannelId, ContentHash, InferenceRequest, ModelHash, PricePerMillion, Prices, RequestNonce,
@@ -214,6 +215,37 @@ fn two_calls_for_one_nonce_are_noticed() {
         [],
         "a dearer one is no other"
     );
+}
+
+#[test]
+fn a_part_of_a_claim_is_no_other_call_for_its_nonce() {
+    let claim = |amounts: &[u64], payee: u8| {
+        let row = |amount: &u64| VoucherRow {
+            payer: Address::ZERO,
+            salt: B256::ZERO,
+            authorizedSigner: Address::ZERO,
+            r: B256::ZERO,
+            vs: B256::ZERO,
+            amounts: U256::from(*amount),
+        };
+        let call = ChannelEscrow::claimVouchersCall {
+            payee: Address::repeat_byte(payee),
+            token: Address::ZERO,
+            rows: amounts.iter().map(row).collect(),
+        };
+        Call::contract(Address::ZERO, &call)
+    };
+    let beside_all = |second: Call| {
+        let both = vec![
+            (B256::with_last_byte(1), claim(&[1, 2, 3], 9)),
+            (B256::with_last_byte(2), second),
+        ];
+        broken_by(|evidence| evidence.signed = BTreeMap::from([((Address::repeat_byte(2), 7), both)]))
+    };
+    assert_eq!(beside_all(claim(&[1, 3], 9)), []);
+    for other in [claim(&[1, 4], 9), claim(&[1, 3], 8), claim(&[], 9)] {
+        assert_eq!(beside_all(other), [Property::Nonce]);
+    }
 }
 
 #[test]
