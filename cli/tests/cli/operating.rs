@@ -161,9 +161,10 @@ fn dashboard_expressions() -> Vec<String> {
 }
 
 /// The functions and words of PromQL that are used here.
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 19] = [
     "and",
     "by",
+    "changes",
     "delta",
     "group_left",
     "histogram_quantile",
