@@ -101,7 +101,7 @@ impl Monitoring {
                 _tasks: tasks,
             });
         }
-        let listener = listen(session, settings).await?;
+        let listener = listen(settings).await?;
         let address = listener
             .local_addr()
             .or_fail(Kind::Configuration, || "cannot answer for monitoring".to_owned())?;
@@ -213,7 +213,7 @@ fn limits(session: &Session, settings: &MonitoringSettings) -> Limits {
 
 /// An address that somebody chose is listened on or refused; where nobody did, another node of the same machine may
 /// have it already.
-async fn listen(session: &Session, settings: &MonitoringSettings) -> Result<TcpListener> {
+async fn listen(settings: &MonitoringSettings) -> Result<TcpListener> {
     let given = settings.listen.as_deref().unwrap_or(DEFAULT_MONITORING);
     let mut address: SocketAddr = given
         .parse()
@@ -227,9 +227,10 @@ async fn listen(session: &Session, settings: &MonitoringSettings) -> Result<TcpL
             let listener = TcpListener::bind(address)
                 .await
                 .or_fail(Kind::Configuration, || "cannot answer for monitoring".to_owned())?;
-            session.output.note(format!(
-                "Warning: {given} is taken, so monitoring is on another port. config.toml's monitoring.listen names one for good."
-            ));
+            // In the log, which a service has too: what Prometheus scrapes at the usual address is another process.
+            if let Ok(taken) = listener.local_addr() {
+                tracing::warn!(wanted = given, %taken, "the usual port is taken, so monitoring is on another one until config.toml's monitoring.listen names one");
+            }
             Ok(listener)
         }
         bound => bound.map_err(|error| {

@@ -400,8 +400,18 @@ fn monitoring_answers_where_it_was_told_to_or_not_at_all() {
     // Where nobody chose, a node beside another one takes a free port, and tells `doctor` which.
     let _first = TcpListener::bind("127.0.0.1:9464");
     let beside = Home::executor(&devnet.url);
-    let (process, url) = started(Running::start(beside.command(&["watch", "--json"])));
+    let log = beside.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    let (process, url) = started(Running::start_logging(beside.command(&["watch", "--json"]), file));
     assert!(url.starts_with("http://127.0.0.1:") && !url.ends_with(":9464"), "{url}");
+    let logged = std::fs::read_to_string(&log).unwrap();
+    let port = url.strip_prefix("http://").unwrap();
+    assert!(
+        logged
+            .lines()
+            .any(|line| line.contains(" WARN ") && line.contains("127.0.0.1:9464") && line.contains(port)),
+        "{logged}"
+    );
     wait_until_ready(&url);
     let told = beside.run(&["doctor"]).stdout;
     assert!(told.contains(&format!("{url}, ready")), "{told}");
