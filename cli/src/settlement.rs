@@ -12,7 +12,7 @@ use crate::{
     date::utc,
     failure::{Failure, Kind, Result},
     money::Token,
-    output::{Align, Report, Table, shortened},
+    output::{Align, Report, Table, counted, shortened},
 };
 
 /// What a claim came to.
@@ -131,7 +131,7 @@ impl Report for ClaimAnswer {
                 out,
                 "Transaction {:?}: {} by {}, {end}, {} gas",
                 transaction.transaction,
-                channels(transaction.channels),
+                counted(transaction.channels as u64, "channel"),
                 transaction.by,
                 transaction.gas_used
             )?;
@@ -281,7 +281,7 @@ impl Report for PlanAnswer {
                 out,
                 "\nTransaction {}: {}, worth {}{fee}",
                 index + 1,
-                channels(claim.rows.len()),
+                counted(claim.rows.len() as u64, "channel"),
                 claim.value_display
             )?;
         }
@@ -486,13 +486,5 @@ pub fn why_not(waiting: &Waiting, token: &Token) -> String {
         }
         WhyNot::AwaitsReceipt => "the client hasn't signed its receipt yet".to_owned(),
         WhyNot::Quarantined(held) => format!("its claim failed; it is tried again at {}", utc(held.until)),
-    }
-}
-
-fn channels(count: usize) -> String {
-    if count == 1 {
-        "1 channel".to_owned()
-    } else {
-        format!("{count} channels")
     }
 }

@@ -161,13 +161,13 @@ pub enum DelegationRefusal {
     #[error("the chain has refused this voucher")]
     Unusable,
     /// The tower works for as many operators as it can.
-    #[error("the tower works for {limit} operators already")]
+    #[error("the tower works for no more operators: {limit} is its limit")]
     TooManyOperators {
         /// Its limit.
         limit: u32,
     },
     /// The tower holds as many channels of this operator as it will.
-    #[error("the tower holds {limit} channels of this operator already")]
+    #[error("the tower holds no more channels of this operator: {limit} is its limit")]
     TooManyChannels {
         /// Its limit.
         limit: u32,

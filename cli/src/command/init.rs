@@ -17,7 +17,7 @@ use crate::{
     failure::{Failure, Kind, OrFail as _, Result},
     keystore::{self, KdfCost, LockedKey},
     onchain::parse_address,
-    output::{Report, write_pairs},
+    output::{Report, counted, write_pairs},
     secret::Secret,
     session::Session,
 };
@@ -304,9 +304,9 @@ fn models<'a>(session: &Session, arguments: &'a InitArgs) -> Result<Vec<Model<'a
         return Err(Failure::new(
             Kind::Usage,
             format!(
-                "{} models have {} prices",
-                arguments.models.len(),
-                arguments.prices.len()
+                "{} given with {}",
+                counted(arguments.models.len() as u64, "model"),
+                counted(arguments.prices.len() as u64, "price")
             ),
         )
         .hint("give one --price for all, or one for each --model, in the same order"));

@@ -195,11 +195,18 @@ fn cursor(evidence: &Evidence, limits: &Limits) -> Check {
     if blocks > 0 && lag > limits.lag {
         return Check::bad(
             "cursor",
-            format!("the store is {blocks} blocks and {} s behind the head", lag.as_secs()),
+            format!(
+                "the store is {} and {} s behind the head",
+                counted(blocks, "block"),
+                lag.as_secs()
+            ),
             "wait while it catches up; if the distance grows, take a faster endpoint as config.toml's `rpc_url`",
         );
     }
-    Check::good("cursor", format!("the store is {blocks} blocks behind the head"))
+    Check::good(
+        "cursor",
+        format!("the store is {} behind the head", counted(blocks, "block")),
+    )
 }
 
 fn chain(evidence: &Evidence, limits: &Limits) -> Check {

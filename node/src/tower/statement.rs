@@ -46,7 +46,7 @@ pub enum TowerFault {
         channel: ChannelId,
     },
     /// More or fewer answers than there were questions.
-    #[error("the tower was asked for {asked} channels and answered for {answered}")]
+    #[error("the number of channels that the tower was asked for is {asked}, and that of its answers {answered}")]
     OtherCount {
         /// What was asked.
         asked: usize,

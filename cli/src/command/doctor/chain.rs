@@ -11,6 +11,7 @@ use crate::{
     failure::{Failure, Kind, Result},
     network::Network,
     onchain::{OnChain, chain_failure},
+    output::counted,
     session::Session,
     watching::confirmations,
 };
@@ -81,9 +82,9 @@ async fn check_endpoints(session: &Session, checks: &mut Checks) -> Option<Block
             checks.warn(
                 "chain",
                 format!(
-                    "{} is {} blocks and {} s behind the others",
+                    "{} is {} and {} s behind the others",
                     found.name,
-                    newest.number.get() - found.head.number.get(),
+                    counted(newest.number.get() - found.head.number.get(), "block"),
                     behind.as_secs()
                 ),
                 format!(

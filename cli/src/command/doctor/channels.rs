@@ -14,7 +14,7 @@ use crate::{
     date::minutes,
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::OnChain,
-    output::shortened,
+    output::{counted, shortened},
     session::Session,
 };
 
@@ -43,10 +43,7 @@ pub async fn check(
         return Ok(());
     }
     let total = sum(&owing);
-    let channels = match owing.len() {
-        1 => "1 channel".to_owned(),
-        count => format!("{count} channels"),
-    };
+    let channels = counted(owing.len() as u64, "channel");
     let shown = format!("{} in {channels} can be claimed", token.show(total));
     if node_runs {
         checks.good("claims", format!("{shown}; the node does so when it is worth the fee"));

@@ -10,7 +10,7 @@ use crate::{
     date::minutes,
     failure::{Failure, Kind, OrFail as _, Result},
     onchain::OnChain,
-    output::shortened,
+    output::{counted, shortened},
     session::Session,
 };
 
@@ -24,13 +24,10 @@ pub async fn check(
 ) -> Result {
     let failed = || "cannot list what is held".to_owned();
     let totals = ledger.held_totals().await.or_fail(Kind::Store, failed)?;
-    let channels = if totals.channels == 1 { "channel" } else { "channels" };
+    let channels = counted(totals.channels, "channel");
     let closing = ledger.held_closing().await.or_fail(Kind::Store, failed)?;
     if closing.is_empty() {
-        checks.good(
-            "held",
-            format!("{} {channels}, and no payer of theirs is leaving", totals.channels),
-        );
+        checks.good("held", format!("{channels}, and no payer of theirs is leaving"));
         return Ok(());
     }
     // Without the chain, its grace period is not known, nor what was settled since.
@@ -38,9 +35,8 @@ pub async fn check(
         checks.warn(
             "held",
             format!(
-                "of {} {channels} that are held, payers of {} are leaving",
-                totals.channels,
-                closing.len()
+                "{channels} held, and of {} the payer is leaving",
+                counted(closing.len() as u64, "channel")
             ),
             "mend the chain's endpoint first: what is promised has to be claimed in time",
         );

@@ -1,7 +1,7 @@
 //! Whom a client can buy from.
 
 use super::diagnosis::Checks;
-use crate::{config::Config, peers, session::Session};
+use crate::{config::Config, output::counted, peers, session::Session};
 
 /// Looks for executors. A node that runs is known to its peers; whoever would join with its key beside it would be two
 /// of one.
@@ -30,8 +30,10 @@ pub async fn check(session: &Session, config: &Config, checks: &mut Checks) {
             "no executor can be found",
             "config.toml's `bootstrap` names peers to meet others through; `chat --executor <multiaddress>` needs none",
         ),
-        Ok(executors) if executors.len() == 1 => checks.good("peers", "1 executor found"),
-        Ok(executors) => checks.good("peers", format!("{} executors found", executors.len())),
+        Ok(executors) => checks.good(
+            "peers",
+            format!("{} found", counted(executors.len() as u64, "executor")),
+        ),
         Err(failure) => checks.bad("peers", &failure),
     }
 }

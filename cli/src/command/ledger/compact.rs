@@ -224,9 +224,5 @@ fn compact_failure(error: CompactError) -> Failure {
 }
 
 fn days(count: u32) -> String {
-    if count == 1 {
-        "1 day".to_owned()
-    } else {
-        format!("{count} days")
-    }
+    counted(count.into(), "day")
 }

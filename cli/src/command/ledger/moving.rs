@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     failure::{Failure, Kind, Result},
     home::begin_store,
-    output::Report,
+    output::{Report, counted},
     progress::Progress,
     session::{Session, parse_store_url, store_failure},
 };
@@ -35,8 +35,10 @@ impl Report for Moved {
     fn write_human(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,
-            "Moved {} rows from {} to {}, and compared them.",
-            self.rows, self.from, self.to
+            "Moved {} from {} to {}, and compared them.",
+            counted(self.rows, "row"),
+            self.from,
+            self.to
         )?;
         writeln!(out, "Now name it in config.toml:\n\n  store = \"{}\"", self.to)
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::elsewhere;
 use crate::{
     failure::{Kind, OrFail as _, Result},
-    output::{Report, finish},
+    output::{Report, counted, finish},
     session::Session,
 };
 
@@ -37,7 +37,8 @@ struct Written {
 
 impl Report for Written {
     fn write_human(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "Wrote {} receipts to {}.", self.receipts, self.file.display())
+        let receipts = counted(self.receipts as u64, "receipt");
+        writeln!(out, "Wrote {receipts} to {}.", self.file.display())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     delegating::ConfiguredTower,
     failure::{Failure, Kind, Result},
     onchain::parse_address,
-    output::{Report, write_pairs},
+    output::{Report, counted, write_pairs},
     peers::{join_as_nobody, network_failure},
     progress::Progress,
     session::Session,
@@ -86,10 +86,13 @@ impl Report for Pinged {
                 pairs.push(("Sees", head));
                 pairs.push((
                     "Holds",
-                    format!("at most {} channels of one operator", said.max_channels),
+                    format!(
+                        "at most {} of one operator",
+                        counted(said.max_channels.into(), "channel")
+                    ),
                 ));
                 pairs.push(("Claims", format!("from {} on", said.minimum_value_display)));
-                pairs.push(("Signs for", format!("{} days", said.term_secs / 86_400)));
+                pairs.push(("Signs for", counted(said.term_secs / 86_400, "day")));
             }
             if let Some(problem) = &line.problem {
                 pairs.push(("Problem", crate::answer::printable(problem)));
@@ -123,10 +126,11 @@ pub async fn run(session: &Session, arguments: PingArgs) -> Result {
     let all = lines.len();
     session.output.print(&Pinged { towers: lines })?;
     if bad > 0 {
-        return Err(
-            Failure::new(Kind::Network, format!("{bad} of {all} towers can't be relied on now"))
-                .hint("what was earned is handed over when they are back; more towers make that matter less"),
-        );
+        return Err(Failure::new(
+            Kind::Network,
+            format!("{bad} of {} can't be relied on now", counted(all as u64, "tower")),
+        )
+        .hint("what was earned is handed over when they are back; more towers make that matter less"));
     }
     Ok(())
 }
