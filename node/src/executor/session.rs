@@ -192,7 +192,8 @@ impl<'e, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'e, S> {
             () = until(voucher) => Event::VoucherMissing,
             step = next_step(&mut self.running) => Event::Step(step),
             drained = self.writer.drain(config.write_timeout), if flowing => Event::Drained(drained),
-            frame = self.reader.next() => Event::Frame(frame),
+            // Who takes no answers is read no further, or their answers would pile up here.
+            frame = self.reader.next(), if self.writer.queued() < MAX_FRAME => Event::Frame(frame),
             () = until(idle), if !flowing => Event::Idle,
         }
     }

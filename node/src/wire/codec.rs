@@ -175,6 +175,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Ok(())
     }
 
+    /// How many bytes wait.
+    pub fn queued(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether everything queued has left.
     pub fn is_drained(&self) -> bool {
         !self.unflushed

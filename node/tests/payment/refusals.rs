@@ -697,3 +697,25 @@ async fn asking_in_vain_is_bounded_and_what_was_billed_can_still_be_linked() {
     assert_eq!(listed.len() as u64, (taken - 1).min(512));
     link(&world, &mut wire, listed[0].clone()).await;
 }
+
+#[tokio::test]
+async fn who_reads_no_answers_is_read_no_further() {
+    let world = World::with(|executor, _, _| executor.write_timeout = Duration::from_secs(2)).await;
+    let stranger = Keypair::from_secret([9; 32]).unwrap();
+    let mut wire = world.dial_as(stranger.address());
+    // Each is no frame, and answered with a longer one: some twenty megabytes in all.
+    let flood = [0, 0, 0, 1, 0xff].repeat(500_000);
+    let written = wire.writer.get_mut().write_all(&flood).await;
+    assert!(written.is_err(), "all of it was read, and the answers kept");
+
+    // Who reads them is served on.
+    let mut wire = world.dial_as(stranger.address());
+    let (answers, requests) = (&mut wire.reader, wire.writer.get_mut());
+    let write = async { requests.write_all(&flood[..500_000]).await.unwrap() };
+    let read = async {
+        for _ in 0..100_000 {
+            answers.next().await.unwrap().unwrap();
+        }
+    };
+    tokio::join!(write, read);
+}
