@@ -430,7 +430,7 @@ impl<'a> Buyer<'a> {
             operator: Some(offer.operator),
             ..ChannelFilter::default()
         };
-        let mut best: Option<(TokenAmount, ChannelRecord)> = None;
+        let mut best: Option<(TokenAmount, TokenAmount, ChannelRecord)> = None;
         for record in self.ledger.channels(filter).await.or_fail(Kind::Store, failed)? {
             if record.client_random.is_none() || record.parameters.token != offer.token {
                 continue;
@@ -449,11 +449,17 @@ impl<'a> Buyer<'a> {
                 .or_fail(Kind::Store, failed)?
                 .spent;
             let left = channel.deposit.saturating_sub(spent.max(channel.settled));
-            if best.as_ref().is_none_or(|(most, _)| left > *most) {
-                best = Some((left, record));
+            if best.as_ref().is_none_or(|(most, ..)| left > *most) {
+                best = Some((left, channel.deposit, record));
             }
         }
-        Ok(best)
+        let Some((left, deposit, record)) = best else {
+            return Ok(None);
+        };
+        // A command that put money in may have been interrupted before it wrote that down, and vouchers are signed up to what
+        // is written down.
+        top_up::remember(&self.ledger, record.id, deposit).await?;
+        Ok(Some((left, record)))
     }
 }
 

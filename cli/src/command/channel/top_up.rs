@@ -164,7 +164,10 @@ pub async fn add(
 }
 
 /// Writes a channel's new deposit down, once it is mined: vouchers may be signed up to what the ledger knows.
-async fn remember(ledger: &Ledger, channel: ChannelId, deposit: TokenAmount) -> Result {
+///
+/// # Errors
+/// When the store fails.
+pub async fn remember(ledger: &Ledger, channel: ChannelId, deposit: TokenAmount) -> Result {
     let record = ledger
         .channel(channel)
         .await

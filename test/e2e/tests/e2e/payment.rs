@@ -286,3 +286,40 @@ async fn operator_that_its_payee_removes_serves_nothing_until_it_is_named_again(
     assert_eq!(shop.receipts().await?.len(), 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn what_another_command_put_into_a_channel_is_spent() -> Result<()> {
+    let shop = Shop::open_with(Behavior::default(), |settings| {
+        if let Some(selling) = &mut settings.executor {
+            selling.output_price = "20000".to_owned();
+        }
+    })
+    .await?;
+    let config = shop.buyer.home.path("config.toml");
+    let text = fs::read_to_string(&config)?;
+    fs::write(
+        &config,
+        text.replace("[client]\n", "[client]\nbudget_per_request = \"2\"\n"),
+    )?;
+    let ask = async || {
+        let mut arguments = shop.asking("Is that all?").to_vec();
+        arguments.extend(["--max-output-tokens", "16"]);
+        shop.buyer.home.json(&arguments).await
+    };
+    ask().await?;
+    let channel = shop.channel().await?;
+    let first = TokenAmount::new(shop.chain.money.channel(channel).await?.deposit);
+    // Interrupted before it wrote down what it did, a command leaves the store as one of another home does.
+    let twin = shop.buyer.home.twin("twin")?;
+    twin.json(&["channel", "top-up", &channel.to_string(), "2", "--yes"])
+        .await?;
+    let spent = async || {
+        let receipts = shop.receipts().await?;
+        Ok::<_, eyre::Report>(receipts.last().map(|receipt| receipt.receipt().cumulative_amount))
+    };
+    while spent().await?.is_none_or(|spent| spent <= first) {
+        ask().await?;
+    }
+    assert_eq!(shop.channel().await?, channel, "it needs no other");
+    Ok(())
+}
