@@ -526,7 +526,7 @@ impl<C: Chain> Rounds<C> {
     ) -> Option<Stall> {
         let mut stuck = unsent;
         for (record, reason) in self.settler.sender.stuck(pending) {
-            let Outlook { deadline, is_moot } = outlook(&record);
+            let Outlook { deadline, is_moot, .. } = outlook(&record);
             let is_due = deadline.is_some_and(|deadline| now >= deadline.minus(self.settler.policy.safety_margin));
             if !is_due || is_moot {
                 continue;

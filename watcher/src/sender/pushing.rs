@@ -94,7 +94,7 @@ impl<C: Chain> Sender<C> {
                 }
                 // While the next block may take all of it, nothing is left out.
                 if affordable.is_none() && presses && !pressing.is_moot && !fees.suffices(previous, quote) {
-                    affordable = self.part(newest, pressing.at_risk, raise).await?;
+                    affordable = Box::pin(self.part(newest, pressing.at_risk, raise)).await?;
                 }
                 if let Some(replacement) = affordable {
                     // What waits behind it may be gone by the next time.

@@ -58,7 +58,7 @@ async fn a_persons_transactions_go_the_same_way() {
     let second = outbox.send(deposit).await.unwrap();
     // In this order on purpose: confirming the later one finishes the earlier one on the way.
     for sent in [second, first] {
-        match devnet.while_mining(outbox.confirm(&sent)).await.unwrap() {
+        match Box::pin(devnet.while_mining(outbox.confirm(&sent))).await.unwrap() {
             Fate::Mined(mined) => assert!(mined.succeeded && mined.hash == sent.hash),
             Fate::Dropped => panic!("nobody else has the key"),
         }
