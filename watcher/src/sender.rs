@@ -25,6 +25,12 @@ use crate::{
 /// Finished transactions that are looked through for one that a deep reorg has undone.
 pub(crate) const RECENT_TRANSACTIONS: u32 = 256;
 
+/// How far beyond what is known here an endpoint's pool is believed to be: pools hold about as many transactions of an account.
+const MAX_STRANGERS: u64 = 64;
+/// Nonces that a key may have waiting: one further ahead of the chain was made up by an endpoint, and nothing is ever mined
+/// there. Far more than a reorg takes back.
+const MAX_AHEAD: u64 = 4_096;
+
 /// One key's transactions. Clones share the one place where nonces are given out.
 #[derive(Clone)]
 pub(crate) struct Sender<C> {
@@ -169,6 +175,11 @@ impl From<SettleError> for SendError {
     }
 }
 
+/// Whether a nonce is so far ahead of the chain's `next` one that nothing is ever mined there.
+const fn is_out_of_reach(nonce: u64, next: u64) -> bool {
+    nonce.saturating_sub(next) > MAX_AHEAD
+}
+
 /// The highest fee, wei per gas, that `balance` affords beside `value`, if it affords that.
 fn affordable_fee(balance: U256, value: U256, gas_limit: u64) -> Option<u128> {
     let left = balance.checked_sub(value)?;
@@ -306,6 +317,7 @@ impl<C: Chain> Sender<C> {
         }
         if let Some(next) = next_at_head
             && next < first
+            && !is_out_of_reach(first, next)
         {
             let reopened = self.reopen(next..first, now).await?;
             let missing = (next..first).filter(|nonce| !reopened.contains(nonce)).collect();
@@ -413,7 +425,7 @@ impl<C: Chain> Sender<C> {
                 self.shared.suspects.clear(&group);
                 Ok(Judged::Unfinal)
             }
-            None if next_confirmed.is_some_and(|next| next > nonce) => self
+            None if next_confirmed.is_some_and(|next| next > nonce || is_out_of_reach(nonce, next)) => self
                 .finish_dropped(group, heights.confirmed)
                 .await
                 .map(Judged::Finished),
@@ -425,11 +437,33 @@ impl<C: Chain> Sender<C> {
     }
 
     /// The next nonce: the only place that decides it. The chain counts strangers' use of the key, the ledger counts
-    /// what no endpoint's pool remembers.
+    /// what no endpoint's pool remembers. What a pool is said to hold is no block's state, so it is believed within limits.
     async fn next_nonce(&self) -> Result<u64, SendError> {
-        let pending = self.shared.chain.nonce(self.account(), NonceAt::Pending).await?;
-        let stored = self.shared.ledger.highest_nonce(self.account()).await?;
-        Ok(stored.map_or(pending, |highest| pending.max(highest.saturating_add(1))))
+        let shared = &self.shared;
+        let pending = shared.chain.nonce(self.account(), NonceAt::Pending).await?;
+        let head = match shared.bids.head() {
+            Some(head) => head,
+            None => shared.chain.head().await?,
+        };
+        let next_at_head = self.next_nonce_at(head).await?;
+        let is_near = |nonce: &u64| next_at_head.is_none_or(|next| !is_out_of_reach(*nonce, next));
+        let mut stored = shared.ledger.highest_nonce(self.account()).await?;
+        if !stored.iter().all(is_near) {
+            let pending = self.pending().await?;
+            stored = pending.iter().map(|record| record.nonce).filter(is_near).max();
+        }
+        let own = stored.map(|highest| highest.saturating_add(1)).max(next_at_head);
+        Ok(match own {
+            Some(own) if pending.saturating_sub(own) > MAX_STRANGERS && next_at_head.is_some() => {
+                tracing::warn!(
+                    pending,
+                    own,
+                    "an endpoint counts more pending transactions of this key than any pool holds; passing over that"
+                );
+                own
+            }
+            own => own.map_or(pending, |own| own.max(pending)),
+        })
     }
 
     /// The key's next nonce after `block`; `None` where the endpoint forgot that state, or doesn't know the block any
@@ -604,7 +638,7 @@ impl<C: Chain> Sender<C> {
         let mut finished = Vec::new();
         for record in group {
             if self.shared.suspects.convict(record.id, confirmed) {
-                tracing::warn!(transaction = %record.hash, nonce = record.nonce, "the nonce was used by a transaction that is not ours");
+                tracing::warn!(transaction = %record.hash, nonce = record.nonce, "the nonce was used by a transaction that is not ours, or will never be reached");
                 self.finish(record, Finish::Dropped, None, &mut finished).await?;
             }
         }

@@ -734,3 +734,33 @@ async fn what_nothing_presses_still_gives_way_after_it_was_made_dearer() {
         "{newest:?}"
     );
 }
+
+#[tokio::test]
+async fn a_pool_that_is_said_to_hold_more_than_any_does_is_not_believed() {
+    let fixture = Fixture::new().await;
+    fixture.nonces(20_000_000, 5, 5);
+    let sent = fixture.submit(None).await;
+    assert_eq!(fixture.record(sent.id).await.nonce, 5);
+}
+
+#[tokio::test]
+async fn what_was_signed_for_a_nonce_that_is_never_reached_is_given_up_and_in_the_way_of_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.nonces(u64::MAX, u64::MAX, u64::MAX);
+    let lost = fixture.submit(Some(later(600))).await;
+    fixture.nonces(5, 5, 5);
+    let sent = fixture.submit(None).await;
+    assert_eq!(fixture.record(sent.id).await.nonce, 5);
+
+    let mut heights = fixture.heights;
+    for (number, hash) in [(4, 1), (5, 2), (6, 3)] {
+        assert!(fixture.record(lost.id).await.finish.is_none());
+        heights.confirmed.number = BlockNumber::new(number);
+        heights.confirmed.hash = B256::repeat_byte(hash);
+        let at = (heights.confirmed.hash, 5);
+        fixture.chain.set_nonces(5, &[at, (heights.head.hash, 5)]);
+        fixture.advance_at(heights, later(number), false).await;
+    }
+    assert_eq!(fixture.record(lost.id).await.finish, Some(Finish::Dropped));
+    assert_eq!(fixture.pending_nonces().await, [5]);
+}
