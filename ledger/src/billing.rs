@@ -12,7 +12,6 @@ use crate::{
         bill_columns, bill_fields, find_request, insert_bill, newest_receipt, read_bill, read_receipt, read_request,
         receipt_columns, receipt_fields, request_columns,
     },
-    obligation::reopen_obligations,
     session::Session,
     statement::Statement,
     writer::Operation,
@@ -200,8 +199,6 @@ impl Operation for TakeBackBill {
         standing.account.billed = plus(standing.account.billed, self.bill.amount)?;
         standing.store(session, Side::Serving).await?;
         insert_bill(session, &self.bill).await?;
-        // A close that had nothing to lose may have something now.
-        reopen_obligations(session, self.bill.channel).await?;
         Ok(Outcome::Recorded)
     }
 }

@@ -93,8 +93,8 @@ impl Operation for ResolveObligation {
     }
 }
 
-/// Makes the close request that a channel's state shows an obligation that stands: for who takes the channel on, or more of
-/// it, after the request was seen.
+/// Makes the close request that a channel's state shows an obligation, if it is none yet: for who takes the channel on
+/// after it was seen.
 pub(crate) async fn remember_close(
     session: &mut Session,
     channel: ChannelId,
@@ -124,7 +124,7 @@ pub(crate) async fn insert_obligation(
         .write(
             sql(
                 "INSERT INTO obligations (channel, requested_at, deadline, block_hash, position)
-                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (block_hash, position) DO UPDATE SET resolution = NULL",
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
             )
             .put(channel)
             .put(requested_at)
@@ -132,15 +132,6 @@ pub(crate) async fn insert_obligation(
             .put(block_hash)
             .put(position),
         )
-        .await?;
-    Ok(())
-}
-
-/// What ended the channel's obligations may be gone: they stand again until the chain and the books, as they are now, end
-/// them.
-pub(crate) async fn reopen_obligations(session: &mut Session, channel: ChannelId) -> Result<(), LedgerError> {
-    session
-        .write(sql("UPDATE obligations SET resolution = NULL WHERE channel = $1").put(channel))
         .await?;
     Ok(())
 }

@@ -10,7 +10,6 @@ use crate::{
     channel::read_event_kind,
     column::{Put as _, Read as _, sql},
     follow::{Height, confirmed_block, newest_block, store_state},
-    obligation::reopen_obligations,
     session::Session,
     transaction::reopen_transactions,
     writer::Operation,
@@ -83,6 +82,14 @@ impl Operation for RollBack {
         }
         Ok(Outcome::Recorded)
     }
+}
+
+/// What ended the channel's obligations may be gone: they stand again until the chain, as it is now, ends them.
+async fn reopen_obligations(session: &mut Session, channel: ChannelId) -> Result<(), LedgerError> {
+    session
+        .write(sql("UPDATE obligations SET resolution = NULL WHERE channel = $1").put(channel))
+        .await?;
+    Ok(())
 }
 
 /// Derives a channel's states anew from the events that are left.

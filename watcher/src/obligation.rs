@@ -12,8 +12,6 @@ struct Standing {
     unbilled: bool,
     /// Whether more is billed than is covered: the payer's voucher for it may still come.
     uncovered: bool,
-    /// Whether it is defended for somebody else, who may hand over more.
-    held: bool,
 }
 
 /// The obligations that stand.
@@ -30,7 +28,7 @@ pub(crate) struct Review {
 enum Verdict {
     /// With anything to lose, as far as is known.
     Stands,
-    /// With nothing to lose, as far as is known.
+    /// With nothing to lose: nothing is claimable beyond what is settled, and nothing is to be billed.
     StandsEmpty,
     Met,
     Moot(String),
@@ -93,11 +91,11 @@ async fn read(ledger: &Ledger, channel: ChannelId) -> Result<Option<Standing>, L
         return Ok(None);
     };
     let account = ledger.account(channel).await?;
-    let (claimable, held) = match ledger.claimable_channel(channel).await? {
-        Some(claimable) => (claimable.amount(), false),
+    let claimable = match ledger.claimable_channel(channel).await? {
+        Some(claimable) => claimable.amount(),
         None => match ledger.held_channel(channel).await? {
-            Some(held) => (promised(&held, state.settled), true),
-            None => (TokenAmount::ZERO, false),
+            Some(held) => promised(&held, state.settled),
+            None => TokenAmount::ZERO,
         },
     };
     Ok(Some(Standing {
@@ -105,7 +103,6 @@ async fn read(ledger: &Ledger, channel: ChannelId) -> Result<Option<Standing>, L
         claimable,
         unbilled: account.spent > account.billed,
         uncovered: account.billed > claimable,
-        held,
     }))
 }
 
@@ -139,28 +136,15 @@ fn judge(requested_at: UnixSeconds, confirmed: Block, standing: Option<Standing>
     if !unclaimed.is_zero() || standing.unbilled {
         return Verdict::Stands;
     }
-    if standing.uncovered {
+    if standing.claimable.is_zero() || standing.uncovered {
         return Verdict::StandsEmpty;
-    }
-    if standing.claimable.is_zero() {
-        // Nothing is served while its close is requested. Who opens channels and asks for their closes would otherwise have
-        // all of them looked at in each round, for good.
-        let is_final = standing.state.close_requested_at == Some(requested_at);
-        return match is_final && !standing.held {
-            true => Verdict::Moot(String::from("nothing was served on the channel")),
-            false => Verdict::StandsEmpty,
-        };
     }
     Verdict::Met
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use alloy::primitives::{Address, B256};
-    use lloom_ledger::{ChainEvent, ChainEventKind, EventPosition, ObligationPolicy, StoreDeployment};
-    use lloom_receipts::{BlockNumber, ChannelParameters, Domain};
+    use alloy::primitives::B256;
 
     use super::*;
 
@@ -177,7 +161,6 @@ mod tests {
             claimable: TokenAmount::new(claimable),
             unbilled: false,
             uncovered: false,
-            held: false,
         };
         name(&judge_with(confirmed_at, Some(standing)))
     }
@@ -210,8 +193,11 @@ mod tests {
         assert_eq!(verdict(1_100, 0, false, false, 500), "moot", "called off");
         assert_eq!(verdict(1_100, 500, true, true, 500), "met");
         assert_eq!(verdict(1_100, 400, true, true, 500), "lost");
-        assert_eq!(verdict(900, 0, false, false, 0), "stands empty");
-        assert_eq!(verdict(1_100, 0, true, false, 0), "moot", "nothing was served");
+        assert_eq!(
+            verdict(1_100, 0, true, false, 0),
+            "stands empty",
+            "the channel may still be billed"
+        );
         assert_eq!(name(&judge_with(1_100, None)), "stands");
     }
 
@@ -227,88 +213,8 @@ mod tests {
             claimable: TokenAmount::new(500),
             unbilled: true,
             uncovered: false,
-            held: false,
         };
         assert_eq!(name(&judge_with(1_100, Some(standing))), "stands");
-    }
-
-    #[test]
-    fn what_is_held_keeps_the_obligation_until_the_channel_is_over() {
-        let standing = Standing {
-            state: ChannelState {
-                deposit: TokenAmount::new(1_000),
-                settled: TokenAmount::ZERO,
-                close_requested_at: Some(REQUESTED_AT),
-                finalized: false,
-            },
-            claimable: TokenAmount::ZERO,
-            unbilled: false,
-            uncovered: false,
-            held: true,
-        };
-        assert_eq!(name(&judge_with(1_100, Some(standing))), "stands empty");
-    }
-
-    /// Somebody opens channels on which nothing is ever served, asks for their close and leaves them so.
-    #[tokio::test]
-    async fn closes_of_channels_that_were_never_served_are_reviewed_once() {
-        const PAYEE: Address = Address::repeat_byte(0xee);
-        let domain = Domain::new(31_337, Address::repeat_byte(0xe5), Address::repeat_byte(0x5e));
-        let directory = tempfile::tempdir().unwrap();
-        let deployment = StoreDeployment::from(&domain);
-        let ledger = Ledger::open(&directory.path().join("lloom.db"), &deployment)
-            .await
-            .unwrap();
-        let parameters = |number| ChannelParameters {
-            payer: Address::repeat_byte(0x9a),
-            payee: PAYEE,
-            token: Address::repeat_byte(0x70),
-            salt: B256::repeat_byte(number),
-            authorized_signer: Address::ZERO,
-        };
-        let channels = 1..=20;
-        let kinds = channels.clone().flat_map(|number| {
-            let channel = parameters(number).id(&domain);
-            let opened = ChainEventKind::ChannelOpened {
-                channel,
-                parameters: parameters(number),
-                deposit: TokenAmount::new(1_000),
-                refunds_to_balance: false,
-            };
-            let requested_at = REQUESTED_AT;
-            [opened, ChainEventKind::CloseRequested { channel, requested_at }]
-        });
-        let block = |number| Block {
-            number: BlockNumber::new(number),
-            hash: B256::with_last_byte(u8::try_from(number).unwrap()),
-            parent: B256::with_last_byte(u8::try_from(number - 1).unwrap()),
-            timestamp: REQUESTED_AT.plus(Duration::from_secs(number)),
-        };
-        let events = kinds.zip(0..).map(|(kind, log)| ChainEvent {
-            block: BlockNumber::new(1),
-            block_hash: block(1).hash,
-            position: EventPosition::of_log(log),
-            transaction: B256::repeat_byte(0x7a),
-            kind,
-        });
-        let policy = ObligationPolicy {
-            payees: vec![PAYEE],
-            grace: Duration::from_secs(3_600),
-        };
-        ledger
-            .apply_blocks(vec![block(1)], events.collect(), BlockNumber::new(0), policy.clone())
-            .await
-            .unwrap();
-        let reviewed = review(&ledger, block(1)).await.unwrap();
-        assert_eq!(reviewed.standing, channels.count(), "not final yet");
-
-        ledger
-            .apply_blocks(vec![block(2)], Vec::new(), BlockNumber::new(2), policy)
-            .await
-            .unwrap();
-        let reviewed = review(&ledger, block(2)).await.unwrap();
-        assert_eq!((reviewed.standing, reviewed.next_deadline, reviewed.lost), (0, None, 0));
-        assert!(ledger.obligations().await.unwrap().is_empty());
     }
 
     #[test]
@@ -323,7 +229,6 @@ mod tests {
             claimable: TokenAmount::new(500),
             unbilled: false,
             uncovered: true,
-            held: false,
         };
         let verdict = |finalized| name(&judge_with(1_100, Some(standing(finalized))));
         assert_eq!((verdict(false), verdict(true)), ("stands empty", "met"));

@@ -481,26 +481,6 @@ async fn a_transaction_is_found_however_many_came_after_it(on: Backend) {
     assert_eq!(other.open().await.transaction(first).await.unwrap(), None);
 }
 
-/// A restored store finds nothing to lose in a channel that is closing; then its client brings a receipt of what was lost.
-async fn a_lost_bill_brings_back_the_deadline_of_its_channel(on: Backend) {
-    let pair = Pair::new(1, 1);
-    let channel = pair.channel();
-    let (_home, ledger) = serving(on, &pair, 1_000).await;
-    let requested_at = UnixSeconds::new(100);
-    mine(&ledger, vec![ChainEventKind::CloseRequested { channel, requested_at }]).await;
-    let obligation = ledger.obligations().await.unwrap().remove(0);
-    let moot = Resolution::Moot {
-        reason: "nothing was served".into(),
-    };
-    ledger.resolve_obligation(obligation.id, moot).await.unwrap();
-    assert!(ledger.obligations().await.unwrap().is_empty());
-
-    let lost = pair.link(&ReceiptHead::empty(channel), pair.bill(1, 120));
-    ledger.accept_receipt(lost, Some(pair.voucher(200))).await.unwrap();
-    assert_eq!(ledger.account(channel).await.unwrap().billed, amount(120));
-    assert_eq!(ledger.obligations().await.unwrap(), [obligation]);
-}
-
 async fn a_requested_close_obliges_until_it_is_resolved(on: Backend) {
     let (pair, later) = (Pair::new(1, 1), Pair::new(2, 2));
     let channel = pair.channel();
@@ -683,6 +663,5 @@ on_both_stores!(
     a_transaction_is_stored_before_it_is_sent_and_until_it_is_final,
     a_transaction_is_found_however_many_came_after_it,
     the_last_of_our_transactions_that_settled_a_channel_is_found,
-    a_requested_close_obliges_until_it_is_resolved,
-    a_lost_bill_brings_back_the_deadline_of_its_channel
+    a_requested_close_obliges_until_it_is_resolved
 );

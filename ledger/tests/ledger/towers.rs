@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::Address;
 use lloom_ledger::{
     CLAIM_TAKES, ChainEventKind, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
-    HELD_VOUCHERS_PER_CHANNEL, Ledger, ObligationPolicy, Outcome, Resolution, SettleError, TakeOn, TowerQuotas,
-    TowerTerms,
+    HELD_VOUCHERS_PER_CHANNEL, Ledger, ObligationPolicy, Outcome, SettleError, TakeOn, TowerQuotas, TowerTerms,
 };
 use lloom_receipts::{BlockNumber, TokenAmount};
 
@@ -400,16 +399,6 @@ async fn a_close_of_a_held_channel_is_an_obligation_whenever_it_was_seen(on: Bac
     let claims: Vec<_> = closing.iter().map(|held| held.claimable.amount()).collect();
     assert_eq!(claims, [amount(70), amount(100)]);
     assert_eq!(closing[1].claimable.voucher, Some(early.voucher(100)));
-
-    // What was dealt with is not, once there is more.
-    let claimed = Resolution::Claimed {
-        transaction: B256::repeat_byte(3),
-    };
-    ledger.resolve_obligation(obliged[0].id, claimed).await.unwrap();
-    hand_over(&ledger, &early, 150, 150).await.unwrap();
-    let mut obliged_again = ledger.obligations().await.unwrap();
-    obliged_again.sort_by_key(|obligation| obligation.id);
-    assert_eq!(obliged_again, obliged);
 }
 
 async fn takes_nothing_on_that_can_not_be_claimed_in_time(on: Backend) {
