@@ -470,9 +470,6 @@ impl<C: Chain> Rounds<C> {
                 Some(Change::Reorged { ancestor, old }) => {
                     tracing::warn!(%ancestor, old = %old.number, "the chain forked; took back what was on the old fork");
                 }
-                Some(Change::Missed { ancestor, block }) => {
-                    tracing::error!(%block, %ancestor, "an endpoint had left out logs of a block; reading the blocks from there on again");
-                }
                 Some(Change::Committed { last, events }) if events > 0 => {
                     tracing::debug!(block = %last.number, events, "applied events");
                 }
