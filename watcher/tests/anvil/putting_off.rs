@@ -59,7 +59,10 @@ async fn a_row_that_failed_is_named_waits_and_is_tried_alone_when_it_is_due() {
         let stall = status.stalled.as_ref();
         stall.is_some_and(|stall| stall.channels == 1 && stall.reason.contains("can't be settled"))
     };
-    status.wait_for(stalled).await.unwrap();
+    until("it is said to stand still", async || {
+        stalled(&running.handle.status().borrow())
+    })
+    .await;
     let explained = running.handle.explain(channels[0].id).await.unwrap();
     assert!(explained.failed.unwrap().contains("can't be settled"));
     assert!(matches!(&explained.verdict, Verdict::NotYet(waiting) if matches!(waiting.why, WhyNot::Quarantined(_))));
@@ -240,13 +243,9 @@ async fn due(executor: &Executor, chain: FaultyChain) -> Running {
 
 /// Waits until the watcher says that what is due stands still, and for some rounds more.
 async fn stands_still(running: &Running) -> Stall {
-    let mut status = running.handle.status();
-    let first = status
-        .wait_for(|status| status.stalled.is_some())
-        .await
-        .unwrap()
-        .stalled
-        .clone();
+    let status = running.handle.status();
+    until("it is said to stand still", async || status.borrow().stalled.is_some()).await;
+    let first = status.borrow().stalled.clone();
     for _ in 0..3 {
         running.handle.synced().await.unwrap();
     }
@@ -266,8 +265,8 @@ async fn what_is_due_and_can_not_be_paid_for_stands_still_until_there_is_money()
     assert_eq!(stall.channels, 1);
     assert!(stall.reason.contains("0 wei left for gas"), "{stall:?}");
     executor.devnet.give_coins(executor.operator.address()).await;
-    let mut status = running.handle.status();
-    status.wait_for(|status| status.stalled.is_none()).await.unwrap();
+    let status = running.handle.status();
+    until("it goes on", async || status.borrow().stalled.is_none()).await;
     let paid = async || executor.payee_balance().await == 900;
     executor.devnet.while_mining(until("it is paid", paid)).await;
 }
@@ -281,8 +280,8 @@ async fn what_is_due_and_no_endpoint_takes_stands_still_until_one_does() {
     let stall = stands_still(&running).await;
     assert!(stall.reason.contains("a faulty endpoint takes nothing"), "{stall:?}");
     chain.broadcasts_refused.store(false, Ordering::Relaxed);
-    let mut status = running.handle.status();
-    status.wait_for(|status| status.stalled.is_none()).await.unwrap();
+    let status = running.handle.status();
+    until("it goes on", async || status.borrow().stalled.is_none()).await;
     let paid = async || executor.payee_balance().await == 900;
     executor.devnet.while_mining(until("it is paid", paid)).await;
 }
