@@ -7,7 +7,6 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_receipts::{BlockNumber, UnixSeconds};
-use sqlx::Connection as _;
 
 use crate::{
     Ledger, LedgerError, MoveError, OpenError, StoreDeployment, StoreUrl,
@@ -239,20 +238,25 @@ async fn set_aside(path: &Path, now: UnixSeconds) -> io::Result<Option<PathBuf>>
     if !fs::metadata(path).is_ok_and(|file| file.len() > 0) {
         return Ok(None);
     }
-    // Whatever can still be read of the log goes into the file itself. A store that is damaged keeps its log.
-    if let Ok(connection) = sqlite::open_alone(path).await {
-        let _ = connection.close().await;
-    }
+    // With its log, before SQLite looks at it: of a damaged store, it takes a log away that it can't read.
     let kept = keep(path, now)?;
     sync_directory_of(path)?;
+    if sqlite::fold_log(path).await.is_ok() {
+        // All of it is in the file itself now.
+        remove_if_there(&with_suffix(&kept, "-wal"))?;
+    }
     for beside in ["-wal", "-shm"] {
-        match fs::remove_file(with_suffix(path, beside)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_there(&with_suffix(path, beside))?;
     }
     sync_directory_of(path)?;
     Ok(Some(kept))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Gives the store at `path` and its log second names that nothing has yet, and says which.

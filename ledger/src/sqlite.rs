@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, SqliteConnection, SqlitePool,
+    ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -89,6 +89,24 @@ pub(crate) async fn open_alone(path: &Path) -> Result<SqliteConnection, sqlx::Er
         .disable_statement_logging()
         .connect()
         .await
+}
+
+/// Writes what can still be read of the log of the store at `path` into the store itself, and closes it, also where it is
+/// damaged: SQLite takes the log away by its name as it closes, so a thread of its own that does so later could take
+/// another store's.
+pub(crate) async fn fold_log(path: &Path) -> Result<(), sqlx::Error> {
+    // Nothing that reads the file before the connection is known: one that can't be opened closes when it likes.
+    let mut connection = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+        .connect()
+        .await?;
+    let read = sqlx::query("SELECT count(*) FROM sqlite_schema")
+        .execute(&mut connection)
+        .await;
+    connection.close().await?;
+    read.map(drop)
 }
 
 pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {

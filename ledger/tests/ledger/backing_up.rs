@@ -11,7 +11,7 @@ use lloom_ledger::{BackupError, Ledger, MoveError, OpenError, RestoreError, Serv
 use lloom_receipts::{MAX_DEADLINE_AHEAD, UnixSeconds};
 
 use crate::{
-    beside::contents,
+    beside::{beside, beside_file, contents},
     fixtures::{assert_lived, live},
     world::{Backend, Home, NOW, Pair, deployment},
 };
@@ -26,7 +26,7 @@ fn with_copy_of(backup: &Path) -> Home {
 }
 
 /// The names in the directory of `path`, sorted.
-fn beside(path: &Path) -> Vec<String> {
+fn names_beside(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path.parent().unwrap()).unwrap();
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -69,7 +69,7 @@ async fn a_backup_of_a_store_in_use_is_whole_and_knows_what_it_is(on: Backend) {
         (made.bytes, made.deployment),
         (fs::metadata(&path).unwrap().len(), deployment())
     );
-    assert_eq!(beside(&path), ["backup.db"]);
+    assert_eq!(names_beside(&path), ["backup.db"]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -118,7 +118,7 @@ async fn a_backup_is_never_written_over_anything(on: Backend) {
         matches!(refused, BackupError::Store(OpenError::Missing { .. })),
         "{refused}"
     );
-    assert_eq!(beside(&path), ["backup.db"], "what was begun is gone");
+    assert_eq!(names_beside(&path), ["backup.db"], "what was begun is gone");
     ledger.close().await;
 }
 
@@ -171,7 +171,7 @@ async fn a_backup_is_restored(on: Backend) {
             matches!(refused, RestoreError::Move(MoveError::Occupied { .. })),
             "{refused}"
         );
-        assert_eq!(beside(&target.directory.path().join("x")), ["lloom.witness"]);
+        assert_eq!(names_beside(&target.directory.path().join("x")), ["lloom.witness"]);
     }
 }
 
@@ -237,10 +237,41 @@ async fn what_can_not_be_restored_leaves_everything_as_it_is(on: Backend) {
         assert_eq!(fs::read(&path).unwrap(), damaged);
     }
     assert_eq!(contents(&home).await, before);
-    assert_eq!(beside(&path), ["backup.db"]);
+    assert_eq!(names_beside(&path), ["backup.db"]);
     let ledger = home.open().await;
     assert_eq!(ledger.restored_at().await.unwrap(), None);
     assert_lived(&ledger).await;
+}
+
+/// Of a process that died, the log holds what it last wrote.
+#[tokio::test]
+async fn a_store_is_kept_with_what_its_log_held() {
+    let (home, ledger) = lived(Backend::Sqlite).await;
+    let path = home.directory.path().join("backup.db");
+    Ledger::back_up(&home.url(), &path, NOW).await.unwrap();
+    let pair = Pair::new(1, 1);
+    ledger.commit_bill(pair.bill(4, 20)).await.unwrap();
+    let dead = Home::at("lloom.db".into());
+    for name in ["lloom.db", "lloom.db-wal", "lloom.db.lock"] {
+        fs::copy(home.directory.path().join(name), dead.directory.path().join(name)).unwrap();
+    }
+    assert!(
+        fs::metadata(dead.directory.path().join("lloom.db-wal")).unwrap().len() > 0,
+        "the bill is in the log"
+    );
+    ledger.close().await;
+
+    let restored = Ledger::restore(&path, &dead.url(), &deployment(), None, LATER)
+        .await
+        .unwrap();
+    let kept = restored.kept.unwrap();
+    let mut kept_log = kept.clone().into_os_string();
+    kept_log.push("-wal");
+    assert!(!fs::exists(kept_log).unwrap(), "the log is in the store itself");
+    let count = "SELECT count(*) FROM bills";
+    let in_kept = beside_file(&kept).await.numbers(count).await;
+    let in_restored = beside(&dead).await.numbers(count).await;
+    assert_eq!(in_kept[0], in_restored[0] + 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The store as another program sees it.
 
-use std::str::FromStr as _;
+use std::{path::Path, str::FromStr as _};
 
 use futures::future::{join, join_all};
 use sqlx::{
@@ -42,12 +42,15 @@ pub enum Beside {
 
 pub async fn beside(home: &Home) -> Beside {
     match home.url().path() {
-        Some(path) => {
-            let connecting = SqliteConnectOptions::new().filename(path).create_if_missing(true);
-            Beside::Sqlite(connecting.connect().await.unwrap())
-        }
+        Some(path) => beside_file(path).await,
         None => Beside::Postgres(postgres(home.text()).await),
     }
+}
+
+/// A connection to a file of SQLite, which may not be there yet.
+pub async fn beside_file(path: &Path) -> Beside {
+    let connecting = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    Beside::Sqlite(connecting.connect().await.unwrap())
 }
 
 async fn postgres(url: &str) -> PgConnection {
