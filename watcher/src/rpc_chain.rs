@@ -24,11 +24,37 @@ mod raw;
 
 /// How often an endpoint that nobody asks is looked at, so that its head is known when it is needed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// How often all endpoints are asked when none answers, unless that took as long as one may take; and the pause before
+/// How often all endpoints are asked when none answers, or none with what was asked for, unless that took as long as one may take; and the pause before
 /// the second time, as long again before each further one. A round of a watcher asks a dozen questions: if each bad answer
 /// ended it, an endpoint that fails one time in ten would keep it from ever finishing.
 const ROUNDS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// JSON-RPC's codes for a method that an endpoint doesn't have, and for parameters that it doesn't take.
+const METHOD_NOT_FOUND: i64 = -32_601;
+const INVALID_PARAMS: i64 = -32_602;
+
+/// What to do about an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing more: it is what was asked for.
+    Enough,
+    /// Another endpoint may know more. With one, its word stands.
+    AskOthers,
+    /// So may the same one in a moment: behind one address often stand several, of which one is behind.
+    AskAgain,
+}
+
+impl Verdict {
+    /// Errors have as many codes as there are endpoints, but for these two, which waiting doesn't cure.
+    const fn of_error(code: i64) -> Self {
+        match code {
+            METHOD_NOT_FOUND | INVALID_PARAMS => Self::AskOthers,
+            _ => Self::AskAgain,
+        }
+    }
+}
+
 /// Which chain to believe, and whom to ask about it.
 #[derive(Clone, Debug)]
 pub struct RpcConfig {
@@ -115,7 +141,7 @@ impl RpcChain {
     /// # Errors
     /// [`ChainError`]. It may have been carried out all the same; it is not asked a second time of the same endpoint.
     pub async fn request<P: RpcSend, R: RpcRecv>(&self, operation: &'static str, params: P) -> Result<R, ChainError> {
-        match self.ask_until(operation, params, |_| true, 1).await? {
+        match self.ask_until(operation, params, |_| Verdict::Enough, 1).await? {
             Answer::Result(result) => Ok(result),
             Answer::Error { endpoint, payload } => Err(refused(operation, endpoint, &payload)),
         }
@@ -123,64 +149,71 @@ impl RpcChain {
 
     /// [`request`](Self::request) of something that may be asked as often as one likes.
     async fn question<P: RpcSend, R: RpcRecv>(&self, operation: &'static str, params: P) -> Result<R, ChainError> {
-        self.question_until(operation, params, |_| true).await
+        self.question_until(operation, params, |_| Verdict::Enough).await
     }
 
-    /// The first answer that is `enough`, or else the last.
+    /// [`question`](Self::question), and what to do about an answer.
     async fn question_until<P: RpcSend, R: RpcRecv>(
         &self,
         operation: &'static str,
         params: P,
-        enough: impl Fn(&R) -> bool,
+        judge: impl Fn(&R) -> Verdict,
     ) -> Result<R, ChainError> {
-        let enough = |answer: &Answer<R>| match answer {
-            Answer::Result(result) => enough(result),
-            // What one endpoint doesn't know, such as a block or its state, another may. With one, its word stands.
-            Answer::Error { .. } => false,
+        let judge = |answer: &Answer<R>| match answer {
+            Answer::Result(result) => judge(result),
+            Answer::Error { payload, .. } => Verdict::of_error(payload.code),
         };
-        match self.ask_until(operation, params, enough, ROUNDS).await? {
+        match self.ask_until(operation, params, judge, ROUNDS).await? {
             Answer::Result(result) => Ok(result),
             Answer::Error { endpoint, payload } => Err(refused(operation, endpoint, &payload)),
         }
     }
 
+    /// The first answer that is enough, or else the last.
     async fn ask_until<P: RpcSend, R: RpcRecv>(
         &self,
         operation: &'static str,
         params: P,
-        enough: impl Fn(&Answer<R>) -> bool,
+        judge: impl Fn(&Answer<R>) -> Verdict,
         rounds: u32,
     ) -> Result<Answer<R>, ChainError> {
         let begun = Instant::now();
         let mut failure = None;
+        let mut answered: Option<Answer<R>> = None;
         for round in 0..rounds {
             if round > 0 {
                 tokio::time::sleep(PAUSE * round).await;
             }
-            let mut answered: Option<Answer<R>> = None;
+            let mut may_change = false;
+            let mut in_this_round = false;
             for index in self.pool.order() {
                 let endpoint = &self.pool.endpoints[index];
                 // Who failed just now is asked only if nobody else answers.
-                if answered.is_some() && endpoint.health().is_resting(Instant::now()) {
+                if in_this_round && endpoint.health().is_resting(Instant::now()) {
                     continue;
                 }
                 match self.pool.ask(endpoint, operation, params.clone()).await {
-                    Ok(answer) if enough(&answer) => return Ok(answer),
-                    // An answer says more than an error.
-                    Ok(answer) if answered.is_none() || matches!(answer, Answer::Result(_)) => answered = Some(answer),
-                    Ok(_) => {}
+                    Ok(answer) => {
+                        in_this_round = true;
+                        match judge(&answer) {
+                            Verdict::Enough => return Ok(answer),
+                            Verdict::AskOthers => {}
+                            Verdict::AskAgain => may_change = true,
+                        }
+                        // An answer says more than an error.
+                        if answered.is_none() || matches!(answer, Answer::Result(_)) {
+                            answered = Some(answer);
+                        }
+                    }
                     Err(error) => keep(&mut failure, error),
                 }
             }
-            if let Some(answer) = answered {
-                return Ok(answer);
-            }
-            let may_pass = failure.as_ref().is_some_and(ChainError::is_transient);
-            if !may_pass || begun.elapsed() >= self.pool.timeout {
+            let may_answer = !in_this_round && failure.as_ref().is_some_and(ChainError::is_transient);
+            if !(may_change || may_answer) || begun.elapsed() >= self.pool.timeout {
                 break;
             }
         }
-        Err(failure.unwrap_or_else(|| nobody(operation)))
+        answered.ok_or_else(|| failure.unwrap_or_else(|| nobody(operation)))
     }
 
     /// Looks at the heads of endpoints that nobody asks, beside the work.

@@ -12,7 +12,7 @@ use lloom_receipts::BlockNumber;
 use tokio::sync::mpsc;
 
 use super::{
-    PAUSE, ROUNDS, RpcChain,
+    PAUSE, ROUNDS, RpcChain, Verdict,
     endpoint::Answer,
     health,
     pool::{keep, nobody, refused},
@@ -48,10 +48,10 @@ fn outcome<T>(operation: &'static str, answer: Answer<T>) -> Result<CallOutcome<
     }
 }
 
-fn is_outcome<T>(answer: &Answer<T>) -> bool {
+fn judge_outcome<T>(answer: &Answer<T>) -> Verdict {
     match answer {
-        Answer::Result(_) => true,
-        Answer::Error { payload, .. } => revert_of(payload).is_some(),
+        Answer::Error { payload, .. } if revert_of(payload).is_none() => Verdict::of_error(payload.code),
+        _ => Verdict::Enough,
     }
 }
 
@@ -88,14 +88,13 @@ impl Chain for RpcChain {
     }
 
     async fn block(&self, number: BlockNumber) -> Result<Option<Block>, ChainError> {
-        // One that is behind has no block here: another may.
-        let block = self
-            .question_until(
-                "eth_getBlockByNumber",
-                (U64::from(number.get()), false),
-                |block: &Option<RawBlock>| block.is_some(),
-            )
-            .await?;
+        let params = (U64::from(number.get()), false);
+        // One that is behind has no block here.
+        let judge = |block: &Option<RawBlock>| match block {
+            Some(_) => Verdict::Enough,
+            None => Verdict::AskAgain,
+        };
+        let block = self.question_until("eth_getBlockByNumber", params, judge).await?;
         Ok(block.map(Block::from))
     }
 
@@ -155,43 +154,49 @@ impl Chain for RpcChain {
         let filter = filter.to_json()?;
         let pool = &self.pool;
         let begun = Instant::now();
+        let mut refusal = None;
         let mut failure = None;
         for round in 0..ROUNDS {
             if round > 0 {
                 tokio::time::sleep(PAUSE * round).await;
             }
-            let mut refusal = None;
+            let mut may_pass = false;
             for index in pool.order() {
                 match pool.logs_of_block(&pool.endpoints[index], hash, &filter).await {
                     Ok(logs) => return Ok(logs),
-                    // What one doesn't know, another may.
-                    Err(error @ ChainError::Refused { .. }) => refusal = Some(error),
-                    Err(error) => keep(&mut failure, error),
+                    // What one doesn't know, another may, or the same one in a moment.
+                    Err(error) => {
+                        may_pass |= match &error {
+                            ChainError::Refused { code, .. } => Verdict::of_error(*code) == Verdict::AskAgain,
+                            error => error.is_transient(),
+                        };
+                        match error {
+                            refused @ ChainError::Refused { .. } => refusal = Some(refused),
+                            error => keep(&mut failure, error),
+                        }
+                    }
                 }
             }
-            if let Some(refusal) = refusal {
-                return Err(refusal);
-            }
-            let may_pass = failure.as_ref().is_some_and(ChainError::is_transient);
             if !may_pass || begun.elapsed() >= pool.timeout {
                 break;
             }
         }
-        Err(failure.unwrap_or_else(|| nobody("eth_getLogs")))
+        // What an endpoint says of the block says more than that another said nothing.
+        Err(refusal.or(failure).unwrap_or_else(|| nobody("eth_getLogs")))
     }
 
     async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
         let params = (RawCall::new(from, call), RawBlockId::from(at));
         outcome(
             "eth_call",
-            self.ask_until("eth_call", params, is_outcome, ROUNDS).await?,
+            self.ask_until("eth_call", params, judge_outcome, ROUNDS).await?,
         )
     }
 
     async fn estimate_gas(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<u64>, ChainError> {
         const OPERATION: &str = "eth_estimateGas";
         let params = (RawCall::new(from, call), RawBlockId::from(at));
-        let answer: Answer<U64> = self.ask_until(OPERATION, params, is_outcome, ROUNDS).await?;
+        let answer: Answer<U64> = self.ask_until(OPERATION, params, judge_outcome, ROUNDS).await?;
         Ok(match outcome(OPERATION, answer)? {
             CallOutcome::Returned(gas) => CallOutcome::Returned(gas.to()),
             CallOutcome::Reverted(revert) => CallOutcome::Reverted(revert),
@@ -280,10 +285,12 @@ impl Chain for RpcChain {
 
     async fn transaction_receipt(&self, hash: B256) -> Result<Option<MinedTransaction>, ChainError> {
         // One that is behind has not heard of it. Some answer with a receipt without a block while it waits.
-        let in_block = |receipt: &Option<RawReceipt>| receipt.as_ref().is_some_and(|found| found.block_hash.is_some());
-        let receipt = self
-            .question_until("eth_getTransactionReceipt", (hash,), in_block)
-            .await?;
+        // None is what most questions meet, as long as it waits.
+        let judge = |receipt: &Option<RawReceipt>| match receipt.as_ref().and_then(|found| found.block_hash) {
+            Some(_) => Verdict::Enough,
+            None => Verdict::AskOthers,
+        };
+        let receipt = self.question_until("eth_getTransactionReceipt", (hash,), judge).await?;
         Ok(receipt.and_then(|receipt| {
             Some(MinedTransaction {
                 hash: receipt.transaction_hash,

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde_json::{Value, json};
 
 use alloy::primitives::{Address, Bytes, U64, U256};
@@ -341,4 +343,48 @@ async fn questions_are_asked_again_and_what_may_have_been_done_is_not() {
     let sent: Result<B256, _> = chain.request("eth_sendTransaction", (json!({}),)).await;
     assert!(sent.is_err());
     assert_eq!(endpoint.calls("eth_sendTransaction"), 1);
+}
+
+/// Behind one address stand several, of which one is behind, or has trouble of its own.
+#[tokio::test]
+async fn what_an_endpoint_does_not_know_it_is_asked_again() {
+    let endpoint = StubEndpoint::start(at(100)).await;
+    let chain = chain(&[&endpoint]).await;
+    chain.head().await.unwrap();
+    let asked = AtomicU32::new(0);
+    endpoint.set(move |method, params| {
+        let first_two = || asked.fetch_add(1, Ordering::Relaxed) % 3 < 2;
+        match method {
+            "eth_getBlockByNumber" | "eth_getBlockByHash" if first_two() => json!({ "result": null }),
+            "eth_getLogs" | "eth_call" | "eth_getBalance" if first_two() => {
+                json!({ "error": { "code": -32_603, "message": "internal error" } })
+            }
+            "eth_getBalance" => json!({ "result": "0x5" }),
+            "eth_getCode" => json!({ "error": { "code": -32_601, "message": "the method does not exist" } }),
+            _ => at(100)(method, params),
+        }
+    });
+    assert_eq!(chain.block(BlockNumber::new(95)).await.unwrap(), Some(block(95)));
+    // The head is known already, so these are the logs.
+    assert_eq!(chain.logs_of_block(hash(100, 0), &[Address::ZERO]).await.unwrap(), []);
+    let call = Call::transfer(Address::ZERO, U256::ZERO);
+    let called = chain.call(Address::ZERO, &call, StateAt::Block(hash(100, 0))).await;
+    assert_eq!(called.unwrap(), CallOutcome::Returned(Bytes::from_static(&[0x2a])));
+    assert_eq!(chain.native_balance(Address::ZERO).await.unwrap(), U256::from(5));
+    for method in ["eth_getLogs", "eth_call", "eth_getBalance"] {
+        assert_eq!(endpoint.calls(method), 3, "{method}");
+    }
+
+    // What it doesn't have at all, or has not yet, it is not asked for again.
+    chain.code(Address::ZERO).await.unwrap_err();
+    assert_eq!(endpoint.calls("eth_getCode"), 1);
+    assert_eq!(
+        chain
+            .transaction_receipt(B256::ZERO)
+            .await
+            .unwrap()
+            .map(|found| found.hash),
+        None
+    );
+    assert_eq!(endpoint.calls("eth_getTransactionReceipt"), 1);
 }

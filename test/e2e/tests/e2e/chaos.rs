@@ -45,7 +45,8 @@ async fn claims_meet_their_deadline_behind_a_faulty_endpoint() -> Result<()> {
     wait::until("the watcher to see that they leave", || async {
         Ok((store.obligations().await?.len() == 4).then_some(()))
     })
-    .await?;
+    .await
+    .wrap_err_with(|| watch.tail())?;
     let deadline = store
         .obligations()
         .await?
