@@ -8,6 +8,8 @@ use alloy::{
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
 
+use crate::LogFilter;
+
 /// What the watcher needs of a chain. [`RpcChain`](crate::RpcChain) is the real one; a simulation may stand in.
 ///
 /// Every answer is one endpoint's at one moment: two calls may see two forks. Whoever joins answers has to compare
@@ -19,21 +21,21 @@ pub trait Chain: Clone + Send + Sync + 'static {
     /// The canonical block at `number`, if the chain is that long.
     fn block(&self, number: BlockNumber) -> impl Future<Output = Result<Option<Block>, ChainError>> + Send;
 
-    /// The logs of `addresses` in the canonical blocks from `first` up to `last`, of an endpoint that has exactly this
+    /// The logs `wanted` in the canonical blocks from `first` up to `last`, of an endpoint that has exactly this
     /// `last` at its height, still after it has answered; an error otherwise. One that is behind would leave the newest
     /// logs out without a word.
     fn logs(
         &self,
         first: BlockNumber,
         last: Block,
-        addresses: &[Address],
+        wanted: &LogFilter,
     ) -> impl Future<Output = Result<Vec<Log>, ChainError>> + Send;
 
-    /// The logs of `addresses` in exactly the block named `hash`; an error when the endpoint doesn't know it.
+    /// The logs `wanted` in exactly the block named `hash`; an error when the endpoint doesn't know it.
     fn logs_of_block(
         &self,
         hash: B256,
-        addresses: &[Address],
+        wanted: &LogFilter,
     ) -> impl Future<Output = Result<Vec<Log>, ChainError>> + Send;
 
     /// Executes `call` by `from` on the state `at`, without a transaction.

@@ -9,7 +9,7 @@ use lloom_bindings::{ChannelEscrow, ExecutorRegistry, UsageSettlement};
 use lloom_ledger::{ChainEvent, ChainEventKind, EventPosition, SkipReason};
 use lloom_receipts::{BlockNumber, ChannelId, ChannelParameters, TokenAmount, TokenTotal, UnixSeconds};
 
-use crate::chain::ChainError;
+use crate::{LogFilter, chain::ChainError};
 
 /// The contracts whose events count.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +20,25 @@ pub(crate) struct Emitters {
 }
 
 impl Emitters {
-    pub(crate) const fn addresses(self) -> [Address; 3] {
-        [self.escrow, self.settlement, self.registry]
+    /// What the chain is asked for. That a row was skipped is not among it: whoever sent the claim reads it in the
+    /// transaction's receipt, and anybody can have the contracts say it ten thousand times in a block.
+    pub(crate) fn filter(self) -> LogFilter {
+        LogFilter {
+            addresses: vec![self.escrow, self.settlement, self.registry],
+            topics: vec![
+                ChannelEscrow::ChannelOpened::SIGNATURE_HASH,
+                ChannelEscrow::ChannelToppedUp::SIGNATURE_HASH,
+                ChannelEscrow::ChannelSettled::SIGNATURE_HASH,
+                ChannelEscrow::ChannelsSettled::SIGNATURE_HASH,
+                ChannelEscrow::CloseRequested::SIGNATURE_HASH,
+                ChannelEscrow::ChannelClosed::SIGNATURE_HASH,
+                ChannelEscrow::PayoutCredited::SIGNATURE_HASH,
+                UsageSettlement::UsageSettled::SIGNATURE_HASH,
+                UsageSettlement::UsagesSettled::SIGNATURE_HASH,
+                ExecutorRegistry::OperatorAdded::SIGNATURE_HASH,
+                ExecutorRegistry::OperatorRetired::SIGNATURE_HASH,
+            ],
+        }
     }
 
     /// The events a log holds: none when it is none of those that count, several when it speaks of many channels.

@@ -4,6 +4,7 @@ use lloom_ledger::{ApplyError, Block, ChainEvent, Ledger, LedgerError, Obligatio
 use lloom_receipts::BlockNumber;
 
 use crate::{
+    LogFilter,
     chain::{Chain, ChainError},
     event::Emitters,
     log_range::LogRange,
@@ -61,6 +62,7 @@ pub(crate) struct Follower<C> {
     chain: C,
     ledger: Ledger,
     emitters: Emitters,
+    wanted: LogFilter,
     start_block: BlockNumber,
     confirmations: u64,
     obligations: ObligationPolicy,
@@ -80,6 +82,7 @@ impl<C: Chain> Follower<C> {
             chain,
             ledger,
             emitters,
+            wanted: emitters.filter(),
             start_block,
             confirmations,
             obligations,
@@ -196,7 +199,7 @@ impl<C: Chain> Follower<C> {
             let end = first.get().saturating_add(self.range.blocks() - 1).min(safe.get());
             let end = BlockNumber::new(end);
             let last = self.must_have(end).await?;
-            let logs = match self.chain.logs(first, last, &self.emitters.addresses()).await {
+            let logs = match self.chain.logs(first, last, &self.wanted).await {
                 Ok(logs) => logs,
                 Err(error @ ChainError::Refused { .. }) => {
                     // Which limit was hit is told in as many ways as there are endpoints.
@@ -214,7 +217,7 @@ impl<C: Chain> Follower<C> {
             };
             self.range.succeeded();
             let mut events = Vec::new();
-            for log in &logs {
+            for log in logs.iter().filter(|log| self.wanted.matches(log)) {
                 events.extend(self.emitters.read(log)?);
             }
             return Ok(Batch {
@@ -242,14 +245,14 @@ impl<C: Chain> Follower<C> {
             if parent.is_some_and(|parent| parent != block.parent) {
                 break;
             }
-            let logs = match self.chain.logs_of_block(block.hash, &self.emitters.addresses()).await {
+            let logs = match self.chain.logs_of_block(block.hash, &self.wanted).await {
                 Ok(logs) => logs,
                 // Another endpoint, or the same one after a fork, doesn't know this block.
                 Err(ChainError::Refused { .. }) if !batch.blocks.is_empty() => break,
                 Err(error) => return Err(error.into()),
             };
             for log in &logs {
-                if log.block_hash == Some(block.hash) {
+                if log.block_hash == Some(block.hash) && self.wanted.matches(log) {
                     batch.events.extend(self.emitters.read(log)?);
                 }
             }

@@ -47,6 +47,7 @@ mod fees;
 mod follower;
 mod gas;
 mod handle;
+mod log_filter;
 mod log_range;
 mod lost_records;
 mod metrics;
@@ -82,6 +83,7 @@ pub use handle::{
     ClaimReport, ClaimTransaction, ClaimedRow, CloseError, CloseReport, HandleError, MinedClaim, WatcherHandle,
     WatcherStatus,
 };
+pub use log_filter::LogFilter;
 pub use metrics::WatcherMetrics;
 pub use outbox::{CostEstimate, Fate, Outbox};
 pub use planner::{

@@ -21,6 +21,7 @@ mod health;
 mod metrics;
 mod pool;
 mod raw;
+mod shown_blocks;
 
 /// How often an endpoint that nobody asks is looked at, so that its head is known when it is needed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);

@@ -12,7 +12,10 @@ use alloy::{
 use lloom_ledger::Block;
 use lloom_receipts::{BlockNumber, UnixSeconds};
 
-use crate::chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, StateAt};
+use crate::{
+    LogFilter,
+    chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, StateAt},
+};
 
 #[derive(Clone, Default)]
 pub(crate) struct ScriptedChain {
@@ -171,7 +174,7 @@ impl Chain for ScriptedChain {
         Ok(script.blocks.get(number.get() as usize).map(|(block, _)| *block))
     }
 
-    async fn logs(&self, first: BlockNumber, last: Block, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+    async fn logs(&self, first: BlockNumber, last: Block, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
         let mut script = self.answering("logs")?;
         if script.blocks.get(last.number.get() as usize).map(|(block, _)| *block) != Some(last) {
             return Err(refused("logs", "another block ends the range"));
@@ -185,12 +188,12 @@ impl Chain for ScriptedChain {
         Ok(script.blocks[first as usize..=last as usize]
             .iter()
             .flat_map(|(_, logs)| logs)
-            .filter(|log| addresses.contains(&log.inner.address))
+            .filter(|log| wanted.matches(log))
             .cloned()
             .collect())
     }
 
-    async fn logs_of_block(&self, hash: B256, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+    async fn logs_of_block(&self, hash: B256, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
         let mut script = self.answering("logs_of_block")?;
         script.by_hash += 1;
         let (_, logs) = script
@@ -198,7 +201,7 @@ impl Chain for ScriptedChain {
             .iter()
             .find(|(block, _)| block.hash == hash)
             .ok_or_else(|| refused("logs_of_block", "unknown block"))?;
-        let logs = logs.iter().filter(|log| addresses.contains(&log.inner.address));
+        let logs = logs.iter().filter(|log| wanted.matches(log));
         Ok(logs.cloned().collect())
     }
 

@@ -15,12 +15,16 @@ use super::{
     PAUSE, ROUNDS, RpcChain, Verdict,
     endpoint::Answer,
     health,
-    pool::{keep, nobody, refused},
-    raw::{LogFilter, RawBlock, RawBlockId, RawCall, RawFeeHistory, RawReceipt},
+    pool::{GET_LOGS, keep, nobody, refused},
+    raw::{RawBlock, RawBlockId, RawCall, RawFeeHistory, RawLogPlace, RawReceipt},
+    shown_blocks::Emptiness,
 };
-use crate::chain::{
-    Broadcast, Call, CallOutcome, Chain, ChainError, EndpointHealth, FeeQuote, MinedTransaction, NonceAt, Revert,
-    StateAt,
+use crate::{
+    LogFilter,
+    chain::{
+        Broadcast, Call, CallOutcome, Chain, ChainError, EndpointHealth, FeeQuote, MinedTransaction, NonceAt, Revert,
+        StateAt,
+    },
 };
 
 /// Blocks whose priority fees are looked at, and which of the fees paid in each counts, a percentile.
@@ -98,24 +102,17 @@ impl Chain for RpcChain {
         Ok(block.map(Block::from))
     }
 
-    async fn logs(&self, first: BlockNumber, last: Block, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
-        const OPERATION: &str = "eth_getLogs";
-        let filter = LogFilter {
-            address: addresses,
-            from_block: Some(U64::from(first.get())),
-            to_block: Some(U64::from(last.number.get())),
-            block_hash: None,
+    async fn logs(&self, first: BlockNumber, last: Block, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
+        let place = RawLogPlace::Range {
+            from_block: U64::from(first.get()),
+            to_block: U64::from(last.number.get()),
         };
-        let filter = filter.to_json()?;
         let pool = &self.pool;
         let mut failure = None;
         for index in pool.order() {
             let endpoint = &pool.endpoints[index];
             let answered: Result<Vec<Log>, ChainError> = async {
-                let logs = match pool.ask(endpoint, OPERATION, (filter.clone(),)).await? {
-                    Answer::Result(logs) => logs,
-                    Answer::Error { endpoint, payload } => return Err(refused(OPERATION, endpoint, &payload)),
-                };
+                let logs = pool.logs(endpoint, wanted, place).await?;
                 // An endpoint that is behind leaves the newest logs out, and says nothing.
                 let end = (U64::from(last.number.get()), false);
                 let end: Answer<Option<RawBlock>> = pool.ask(endpoint, "eth_getBlockByNumber", end).await?;
@@ -127,7 +124,7 @@ impl Chain for RpcChain {
                     return Ok(logs);
                 }
                 Err(ChainError::Unavailable {
-                    operation: OPERATION,
+                    operation: GET_LOGS,
                     endpoint: endpoint.name.clone(),
                     reason: format!("it does not have block {} with the hash {}", last.number, last.hash),
                 })
@@ -141,48 +138,45 @@ impl Chain for RpcChain {
                 Err(error) => keep(&mut failure, error),
             }
         }
-        Err(failure.unwrap_or_else(|| nobody(OPERATION)))
+        Err(failure.unwrap_or_else(|| nobody(GET_LOGS)))
     }
 
-    async fn logs_of_block(&self, hash: B256, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
-        let filter = LogFilter {
-            address: addresses,
-            from_block: None,
-            to_block: None,
-            block_hash: Some(hash),
-        };
-        let filter = filter.to_json()?;
+    async fn logs_of_block(&self, hash: B256, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
         let pool = &self.pool;
         let begun = Instant::now();
+        let mut is_doubtful = false;
         let mut refusal = None;
         let mut failure = None;
         for round in 0..ROUNDS {
             if round > 0 {
                 tokio::time::sleep(PAUSE * round).await;
             }
-            let mut may_pass = false;
+            let mut may_change = false;
             for index in pool.order() {
-                match pool.logs_of_block(&pool.endpoints[index], hash, &filter).await {
-                    Ok(logs) => return Ok(logs),
+                match pool.logs_of_block(&pool.endpoints[index], hash, wanted).await {
+                    Ok((logs, Emptiness::Doubtful)) if logs.is_empty() => (is_doubtful, may_change) = (true, true),
+                    Ok((logs, _)) => return Ok(logs),
                     // What one doesn't know, another may, or the same one in a moment.
+                    Err(error @ ChainError::Refused { code, .. }) => {
+                        may_change |= Verdict::of_error(code) == Verdict::AskAgain;
+                        refusal = Some(error);
+                    }
                     Err(error) => {
-                        may_pass |= match &error {
-                            ChainError::Refused { code, .. } => Verdict::of_error(*code) == Verdict::AskAgain,
-                            error => error.is_transient(),
-                        };
-                        match error {
-                            refused @ ChainError::Refused { .. } => refusal = Some(refused),
-                            error => keep(&mut failure, error),
-                        }
+                        may_change |= error.is_transient();
+                        keep(&mut failure, error);
                     }
                 }
             }
-            if !may_pass || begun.elapsed() >= pool.timeout {
+            if !may_change || begun.elapsed() >= pool.timeout {
                 break;
             }
         }
+        // Said often enough, it is so: the filter was wrong.
+        if is_doubtful {
+            return Ok(Vec::new());
+        }
         // What an endpoint says of the block says more than that another said nothing.
-        Err(refusal.or(failure).unwrap_or_else(|| nobody("eth_getLogs")))
+        Err(refusal.or(failure).unwrap_or_else(|| nobody(GET_LOGS)))
     }
 
     async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {

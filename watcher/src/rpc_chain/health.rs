@@ -8,6 +8,7 @@ use std::{
 use alloy::primitives::B256;
 use lloom_ledger::Block;
 
+use super::shown_blocks::ShownBlocks;
 use crate::chain::{EndpointHealth, Standing};
 
 /// Blocks behind the best endpoint from which on a head is not believed. Endpoints that hear of a block a moment later
@@ -36,6 +37,7 @@ pub(super) struct Health {
     latency: Option<Duration>,
     resting_until: Option<Instant>,
     heads: VecDeque<Block>,
+    shown: ShownBlocks,
     seen_at: Option<Instant>,
     probing: bool,
 }
@@ -89,9 +91,9 @@ impl Health {
         self.seen_at = Some(now);
     }
 
-    /// Whether the block named `hash` was its head lately.
-    pub(super) fn has_shown(&self, hash: B256) -> bool {
-        self.heads.iter().any(|head| head.hash == hash)
+    /// Blocks that it has shown.
+    pub(super) const fn shown(&mut self) -> &mut ShownBlocks {
+        &mut self.shown
     }
 
     /// Whether it is time to ask it for its head beside the work; then nobody else does before

@@ -13,16 +13,20 @@ use alloy::{
     },
 };
 use lloom_ledger::Block;
-use serde_json::Value;
 
 use super::{
     endpoint::{Answer, Endpoint},
     health::{self, Health},
     metrics::RpcMetrics,
-    raw::RawBlock,
+    raw::{RawBlock, RawLogFilter, RawLogPlace},
+    shown_blocks::Emptiness,
 };
-use crate::chain::{ChainError, Standing};
+use crate::{
+    LogFilter,
+    chain::{ChainError, Standing},
+};
 
+pub(super) const GET_LOGS: &str = "eth_getLogs";
 /// EIP-1474's code for what an endpoint doesn't have.
 const RESOURCE_NOT_FOUND: i64 = -32_001;
 
@@ -92,30 +96,64 @@ impl Pool {
         Ok(())
     }
 
-    /// What an endpoint says that `filter` finds in the block named `hash`, once it has shown that it knows the block: of
-    /// one that they don't know, some have no logs.
+    /// What an endpoint says that is `wanted` in the block named `hash`, once it has shown that it knows the block: of one
+    /// that they don't know, some have no logs. And what that is worth where there are none.
     pub(super) async fn logs_of_block(
         &self,
         endpoint: &Endpoint,
         hash: B256,
-        filter: &Value,
+        wanted: &LogFilter,
+    ) -> Result<(Vec<Log>, Emptiness), ChainError> {
+        let shown = endpoint.health().shown().emptiness(hash, wanted);
+        let emptiness = match shown {
+            Some(emptiness) => emptiness,
+            None => match self.ask(endpoint, "eth_getBlockByHash", (hash, false)).await? {
+                Answer::Result(Some(RawBlock {
+                    hash: shown,
+                    logs_bloom,
+                    ..
+                })) if shown == hash => Emptiness::told_by(logs_bloom, wanted),
+                Answer::Result(_) | Answer::Error { .. } => {
+                    return Err(ChainError::Refused {
+                        operation: GET_LOGS,
+                        endpoint: endpoint.name.clone(),
+                        code: RESOURCE_NOT_FOUND,
+                        message: format!("it does not know the block {hash}"),
+                    });
+                }
+            },
+        };
+        let logs = self
+            .logs(endpoint, wanted, RawLogPlace::Block { block_hash: hash })
+            .await?;
+        Ok((logs, emptiness))
+    }
+
+    /// What an endpoint says that is `wanted` in a place. Of a single block that has too many for it, it is asked for each
+    /// kind alone.
+    pub(super) async fn logs(
+        &self,
+        endpoint: &Endpoint,
+        wanted: &LogFilter,
+        place: RawLogPlace,
     ) -> Result<Vec<Log>, ChainError> {
-        const OPERATION: &str = "eth_getLogs";
-        if !endpoint.health().has_shown(hash) {
-            let block: Answer<Option<RawBlock>> = self.ask(endpoint, "eth_getBlockByHash", (hash, false)).await?;
-            if !matches!(block, Answer::Result(Some(block)) if block.hash == hash) {
-                return Err(ChainError::Refused {
-                    operation: OPERATION,
-                    endpoint: endpoint.name.clone(),
-                    code: RESOURCE_NOT_FOUND,
-                    message: format!("it does not know the block {hash}"),
-                });
+        let ask = async |wanted: &LogFilter| {
+            let filter = RawLogFilter::to_json(wanted, place)?;
+            match self.ask(endpoint, GET_LOGS, (filter,)).await? {
+                Answer::Result(logs) => Ok::<Vec<Log>, ChainError>(logs),
+                Answer::Error { endpoint, payload } => Err(refused(GET_LOGS, endpoint, &payload)),
             }
+        };
+        match ask(wanted).await {
+            Err(ChainError::Refused { .. }) if place.is_one_block() => {}
+            answered => return answered,
         }
-        match self.ask(endpoint, OPERATION, (filter,)).await? {
-            Answer::Result(logs) => Ok(logs),
-            Answer::Error { endpoint, payload } => Err(refused(OPERATION, endpoint, &payload)),
+        let mut logs = Vec::new();
+        for kind in wanted.one_by_one() {
+            logs.extend(ask(&kind).await?);
         }
+        logs.sort_unstable_by_key(|log| log.log_index);
+        Ok(logs)
     }
 
     /// The head of the first endpoint whose view is not known to be old.
@@ -150,7 +188,10 @@ impl Pool {
         const OPERATION: &str = "eth_getBlockByNumber";
         let answer: Answer<Option<RawBlock>> = self.ask(endpoint, OPERATION, ("latest", false)).await?;
         let head = match answer {
-            Answer::Result(Some(block)) => Block::from(block),
+            Answer::Result(Some(block)) => {
+                endpoint.health().shown().add(&block);
+                Block::from(block)
+            }
             Answer::Result(None) => {
                 return Err(ChainError::Malformed {
                     operation: OPERATION,

@@ -1,14 +1,17 @@
 //! JSON-RPC as it travels: only the fields that are read, so that other chains' additions don't disturb.
 
 use alloy::{
-    primitives::{Address, B256, Bytes, U64, U128, U256},
+    primitives::{Address, B256, Bloom, Bytes, U64, U128, U256},
     rpc::types::Log,
 };
 use lloom_ledger::Block;
 use lloom_receipts::{BlockNumber, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{Call, ChainError, FeeQuote};
+use crate::{
+    LogFilter,
+    chain::{Call, ChainError, FeeQuote},
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +22,8 @@ pub(super) struct RawBlock {
     pub(super) timestamp: U64,
     #[serde(default)]
     pub(super) base_fee_per_gas: Option<U128>,
+    #[serde(default)]
+    pub(super) logs_bloom: Option<Bloom>,
 }
 
 impl From<RawBlock> for Block {
@@ -74,21 +79,43 @@ impl RawFeeHistory {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct LogFilter<'a> {
-    pub(super) address: &'a [Address],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) from_block: Option<U64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) to_block: Option<U64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) block_hash: Option<B256>,
+/// Of which blocks logs are asked.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum RawLogPlace {
+    #[serde(rename_all = "camelCase")]
+    Range { from_block: U64, to_block: U64 },
+    #[serde(rename_all = "camelCase")]
+    Block { block_hash: B256 },
 }
 
-impl LogFilter<'_> {
-    pub(super) fn to_json(&self) -> Result<serde_json::Value, ChainError> {
-        serde_json::to_value(self).map_err(|error| ChainError::Malformed {
+impl RawLogPlace {
+    /// Whether it is a single block, so that there is no asking for fewer.
+    pub(super) fn is_one_block(self) -> bool {
+        match self {
+            Self::Range { from_block, to_block } => from_block == to_block,
+            Self::Block { .. } => true,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct RawLogFilter<'a> {
+    address: &'a [Address],
+    /// The first topic's choices.
+    topics: [&'a [B256]; 1],
+    #[serde(flatten)]
+    place: RawLogPlace,
+}
+
+impl<'a> RawLogFilter<'a> {
+    pub(super) fn to_json(wanted: &'a LogFilter, place: RawLogPlace) -> Result<serde_json::Value, ChainError> {
+        let filter = Self {
+            address: &wanted.addresses,
+            topics: [&wanted.topics],
+            place,
+        };
+        serde_json::to_value(filter).map_err(|error| ChainError::Malformed {
             operation: "eth_getLogs",
             reason: error.to_string(),
         })

@@ -2,13 +2,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use alloy::primitives::{Address, Bytes, U64, U256};
+use alloy::{
+    primitives::{Address, Bloom, BloomInput, Bytes, U64, U256},
+    rpc::types::Log,
+};
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
 
 use self::stub_endpoint::StubEndpoint;
 use super::{answers::read_refusal, raw::RawBlock, *};
-use crate::chain::{Broadcast, Call, CallOutcome, Chain as _, Standing, StateAt};
+use crate::{
+    LogFilter,
+    chain::{Broadcast, Call, CallOutcome, Chain as _, Standing, StateAt},
+};
 
 mod stub_endpoint;
 
@@ -107,6 +113,13 @@ fn at(head: u64) -> impl Fn(&str, &Value) -> Value + Send + Sync + 'static {
     }
 }
 
+fn wanted() -> LogFilter {
+    LogFilter {
+        addresses: vec![Address::ZERO],
+        topics: vec![B256::repeat_byte(1), B256::repeat_byte(2)],
+    }
+}
+
 async fn chain(endpoints: &[&StubEndpoint]) -> RpcChain {
     let urls: Vec<String> = endpoints.iter().map(|endpoint| endpoint.url()).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
@@ -185,10 +198,10 @@ async fn what_one_endpoint_does_not_know_is_asked_of_the_next() {
 async fn logs_count_only_of_an_endpoint_that_has_the_last_block() {
     let (behind, fresh) = (StubEndpoint::start(at(90)).await, StubEndpoint::start(at(100)).await);
     let chain = chain(&[&behind, &fresh]).await;
-    let logs = chain.logs(BlockNumber::new(1), block(95), &[Address::ZERO]).await;
+    let logs = chain.logs(BlockNumber::new(1), block(95), &wanted()).await;
     assert_eq!(logs.unwrap(), []);
     assert_eq!((behind.calls("eth_getLogs"), fresh.calls("eth_getLogs")), (1, 1));
-    let beyond = chain.logs(BlockNumber::new(1), block(101), &[Address::ZERO]).await;
+    let beyond = chain.logs(BlockNumber::new(1), block(101), &wanted()).await;
     assert!(matches!(beyond, Err(ChainError::Unavailable { .. })), "{beyond:?}");
     // Each of them is told of, not the last one alone.
     let told = beyond.unwrap_err().to_string();
@@ -198,20 +211,21 @@ async fn logs_count_only_of_an_endpoint_that_has_the_last_block() {
     );
 }
 
+fn raw_log(number: u64, index: u64) -> Value {
+    json!({
+        "address": Address::ZERO, "topics": [], "data": "0x", "blockNumber": U64::from(number),
+        "blockHash": hash(number, 0), "transactionHash": hash(number, 7), "transactionIndex": "0x0",
+        "logIndex": U64::from(index), "removed": false,
+    })
+}
+
 /// Some endpoints have no logs of a block that they don't know, and don't say that they don't.
 #[tokio::test]
 async fn no_logs_count_only_of_an_endpoint_that_knows_the_block() {
-    let log = |number| {
-        json!({
-            "address": Address::ZERO, "topics": [], "data": "0x", "blockNumber": U64::from(number),
-            "blockHash": hash(number, 0), "transactionHash": hash(number, 7), "transactionIndex": "0x0",
-            "logIndex": "0x0", "removed": false,
-        })
-    };
     let answers_with_log = move |head| {
         move |method: &str, params: &Value| match method {
             "eth_getLogs" if params[0]["blockHash"] == json!(hash(100, 0)) && head >= 100 => {
-                json!({ "result": [log(100)] })
+                json!({ "result": [raw_log(100, 0)] })
             }
             _ => at(head)(method, params),
         }
@@ -221,19 +235,13 @@ async fn no_logs_count_only_of_an_endpoint_that_knows_the_block() {
         StubEndpoint::start(answers_with_log(100)).await,
     );
     let chain = chain(&[&behind, &fresh]).await;
-    let logs = chain.logs_of_block(hash(100, 0), &[Address::ZERO]).await.unwrap();
+    let logs = chain.logs_of_block(hash(100, 0), &wanted()).await.unwrap();
     assert_eq!(logs.len(), 1);
-    assert!(
-        chain
-            .logs_of_block(hash(99, 0), &[Address::ZERO])
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(chain.logs_of_block(hash(99, 0), &wanted()).await.unwrap().is_empty());
 
     // Where nobody knows it, nobody says that it is empty.
     fresh.set(at(99));
-    let error = chain.logs_of_block(hash(100, 0), &[Address::ZERO]).await.unwrap_err();
+    let error = chain.logs_of_block(hash(100, 0), &wanted()).await.unwrap_err();
     assert!(matches!(error, ChainError::Refused { .. }), "{error}");
 }
 
@@ -243,17 +251,82 @@ async fn a_head_and_its_logs_are_two_questions() {
     let endpoint = StubEndpoint::start(at(100)).await;
     let chain = chain(&[&endpoint]).await;
     let head = chain.head().await.unwrap();
-    assert!(
-        chain
-            .logs_of_block(head.hash, &[Address::ZERO])
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(chain.logs_of_block(head.hash, &wanted()).await.unwrap().is_empty());
     assert_eq!(
         (endpoint.calls("eth_getLogs"), endpoint.calls("eth_getBlockByHash")),
         (1, 0)
     );
+}
+
+/// Of several machines behind an address one shows the block, and another has no logs of it. The block's filter knows better.
+#[tokio::test]
+async fn no_logs_are_doubted_where_the_block_speaks_of_some() {
+    let wanted = wanted();
+    let bloom = |inputs: &[&[u8]]| {
+        let mut bloom = Bloom::ZERO;
+        for input in inputs {
+            bloom.accrue(BloomInput::Raw(input));
+        }
+        bloom
+    };
+    let speaking = bloom(&[wanted.addresses[0].as_slice(), wanted.topics[1].as_slice()]);
+    let of_others = bloom(&[wanted.addresses[0].as_slice()]);
+    let saturated = Bloom::repeat_byte(0xff);
+    for (bloom, log_after, expected) in [
+        (speaking, 3, (1, 3)),
+        // Said three times, it is so.
+        (speaking, 4, (0, 3)),
+        (of_others, 2, (0, 1)),
+        (saturated, 2, (0, 1)),
+        // As on chains that fill no filters.
+        (Bloom::ZERO, 2, (0, 1)),
+    ] {
+        let asked = AtomicU32::new(0);
+        let endpoint = StubEndpoint::start(move |method, params: &Value| match method {
+            "eth_getBlockByNumber" if params[0] == "latest" => {
+                let mut block = raw_block(100, 0);
+                block["logsBloom"] = json!(bloom);
+                json!({ "result": block })
+            }
+            "eth_getLogs" if asked.fetch_add(1, Ordering::Relaxed) + 1 == log_after => {
+                json!({ "result": [raw_log(100, 0)] })
+            }
+            _ => at(100)(method, params),
+        })
+        .await;
+        let chain = chain(&[&endpoint]).await;
+        chain.head().await.unwrap();
+        let logs = chain.logs_of_block(hash(100, 0), &wanted).await.unwrap();
+        assert_eq!((logs.len(), endpoint.calls("eth_getLogs")), expected, "{log_after}");
+    }
+}
+
+/// Endpoints limit how many logs they give. Of one block nobody can ask for less, but of one kind alone.
+#[tokio::test]
+async fn a_block_with_too_many_logs_is_asked_for_each_kind() {
+    let endpoint = StubEndpoint::start(|method, params: &Value| match method {
+        "eth_getLogs" => match params[0]["topics"][0].as_array().unwrap().as_slice() {
+            [kind] if *kind == json!(B256::repeat_byte(1)) => {
+                json!({ "result": [raw_log(100, 0), raw_log(100, 9)] })
+            }
+            [_] => json!({ "result": [raw_log(100, 4)] }),
+            _ => json!({ "error": { "code": -32_005, "message": "query returned more than 10000 results" } }),
+        },
+        _ => at(100)(method, params),
+    })
+    .await;
+    let chain = chain(&[&endpoint]).await;
+    let indices = |logs: Vec<Log>| logs.iter().map(|log| log.log_index.unwrap()).collect::<Vec<_>>();
+    let logs = chain.logs_of_block(hash(100, 0), &wanted()).await.unwrap();
+    assert_eq!(indices(logs), [0, 4, 9]);
+    let logs = chain.logs(BlockNumber::new(100), block(100), &wanted()).await.unwrap();
+    assert_eq!(indices(logs), [0, 4, 9]);
+    // Of several blocks, one asks for fewer.
+    let error = chain
+        .logs(BlockNumber::new(99), block(100), &wanted())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ChainError::Refused { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -366,7 +439,7 @@ async fn what_an_endpoint_does_not_know_it_is_asked_again() {
     });
     assert_eq!(chain.block(BlockNumber::new(95)).await.unwrap(), Some(block(95)));
     // The head is known already, so these are the logs.
-    assert_eq!(chain.logs_of_block(hash(100, 0), &[Address::ZERO]).await.unwrap(), []);
+    assert_eq!(chain.logs_of_block(hash(100, 0), &wanted()).await.unwrap(), []);
     let call = Call::transfer(Address::ZERO, U256::ZERO);
     let called = chain.call(Address::ZERO, &call, StateAt::Block(hash(100, 0))).await;
     assert_eq!(called.unwrap(), CallOutcome::Returned(Bytes::from_static(&[0x2a])));

@@ -10,7 +10,8 @@ use alloy::{
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
 use lloom_watcher::{
-    Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert, RpcChain, StateAt,
+    Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, LogFilter, MinedTransaction, NonceAt, Revert, RpcChain,
+    StateAt,
 };
 
 /// A real chain whose broadcasts can be made to hang forever (the moment between storing and broadcasting, stretched), and
@@ -80,12 +81,12 @@ impl Chain for FaultyChain {
         self.real.block(number).await
     }
 
-    async fn logs(&self, first: BlockNumber, last: Block, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
-        self.real.logs(first, last, addresses).await
+    async fn logs(&self, first: BlockNumber, last: Block, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
+        self.real.logs(first, last, wanted).await
     }
 
-    async fn logs_of_block(&self, hash: B256, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
-        self.real.logs_of_block(hash, addresses).await
+    async fn logs_of_block(&self, hash: B256, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
+        self.real.logs_of_block(hash, wanted).await
     }
 
     async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {

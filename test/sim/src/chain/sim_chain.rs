@@ -7,7 +7,7 @@ use alloy::{
 use lloom_ledger::Block;
 use lloom_receipts::BlockNumber;
 use lloom_watcher::{
-    Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, Revert, StateAt,
+    Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, LogFilter, MinedTransaction, NonceAt, Revert, StateAt,
 };
 
 use super::{
@@ -172,7 +172,7 @@ impl Chain for SimChain {
         .await
     }
 
-    async fn logs(&self, first: BlockNumber, last: Block, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+    async fn logs(&self, first: BlockNumber, last: Block, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
         self.ask("eth_getLogs", |world, view| {
             let there = view.block(last.number).map(|block| block.header);
             if there.map(|block| header(world, &self.life, block)) != Some(last) {
@@ -185,12 +185,12 @@ impl Chain for SimChain {
             }
             let blocks = view.blocks(first, last.number);
             let logs = blocks.flat_map(|block| &block.logs);
-            Ok(logs.filter(|log| addresses.contains(&log.address())).cloned().collect())
+            Ok(logs.filter(|log| wanted.matches(log)).cloned().collect())
         })
         .await
     }
 
-    async fn logs_of_block(&self, hash: B256, addresses: &[Address]) -> Result<Vec<Log>, ChainError> {
+    async fn logs_of_block(&self, hash: B256, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
         self.ask("eth_getLogs", |world, view| {
             let block = world.chain.known(hash).cloned();
             // An endpoint that is behind has not heard of it.
@@ -202,7 +202,7 @@ impl Chain for SimChain {
             }
             world.fetched(self.life.process(), hash);
             let logs = block.logs.iter();
-            Ok(logs.filter(|log| addresses.contains(&log.address())).cloned().collect())
+            Ok(logs.filter(|log| wanted.matches(log)).cloned().collect())
         })
         .await
     }
