@@ -73,6 +73,27 @@ impl Ledger {
         confirmed_block(&mut self.reader("read the confirmed block").await?).await
     }
 
+    /// Which events are recorded of the blocks from `first` up to `last`: their blocks' hashes and their positions, in order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn recorded_events(
+        &self,
+        first: BlockNumber,
+        last: BlockNumber,
+    ) -> Result<Vec<(B256, EventPosition)>, LedgerError> {
+        let statement = sql(
+            "SELECT block_hash, position FROM events WHERE block >= $1 AND block <= $2
+             ORDER BY block, position",
+        )
+        .put(first)
+        .put(last);
+        let rows = self.reader("list recorded events").await?.rows(statement).await?;
+        rows.iter()
+            .map(|row| Ok((row.read("block_hash")?, row.read("position")?)))
+            .collect()
+    }
+
     /// Records blocks and their events, moves the cursor to the last of them and the confirmed block to `confirmed`
     /// (never back), and derives channels' states and obligations: all in one transaction.
     ///

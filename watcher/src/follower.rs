@@ -1,5 +1,7 @@
 //! Follows the chain by block hash, and keeps the ledger's view of it.
 
+use std::collections::BTreeSet;
+
 use lloom_ledger::{ApplyError, Block, ChainEvent, Ledger, LedgerError, ObligationPolicy};
 use lloom_receipts::BlockNumber;
 
@@ -28,6 +30,8 @@ pub(crate) enum Change {
     /// Blocks up to `old` were replaced by others, which the next steps read. Blocks that merely vanish look like an
     /// endpoint that is behind, and count until others stand in their place.
     Reorged { ancestor: BlockNumber, old: Block },
+    /// Blocks above `ancestor` were taken back to be read again: an endpoint had left out logs of `block`.
+    Missed { ancestor: BlockNumber, block: BlockNumber },
 }
 
 /// What a step saw.
@@ -67,6 +71,8 @@ pub(crate) struct Follower<C> {
     confirmations: u64,
     obligations: ObligationPolicy,
     range: LogRange,
+    /// Up to where logs were read by ranges of blocks: once, or again. `None` before the first step.
+    read_by_range: Option<BlockNumber>,
 }
 
 impl<C: Chain> Follower<C> {
@@ -87,6 +93,7 @@ impl<C: Chain> Follower<C> {
             confirmations,
             obligations,
             range: LogRange::new(FIRST_RANGE),
+            read_by_range: None,
         }
     }
 
@@ -100,6 +107,7 @@ impl<C: Chain> Follower<C> {
         };
         if let Some(ancestor) = self.find_fork(cursor, head).await? {
             self.ledger.roll_back(ancestor.number).await?;
+            self.read_by_range = self.read_by_range.map(|number| number.min(ancestor.number));
             return Ok(Step {
                 head,
                 cursor: ancestor,
@@ -110,6 +118,18 @@ impl<C: Chain> Follower<C> {
             });
         }
         let next = cursor.number.next().max(self.start_block);
+        let safe = head.number.below(self.confirmations.max(TAIL));
+        if let Some((ancestor, block)) = self.find_missed(cursor, next, safe).await? {
+            self.ledger.roll_back(ancestor.number).await?;
+            return Ok(Step {
+                head,
+                cursor: ancestor,
+                change: Some(Change::Missed {
+                    ancestor: ancestor.number,
+                    block,
+                }),
+            });
+        }
         if next > head.number {
             return Ok(Step {
                 head,
@@ -117,9 +137,10 @@ impl<C: Chain> Follower<C> {
                 change: None,
             });
         }
-        let safe = head.number.below(self.confirmations.max(TAIL));
         let batch = if next <= safe {
-            self.read_range(next, safe).await?
+            let batch = self.read_range(next, safe).await?;
+            self.read_by_range = batch.blocks.last().map(|last| last.number);
+            batch
         } else {
             self.read_tail(cursor, next, head).await?
         };
@@ -190,6 +211,48 @@ impl<C: Chain> Follower<C> {
             seen = stored.len();
             page *= 4;
         }
+    }
+
+    /// Reads blocks that were read one by one, near the head, again by range, now that they are deep: an endpoint may have
+    /// said that a block has no logs because one of the machines behind it had not heard of the block. Gives the first block
+    /// with logs that were left out, and the newest stored one below it. Many blocks at once, and before what follows them is
+    /// read by range.
+    async fn find_missed(
+        &mut self,
+        cursor: Block,
+        next: BlockNumber,
+        safe: BlockNumber,
+    ) -> Result<Option<(Block, BlockNumber)>, FollowError> {
+        let depth = self.confirmations.max(TAIL);
+        // What an earlier process read of the blocks that were near the head then.
+        let read = *self.read_by_range.get_or_insert(cursor.number.below(2 * depth));
+        let mut first = read.next().max(self.start_block);
+        let last = safe.min(cursor.number);
+        let is_due = next <= safe || last.get() + 1 >= first.get() + TAIL;
+        while is_due && first <= last {
+            let batch = self.read_range(first, last).await?;
+            let Some(end) = batch.blocks.last().map(|block| block.number) else {
+                break;
+            };
+            let known = self.ledger.recorded_events(first, end).await?;
+            let known: BTreeSet<_> = known.into_iter().collect();
+            let missed = batch
+                .events
+                .iter()
+                .filter(|event| !known.contains(&(event.block_hash, event.position)));
+            if let Some(missed) = missed.min_by_key(|event| event.block) {
+                let stored = self.ledger.newest_blocks(u32::MAX).await?;
+                if let Some(ancestor) = stored.into_iter().find(|stored| stored.number < missed.block) {
+                    // What is above is read by range the next time.
+                    self.read_by_range = Some(ancestor.number);
+                    return Ok(Some((ancestor, missed.block)));
+                }
+                tracing::error!(block = %missed.block, "an endpoint had left out logs of a block that is too old to be read again");
+            }
+            self.read_by_range = Some(end);
+            first = end.next();
+        }
+        Ok(None)
     }
 
     /// Blocks deep enough that ranges are safe. Only the last one's header is stored: forks don't reach between them

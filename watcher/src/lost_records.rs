@@ -45,7 +45,9 @@ impl<C: Chain> LostRecords<C> {
     pub(crate) async fn look(&mut self, step: &Step) -> Result<(), FollowError> {
         match step.change {
             Some(Change::Committed { events, .. }) => self.is_behind |= events > 0,
-            Some(Change::Reorged { ancestor, .. }) => self.judged = self.judged.min(Some(ancestor)),
+            Some(Change::Reorged { ancestor, .. } | Change::Missed { ancestor, .. }) => {
+                self.judged = self.judged.min(Some(ancestor))
+            }
             None => {}
         }
         if !self.is_behind {

@@ -49,7 +49,7 @@ const CLAIMS_UNDER_WAY: usize = 16;
 /// How long a leader that yields leaves the others at most: whoever stands by looks twice a second whether it may lead.
 const STEPS_ASIDE: Duration = Duration::from_secs(5);
 /// The longest wait between two tries while the chain does not answer.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 
 /// Whom a watcher works for, and how.
 #[derive(Clone, Debug)]
@@ -469,6 +469,9 @@ impl<C: Chain> Rounds<C> {
             match step.change {
                 Some(Change::Reorged { ancestor, old }) => {
                     tracing::warn!(%ancestor, old = %old.number, "the chain forked; took back what was on the old fork");
+                }
+                Some(Change::Missed { ancestor, block }) => {
+                    tracing::error!(%block, %ancestor, "an endpoint had left out logs of a block; reading the blocks from there on again");
                 }
                 Some(Change::Committed { last, events }) if events > 0 => {
                     tracing::debug!(block = %last.number, events, "applied events");

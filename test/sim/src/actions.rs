@@ -367,6 +367,7 @@ impl Simulation {
             errors: of_thousand(120),
             malformed: of_thousand(60),
             swallowed: of_thousand(600),
+            bare: of_thousand(60),
             disowned: of_thousand(600),
             range_limit: of_thousand(40),
         };

@@ -375,3 +375,67 @@ async fn refuses_to_follow_another_chain_with_this_store() {
         BlockNumber::new(5)
     );
 }
+
+/// Behind one address there may be several nodes, and one that has not heard of a block yet has no logs of it.
+#[tokio::test]
+async fn logs_that_were_left_out_near_the_head_are_found_once_the_block_is_deep() {
+    let mut fixture = Fixture::new(ScriptedChain::with_blocks(50)).await;
+    let before = fixture.chain.mine(vec![opened(1, 500)]);
+    fixture.follow().await;
+    let hidden = fixture.chain.mine(vec![close_requested(1, 1_000_050)]);
+    fixture.chain.leave_out_logs_of(hidden.hash);
+    fixture.chain.mine(vec![settled(1, 70)]);
+    fixture.follow().await;
+    assert_eq!(fixture.latest(id(1)).await.unwrap().close_requested_at, None);
+
+    let mut changes = Vec::new();
+    for _ in 0..2 * TAIL {
+        fixture.chain.mine(Vec::new());
+        changes.extend(fixture.follow().await);
+    }
+    let state = fixture.latest(id(1)).await.unwrap();
+    assert_eq!(state.close_requested_at, Some(UnixSeconds::new(1_000_050)));
+    assert_eq!(state.settled, TokenAmount::new(70));
+    assert_eq!(fixture.ledger.obligations().await.unwrap().len(), 1);
+    let missed = changes.iter().filter(|change| {
+        **change
+            == Change::Missed {
+                ancestor: before.number,
+                block: hidden.number,
+            }
+    });
+    assert_eq!(missed.count(), 1, "{changes:?}");
+    let taken_back = changes
+        .iter()
+        .filter(|change| !matches!(change, Change::Committed { .. }));
+    assert_eq!(taken_back.count(), 1, "{changes:?}");
+}
+
+/// A process that died may have read its last blocks badly.
+#[tokio::test]
+async fn logs_that_an_earlier_process_was_not_told_are_found_too() {
+    let mut fixture = Fixture::new(ScriptedChain::with_blocks(50)).await;
+    let hidden = fixture.chain.mine(vec![opened(1, 500)]);
+    fixture.chain.leave_out_logs_of(hidden.hash);
+    fixture.follow().await;
+    for _ in 0..1_000 {
+        fixture.chain.mine(Vec::new());
+    }
+    fixture.follower = follower(&fixture.chain, &fixture.ledger);
+    fixture.follow().await;
+    assert_eq!(fixture.latest(id(1)).await.unwrap().deposit, TokenAmount::new(500));
+}
+
+/// What is read twice is read in few questions.
+#[tokio::test]
+async fn a_block_is_looked_at_again_with_many_others() {
+    let mut fixture = Fixture::new(ScriptedChain::with_blocks(100)).await;
+    fixture.follow().await;
+    let (before, _) = fixture.chain.log_requests();
+    for _ in 0..4 * TAIL {
+        fixture.chain.mine(Vec::new());
+        fixture.follow().await;
+    }
+    let (after, _) = fixture.chain.log_requests();
+    assert!(after.len() - before.len() <= 5, "{after:?}");
+}

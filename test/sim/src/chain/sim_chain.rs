@@ -184,6 +184,8 @@ impl Chain for SimChain {
                 return Err(self.refused("eth_getLogs", "too many blocks"));
             }
             let blocks = view.blocks(first, last.number);
+            // A store that forgot a block believes to have it, so it finds nothing missing either.
+            let blocks = blocks.filter(|block| !world.is_lost_to(self.life.process(), block.header.hash));
             let logs = blocks.flat_map(|block| &block.logs);
             Ok(logs.filter(|log| wanted.matches(log)).cloned().collect())
         })
@@ -201,6 +203,14 @@ impl Chain for SimChain {
                 return Ok(Vec::new());
             }
             world.fetched(self.life.process(), hash);
+            if !block.logs.is_empty() && self.life.choose(|choices| choices.chance(world.weather.bare)) {
+                world.note_at(
+                    self.life.millis(),
+                    self.life.name(),
+                    format_args!("is told that block {} has no logs", block.header.number),
+                );
+                return Ok(Vec::new());
+            }
             let logs = block.logs.iter();
             Ok(logs.filter(|log| wanted.matches(log)).cloned().collect())
         })
