@@ -37,6 +37,37 @@ impl Ledger {
         rows.iter().map(read_obligation).collect()
     }
 
+    /// Those of the [`obligations`](Self::obligations) that can have ended, or of which something can be lost: of channels
+    /// that were served or are defended, and of those whose final state is over or no longer has the request. A stranger may
+    /// open a channel, ask for its close and leave it so, as often as it likes; those are passed over in one statement.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn obligations_to_review(&self) -> Result<Vec<Obligation>, LedgerError> {
+        let statement = sql("SELECT o.id, o.channel, o.requested_at, o.deadline, o.resolution
+             FROM obligations o JOIN channels c ON c.id = o.channel
+             WHERE o.resolution IS NULL AND (
+                 c.confirmed_finalized
+                 OR c.confirmed_deposit IS NOT NULL
+                    AND (c.confirmed_close_requested_at IS NULL OR c.confirmed_close_requested_at <> o.requested_at)
+                 OR EXISTS (SELECT 1 FROM accounts a WHERE a.channel = o.channel AND a.side = 'serving')
+                 OR EXISTS (SELECT 1 FROM held_vouchers h WHERE h.channel = o.channel))
+             ORDER BY o.deadline, o.id");
+        let rows = self.reader("list obligations to review").await?.rows(statement).await?;
+        rows.iter().map(read_obligation).collect()
+    }
+
+    /// How many obligations stand.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn count_obligations(&self) -> Result<u64, LedgerError> {
+        let statement = sql("SELECT count(*) AS standing FROM obligations WHERE resolution IS NULL");
+        let row = self.reader("count obligations").await?.row(statement).await?;
+        let standing: i64 = row.map_or(Ok(0), |row| row.read("standing"))?;
+        Ok(u64::try_from(standing).unwrap_or_default())
+    }
+
     /// All obligations the channel ever had, oldest first.
     ///
     /// # Errors

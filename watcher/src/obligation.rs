@@ -16,7 +16,7 @@ struct Standing {
 
 /// The obligations that stand.
 pub(crate) struct Review {
-    /// How many.
+    /// How many, those of channels on which nothing was ever served included.
     pub(crate) standing: usize,
     /// The nearest deadline of those with anything to lose. A stranger may open a channel, and ask for its close, as often as
     /// it likes: that keeps nobody busy, and nobody awake.
@@ -42,7 +42,7 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Review, 
         next_deadline: None,
         lost: 0,
     };
-    for obligation in ledger.obligations().await? {
+    for obligation in ledger.obligations_to_review().await? {
         let verdict = judge(
             obligation.requested_at,
             confirmed,
@@ -50,15 +50,11 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Review, 
         );
         let resolution = match verdict {
             Verdict::Stands => {
-                review.standing += 1;
                 // The most urgent comes first.
                 review.next_deadline = review.next_deadline.or(Some(obligation.deadline));
                 continue;
             }
-            Verdict::StandsEmpty => {
-                review.standing += 1;
-                continue;
-            }
+            Verdict::StandsEmpty => continue,
             Verdict::Met => match ledger.settled_by(obligation.channel, confirmed.number).await? {
                 Some(record) => Resolution::Claimed {
                     transaction: record.hash,
@@ -83,6 +79,7 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Review, 
             Err(error) => return Err(error),
         }
     }
+    review.standing = usize::try_from(ledger.count_obligations().await?).unwrap_or(usize::MAX);
     Ok(review)
 }
 

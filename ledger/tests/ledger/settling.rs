@@ -3,7 +3,7 @@ use lloom_ledger::{
     AcceptRequest, AuthorizationRef, ChainEventKind, ClaimBy, ExposurePolicy, Finish, Ledger, NewTransaction, Outcome,
     Purpose, Resolution, ServeError, SettleError, Tally, TransactionId,
 };
-use lloom_receipts::{BlockNumber, ReceiptHead, UnixSeconds};
+use lloom_receipts::{BlockNumber, ChannelId, ReceiptHead, UnixSeconds};
 
 use crate::{
     beside::beside,
@@ -481,6 +481,58 @@ async fn a_transaction_is_found_however_many_came_after_it(on: Backend) {
     assert_eq!(other.open().await.transaction(first).await.unwrap(), None);
 }
 
+/// Anybody may open channels, ask for their closes, and leave them so.
+async fn closes_of_channels_that_were_never_served_are_passed_over(on: Backend) {
+    let (served, strange) = (Pair::new(1, 1), Pair::new(2, 2));
+    let (_home, ledger) = serving(on, &served, 1_000).await;
+    let request = |channel| ChainEventKind::CloseRequested {
+        channel,
+        requested_at: UnixSeconds::new(100),
+    };
+    ledger.accept_request(served.accept(1, Some(50), 20)).await.unwrap();
+    let to_review = async || -> Vec<ChannelId> {
+        let obligations = ledger.obligations_to_review().await.unwrap();
+        obligations.iter().map(|obligation| obligation.channel).collect()
+    };
+    mine(
+        &ledger,
+        vec![strange.opened(5), request(strange.channel()), request(served.channel())],
+    )
+    .await;
+    assert_eq!(ledger.count_obligations().await.unwrap(), 2);
+    assert_eq!(to_review().await, [served.channel()]);
+
+    // Where the final state says how it ended, it ends.
+    let closed = ChainEventKind::Closed {
+        channel: strange.channel(),
+        settled: amount(0),
+        refunded: amount(5),
+    };
+    mine(&ledger, vec![closed]).await;
+    let ended = to_review().await;
+    assert!(ended.contains(&strange.channel()), "{ended:?}");
+    for obligation in ledger.obligations_to_review().await.unwrap() {
+        let moot = Resolution::Moot { reason: "over".into() };
+        ledger.resolve_obligation(obligation.id, moot).await.unwrap();
+    }
+    assert_eq!(
+        (ledger.count_obligations().await.unwrap(), to_review().await),
+        (0, vec![])
+    );
+
+    // A close that a top-up called off does, too.
+    let called_off = Pair::new(3, 3);
+    mine(&ledger, vec![called_off.opened(5), request(called_off.channel())]).await;
+    assert_eq!(to_review().await, []);
+    let topped_up = ChainEventKind::ToppedUp {
+        channel: called_off.channel(),
+        deposit: amount(6),
+        close_cancelled: true,
+    };
+    mine(&ledger, vec![topped_up]).await;
+    assert_eq!(to_review().await, [called_off.channel()]);
+}
+
 async fn a_requested_close_obliges_until_it_is_resolved(on: Backend) {
     let (pair, later) = (Pair::new(1, 1), Pair::new(2, 2));
     let channel = pair.channel();
@@ -663,5 +715,6 @@ on_both_stores!(
     a_transaction_is_stored_before_it_is_sent_and_until_it_is_final,
     a_transaction_is_found_however_many_came_after_it,
     the_last_of_our_transactions_that_settled_a_channel_is_found,
+    closes_of_channels_that_were_never_served_are_passed_over,
     a_requested_close_obliges_until_it_is_resolved
 );
