@@ -69,7 +69,8 @@ pub struct Transactor<'a> {
 }
 
 impl<'a> Transactor<'a> {
-    /// A sender for `key`, whose transactions `ledger` remembers. What an earlier command left unfinished is sent again.
+    /// A sender for `key`, whose transactions `ledger` remembers. What an earlier command left unfinished is sent again, and
+    /// waited for.
     ///
     /// # Errors
     /// When the chain or the store fails.
@@ -92,10 +93,18 @@ impl<'a> Transactor<'a> {
             network.confirmations,
             poll_interval(network),
         );
+        let earlier = |error| send_failure(error, "cannot take up earlier transactions");
+        outbox.resume().await.map_err(earlier)?;
+        // What is sent next waits for them anyway; and what there is to send depends on what they did.
+        let mut progress = None;
         outbox
-            .resume()
+            .settle(|transaction| {
+                let waiting = format!("Waiting for transaction {transaction:?}, which was sent before");
+                progress = Some(Progress::spinner(session.output, waiting));
+            })
             .await
-            .map_err(|error| send_failure(error, "cannot take up earlier transactions"))?;
+            .map_err(earlier)?;
+        drop(progress);
         Ok(Self {
             session,
             outbox,

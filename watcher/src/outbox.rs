@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, B256, U256};
 use lloom_ledger::{ApplyError, Finish, Ledger, ObligationPolicy, Purpose};
 use lloom_receipts::{BlockNumber, Keypair};
 
@@ -147,6 +147,28 @@ impl<C: Chain> Outbox<C> {
         self.sender.rebroadcast_all(self.ledger.now()).await
     }
 
+    /// Waits until the fate of all that was sent with this key before is known, pushing it along; `tell` is given what is
+    /// waited for, each time that changes. Whoever decides what to send looks afterwards: an opening that is repeated while
+    /// the first one waits would pay twice.
+    ///
+    /// # Errors
+    /// As [`confirm`](Self::confirm).
+    pub async fn settle(&self, mut tell: impl FnMut(B256)) -> Result<(), SendError> {
+        let mut told = None;
+        loop {
+            let pending = self.ledger.pending_transactions().await?;
+            let Some(first) = pending.iter().find(|record| record.from == self.account()) else {
+                return Ok(());
+            };
+            if told != Some(first.hash) {
+                told = Some(first.hash);
+                tell(first.hash);
+            }
+            self.advance().await?;
+            tokio::time::sleep(self.poll_interval).await;
+        }
+    }
+
     async fn gas(&self, call: &Call) -> Result<u64, SendError> {
         match self.chain.estimate_gas(self.account(), call, StateAt::Latest).await? {
             CallOutcome::Returned(gas) => Ok(gas),
@@ -202,7 +224,7 @@ impl<C: Chain> Outbox<C> {
             .advance(
                 Heights { head, confirmed },
                 self.ledger.now(),
-                |_| Outlook::default(),
+                Outlook::of,
                 &mut Vec::new(),
             )
             .await

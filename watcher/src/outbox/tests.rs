@@ -1,4 +1,4 @@
-use lloom_ledger::StoreDeployment;
+use lloom_ledger::{Block, StoreDeployment};
 
 use super::*;
 use crate::scripted_chain::ScriptedChain;
@@ -52,19 +52,7 @@ impl Fixture {
             deadline: None,
         };
         let sent = sender.submit(order, self.ledger.now()).await.unwrap();
-        let head = self.chain.head().await.unwrap();
-        let confirmed = self.chain.block(BlockNumber::new(8)).await.unwrap().unwrap();
-        self.chain.set_receipt(MinedTransaction {
-            hash: sent.hash,
-            from: Address::ZERO,
-            block: confirmed.number,
-            block_hash: confirmed.hash,
-            succeeded: true,
-            gas_used: 21_000,
-            gas_price: 11,
-            logs: Vec::new(),
-        });
-        self.chain.set_nonces(1, &[(confirmed.hash, 1), (head.hash, 1)]);
+        let (head, confirmed) = self.mine_nonce_zero(sent.hash).await;
         let mut finished = Vec::new();
         sender
             .advance(
@@ -76,6 +64,24 @@ impl Fixture {
             .await
             .unwrap();
         assert_eq!(finished.len(), 1);
+    }
+
+    /// The transaction with the nonce 0 is final. Gives the newest block, and its own.
+    async fn mine_nonce_zero(&self, hash: B256) -> (Block, Block) {
+        let head = self.chain.head().await.unwrap();
+        let confirmed = self.chain.block(BlockNumber::new(8)).await.unwrap().unwrap();
+        self.chain.set_receipt(MinedTransaction {
+            hash,
+            from: Address::ZERO,
+            block: confirmed.number,
+            block_hash: confirmed.hash,
+            succeeded: true,
+            gas_used: 21_000,
+            gas_price: 11,
+            logs: Vec::new(),
+        });
+        self.chain.set_nonces(1, &[(confirmed.hash, 1), (head.hash, 1)]);
+        (head, confirmed)
     }
 
     /// Starts the chain anew, and lets it grow longer than it was.
@@ -138,4 +144,20 @@ async fn a_reorg_does_not_make_a_chain_another_one() {
     }
     fixture.outbox().resume().await.unwrap();
     fixture.outbox().send(call()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_sent_before_is_waited_for() {
+    let fixture = Fixture::new().await;
+    let waiting = fixture.outbox().send(call()).await.unwrap();
+    let outbox = fixture.outbox();
+    let mut told = Vec::new();
+    let (settled, _) = tokio::join!(
+        outbox.settle(|hash| told.push(hash)),
+        fixture.mine_nonce_zero(waiting.hash)
+    );
+    settled.unwrap();
+    assert_eq!(told, [waiting.hash]);
+    assert!(fixture.ledger.pending_transactions().await.unwrap().is_empty());
+    outbox.settle(|hash| panic!("{hash}")).await.unwrap();
 }

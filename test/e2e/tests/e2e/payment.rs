@@ -4,7 +4,9 @@ use std::fs;
 
 use alloy::primitives::Address;
 use eyre::{Result, ensure};
-use lloom_e2e::{Behavior, Buyer, Chain, Ending, Mining, Seller, StubBackend, answer, prompt_tokens, prompts};
+use lloom_e2e::{
+    Behavior, Buyer, Chain, Ending, Mining, RpcProxy, Seller, StubBackend, answer, prompt_tokens, prompts, wait,
+};
 use lloom_receipts::TokenAmount;
 use serde_json::json;
 
@@ -321,5 +323,43 @@ async fn what_another_command_put_into_a_channel_is_spent() -> Result<()> {
         ask().await?;
     }
     assert_eq!(shop.channel().await?, channel, "it needs no other");
+    Ok(())
+}
+
+#[tokio::test]
+async fn opening_that_was_interrupted_is_not_repeated() -> Result<()> {
+    let shop = Shop::open().await?;
+    let anvil = &shop.chain.anvil;
+    let mine = async |automine: bool, interval: u64| {
+        anvil.call("evm_setAutomine", json!([automine])).await?;
+        anvil.call("evm_setIntervalMining", json!([interval])).await
+    };
+    mine(false, 0).await?;
+    let asking = shop.asking("Is anybody there?");
+    let first = shop.buyer.home.start(&asking)?;
+    let waiting = async || {
+        let status = anvil.call("txpool_status", json!([])).await?;
+        Ok::<_, eyre::Report>(status["pending"].as_str().unwrap_or_default().to_owned())
+    };
+    wait::until("the opening to be sent", || async {
+        Ok((waiting().await? == "0x1").then_some(()))
+    })
+    .await?;
+    first.kill().await?;
+
+    let proxy = RpcProxy::start(anvil.url()).await?;
+    let again = shop
+        .buyer
+        .home
+        .start_with(&asking, &[("LLOOM_RPC_URL".to_owned(), proxy.url())])?;
+    proxy.called("eth_sendRawTransaction", 1).await?;
+    // It has looked several times what became of the first one.
+    proxy.called_at_all(proxy.all_calls() + 30).await?;
+    assert_eq!(waiting().await?, "0x1");
+    mine(true, 1).await?;
+    let answered = again.finish().await?;
+    ensure!(answered.code() == Some(0), "{}", answered.stderr);
+    assert_eq!(proxy.calls("eth_sendRawTransaction"), 1);
+    assert_eq!(shop.receipts().await?.len(), 1);
     Ok(())
 }
