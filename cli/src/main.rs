@@ -28,6 +28,7 @@ mod progress;
 mod secret;
 mod session;
 mod settlement;
+mod sight;
 mod transact;
 mod watching;
 

@@ -40,11 +40,9 @@ use crate::{
     delegating::configured_towers,
     failure::{Failure, Kind, OrFail as _, Result},
     session::Session,
+    sight::max_head_age,
     watching::{Watching, payee},
 };
-
-/// How old a chain's newest block may be when nobody chose.
-const MAX_HEAD_AGE: Duration = Duration::from_secs(180);
 
 /// The peer-to-peer network, once it is joined.
 type Joined = Arc<OnceLock<NetworkHandle>>;
@@ -203,11 +201,10 @@ impl Monitoring {
 }
 
 fn limits(session: &Session, settings: &MonitoringSettings) -> Limits {
-    let head_age = settings.max_head_age_secs.map(Duration::from_secs);
     Limits {
         round_silence: Duration::from_secs(settings.max_round_silence_secs),
         lag: Duration::from_secs(settings.max_lag_secs),
-        head_age: head_age.or_else(|| (!session.network.development).then_some(MAX_HEAD_AGE)),
+        head_age: max_head_age(settings, &session.network),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     onchain::{OnChain, OperatorStatus, chain_failure},
     output::Output,
     session::Session,
+    sight::{Obstacle, Sight, max_head_age},
     transact::{ANOTHER_CHAIN, poll_interval, send_failure},
 };
 
@@ -196,11 +197,21 @@ impl Watching {
     }
 }
 
-/// Whether a watcher has finished a look at the chain within `silence`.
-pub fn sees_chain(watcher: &WatcherHandle, silence: Duration) -> bool {
+/// How long a watcher of this home may see nothing of the chain, where its looks may take `silence`.
+///
+/// # Errors
+/// When there is no configuration.
+pub fn sight(session: &Session, silence: Duration) -> Result<Sight> {
+    Ok(Sight {
+        silence,
+        head_age: max_head_age(&session.config()?.monitoring, &session.network),
+    })
+}
+
+/// What keeps a watcher from seeing the chain at this moment.
+pub fn obstacle(watcher: &WatcherHandle, sight: Sight) -> Option<Obstacle> {
     let now = UnixSeconds::from(SystemTime::now());
-    let last_progress = watcher.status().borrow().last_progress;
-    last_progress.is_none_or(|at| now.since(at) <= silence)
+    sight.obstacle(&watcher.status().borrow(), now)
 }
 
 fn watcher_config(
@@ -230,6 +241,7 @@ fn watcher_config(
         },
         auto_claim: initiative == Initiative::Own,
         yields_after: Duration::from_secs(settings.yield_after_secs),
+        max_head_age: max_head_age(&session.config()?.monitoring, network),
         planner: planner(settings, network)?,
         fees: fees(settings),
     })

@@ -25,6 +25,7 @@ mod session;
 mod under_way;
 
 use std::{
+    fmt::Display,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -192,13 +193,15 @@ impl Executor {
         self.shared.draining.cancel();
     }
 
-    /// Says whether the chain is being followed. While it isn't, requests are refused: a payer may be closing its
-    /// channel, and what is served on it then might come too late to be claimed.
-    pub fn set_chain_in_sight(&self, in_sight: bool) {
-        let was_out = self.shared.chain_out_of_sight.swap(!in_sight, Ordering::Relaxed);
-        match (was_out, in_sight) {
-            (false, false) => tracing::error!("the chain is out of sight; refusing requests until it is back"),
-            (true, true) => tracing::info!("the chain is back in sight; serving again"),
+    /// Says why the chain is not seen as it is, or `None` while it is. While it isn't, requests are refused: a payer may
+    /// be closing its channel, and what is served on it then might come too late to be claimed.
+    pub fn set_chain_out_of_sight(&self, why: Option<&dyn Display>) {
+        let was_out = self.shared.chain_out_of_sight.swap(why.is_some(), Ordering::Relaxed);
+        match (was_out, why) {
+            (false, Some(why)) => {
+                tracing::error!(%why, "the chain is out of sight; refusing requests until it is back")
+            }
+            (true, None) => tracing::info!("the chain is back in sight; serving again"),
             _ => {}
         }
     }

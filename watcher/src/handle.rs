@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use alloy::primitives::B256;
 use lloom_ledger::{Block, ClaimBy, LedgerError};
 use lloom_receipts::{BlockNumber, ChannelId, TokenAmount, UnixSeconds};
@@ -63,6 +65,8 @@ impl Command {
 pub struct WatcherStatus {
     /// The newest block an endpoint has shown.
     pub head: Option<Block>,
+    /// When that was shown first, by this machine's clock.
+    pub head_since: Option<UnixSeconds>,
     /// The newest block whose events are in the ledger.
     pub cursor: Option<Block>,
     /// The newest block that counts as final.
@@ -106,6 +110,26 @@ impl WatcherStatus {
         self.deferred = 0;
         self.quarantined.clear();
         self.stalled = None;
+    }
+
+    /// Takes what an endpoint shows as the newest block.
+    pub(crate) fn see(&mut self, head: Block, now: UnixSeconds) {
+        if self.head.is_none_or(|before| before.hash != head.hash) {
+            self.head_since = Some(now);
+        }
+        self.head = Some(head);
+    }
+
+    /// The head, and how old it is, where that is more than `limit`; never without one, as where a chain may stand still.
+    /// An endpoint that has lost its peers goes on to answer, with the same head: what happens on the chain is not seen.
+    ///
+    /// A head is as old as it says, or as long as nothing newer was shown: the one is wrong where this machine's clock is
+    /// behind, the other where an endpoint is only now catching up.
+    pub fn old_head(&self, now: UnixSeconds, limit: Option<Duration>) -> Option<(Block, Duration)> {
+        let head = self.head?;
+        let shown = self.head_since.map_or(Duration::ZERO, |since| now.since(since));
+        let age = now.since(head.timestamp).max(shown);
+        limit.is_some_and(|limit| age > limit).then_some((head, age))
     }
 
     /// How many blocks the ledger is behind the head.
@@ -322,6 +346,42 @@ impl WatcherHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_is_as_old_as_it_says_or_as_long_as_it_stands() {
+        let block = |number: u8, timestamp| Block {
+            number: BlockNumber::new(u64::from(number)),
+            hash: B256::repeat_byte(number),
+            parent: B256::repeat_byte(number - 1),
+            timestamp: UnixSeconds::new(timestamp),
+        };
+        let at = UnixSeconds::new;
+        let limit = Some(Duration::from_secs(100));
+        let mut status = WatcherStatus::default();
+        assert_eq!(status.old_head(at(1_000), limit), None, "nothing was shown yet");
+
+        status.see(block(7, 1_000), at(1_000));
+        status.see(block(7, 1_000), at(1_090));
+        assert_eq!(status.old_head(at(1_100), limit), None);
+        let old = |age| Some((block(7, 1_000), Duration::from_secs(age)));
+        assert_eq!(status.old_head(at(1_101), limit), old(101));
+        assert_eq!(status.old_head(at(9_000), None), None, "this chain may stand still");
+
+        // An endpoint that is only now catching up shows ever newer heads of long ago.
+        status.see(block(8, 1_002), at(1_110));
+        assert_eq!(
+            status.old_head(at(1_111), limit),
+            Some((block(8, 1_002), Duration::from_secs(109)))
+        );
+
+        // To a clock that is an hour behind, no block is old.
+        status.see(block(9, 4_700), at(1_111));
+        assert_eq!(status.old_head(at(1_211), limit), None);
+        assert_eq!(
+            status.old_head(at(1_212), limit),
+            Some((block(9, 4_700), Duration::from_secs(101)))
+        );
+    }
 
     #[test]
     fn whoever_stands_by_shows_nothing_of_what_it_led_with() {

@@ -38,6 +38,7 @@ use crate::{
 mod closing;
 mod standby;
 mod trouble;
+mod yielding;
 
 use trouble::{RoundError, Trouble};
 
@@ -46,8 +47,6 @@ const MAX_STEPS: usize = 4_096;
 /// Claims that may be under way at a time, unless a deadline presses: an endpoint's pool promises an account room for about as
 /// many transactions, and a round with hundreds of them would see nothing else meanwhile.
 const CLAIMS_UNDER_WAY: usize = 16;
-/// How long a leader that yields leaves the others at most: whoever stands by looks twice a second whether it may lead.
-const STEPS_ASIDE: Duration = Duration::from_secs(5);
 /// The longest wait between two tries while the chain does not answer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 
@@ -69,9 +68,11 @@ pub struct WatcherConfig {
     pub poll_interval: Duration,
     /// Whether to claim without being ordered to.
     pub auto_claim: bool,
-    /// For how long a leader's rounds may fail until it lets another watcher of the store lead, which may have a better
-    /// endpoint.
+    /// For how long a leader's rounds may fail, or its head be too old, until it lets another watcher of the store lead,
+    /// which may have a better endpoint.
     pub yields_after: Duration,
+    /// How old the newest block may be before the endpoint is taken to stand still; `None` where a chain may.
+    pub max_head_age: Option<Duration>,
     /// When a claim is worth it.
     pub planner: PlannerPolicy,
     /// What is paid for gas.
@@ -189,6 +190,7 @@ impl<C: Chain> Watcher<C> {
         let mut rounds: Option<Rounds<C>> = None;
         let mut commands = Vec::new();
         let mut leadership: Option<Leadership> = None;
+        let mut leads_since = Instant::now();
         let mut failing_since = None;
         loop {
             let mut began = Instant::now();
@@ -202,6 +204,7 @@ impl<C: Chain> Watcher<C> {
                     let elected = self.stand_by(&mut commands).await;
                     // Standing by is part of no round, and may take days.
                     began = Instant::now();
+                    leads_since = began;
                     match elected {
                         Ok(elected) => {
                             leadership = Some(elected);
@@ -217,12 +220,20 @@ impl<C: Chain> Watcher<C> {
             let endpoints = self.chain.endpoints();
             self.status.send_modify(|status| status.endpoints = endpoints);
             self.sender.metrics().round(outcome.is_ok(), began.elapsed());
+            let is_contested = leadership.as_ref().is_some_and(Leadership::is_contested);
             let wait = match outcome.map_err(Trouble::sort) {
                 Ok(()) => {
                     backoff.succeeded();
                     failing_since = None;
                     self.yielded_at = None;
-                    self.config.poll_interval
+                    match self.gets_nowhere(leads_since).filter(|_| is_contested) {
+                        None => self.config.poll_interval,
+                        Some(reason) => {
+                            tracing::error!(reason, "letting another watcher of this store lead");
+                            (rounds, leadership) = (None, None);
+                            self.aside()
+                        }
+                    }
                 }
                 Err(Trouble::Deposed) => {
                     tracing::warn!("another watcher of this store was elected");
@@ -237,15 +248,13 @@ impl<C: Chain> Watcher<C> {
                     }
                     self.status.send_modify(|status| status.problem = Some(reason));
                     let since = *failing_since.get_or_insert(began);
-                    if leadership.as_ref().is_some_and(Leadership::is_contested)
-                        && since.elapsed() >= self.config.yields_after
-                    {
+                    if is_contested && since.elapsed() >= self.config.yields_after {
                         tracing::error!("rounds have failed for too long: letting another watcher of this store lead");
                         (rounds, leadership) = (None, None);
                         failing_since = None;
                         backoff.succeeded();
                         self.yielded_at = Some(Instant::now());
-                        STEPS_ASIDE.min(self.config.yields_after / 4)
+                        self.aside()
                     } else {
                         self.no_longer_than_allowed(backoff.failed())
                     }
@@ -482,7 +491,7 @@ impl<C: Chain> Rounds<C> {
             self.lost_records.look(&step).await?;
             let now = self.settler.ledger.now();
             self.status.send_modify(|status| {
-                status.head = Some(step.head);
+                status.see(step.head, now);
                 status.cursor = Some(step.cursor);
                 // Blocks come in whatever else fails: once the head was reached, only whole rounds are progress.
                 if step.change.is_some() && !status.caught_up {

@@ -1,6 +1,7 @@
 //! The commands of `node`.
 
 use std::{
+    fmt::Display,
     fs,
     io::{self, Write},
     time::Duration,
@@ -29,7 +30,8 @@ use crate::{
     output::{Align, Report, Table, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
-    watching::{Initiative, Watching, confirmations, handle_failure, no_operator, payee, sees_chain, standing},
+    sight::Sight,
+    watching::{Initiative, Watching, confirmations, handle_failure, no_operator, obstacle, payee, sight, standing},
 };
 
 /// How long running answers may take to end once the node was told to stop.
@@ -161,7 +163,7 @@ struct Node {
     executor: Executor,
     monitoring: Monitoring,
     /// How long the watcher may see nothing of the chain before requests are refused.
-    max_chain_silence: Duration,
+    sight: Sight,
 }
 
 impl Node {
@@ -263,7 +265,7 @@ impl Node {
             delegating,
             executor,
             monitoring,
-            max_chain_silence: Duration::from_secs(settings.max_chain_silence_secs),
+            sight: sight(session, Duration::from_secs(settings.max_chain_silence_secs))?,
         }))
     }
 
@@ -288,7 +290,8 @@ impl Node {
                 () = &mut heeding => {}
                 _ = look.tick() => {
                     self.monitoring.beat();
-                    self.executor.set_chain_in_sight(sees_chain(&self.watching.handle, self.max_chain_silence));
+                    let obstacle = obstacle(&self.watching.handle, self.sight);
+                    self.executor.set_chain_out_of_sight(obstacle.as_ref().map(|why| why as &dyn Display));
                 }
                 Some(_) = streams.join_next() => {}
                 Some(incoming) = self.incoming.next() => {

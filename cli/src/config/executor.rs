@@ -33,7 +33,7 @@ pub struct ExecutorSettings {
     #[serde(default = "max_concurrent_requests")]
     pub max_concurrent_requests: u32,
     /// How long the chain may be out of sight before requests are refused: a close that a payer asks for meanwhile has to
-    /// be seen with most of its grace period left.
+    /// be seen with most of its grace period left. How old the newest block may be is `monitoring.max_head_age_secs`.
     #[serde(default = "max_chain_silence")]
     pub max_chain_silence_secs: u64,
     /// What is served on credit.

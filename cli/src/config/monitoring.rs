@@ -13,8 +13,9 @@ pub struct MonitoringSettings {
     pub max_round_silence_secs: u64,
     /// A store whose events are further behind the head is not ready.
     pub max_lag_secs: u64,
-    /// A newest block that is older is a chain that stands still; three minutes where it is missing, and without limit on
-    /// development networks, which mine only when there is something to mine.
+    /// A newest block that is older is a chain that stands still: nothing is sold then, nor promised by a tower. Three
+    /// minutes where it is missing, and without limit on development networks, which mine only when there is something to
+    /// mine.
     pub max_head_age_secs: Option<u64>,
 }
 

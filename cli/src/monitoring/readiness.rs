@@ -210,18 +210,17 @@ fn cursor(evidence: &Evidence, limits: &Limits) -> Check {
 }
 
 fn chain(evidence: &Evidence, limits: &Limits) -> Check {
-    let head = evidence.watcher.as_ref().and_then(|status| status.head);
-    let Some(head) = head else {
+    let watcher = evidence.watcher.as_ref();
+    let Some((status, head)) = watcher.and_then(|status| Some((status, status.head?))) else {
         return Check::bad("chain", "no block was seen yet", DOCTOR);
     };
-    let age = evidence.now.since(head.timestamp);
-    match limits.head_age {
-        Some(limit) if age > limit => Check::bad(
+    match status.old_head(evidence.now, limits.head_age) {
+        Some((head, age)) => Check::bad(
             "chain",
             format!("its newest block, {}, is {} s old", head.number, age.as_secs()),
             "compare with a block explorer: another endpoint as config.toml's `rpc_url` if only this one stands still",
         ),
-        _ => Check::good("chain", format!("its newest block is {}", head.number)),
+        None => Check::good("chain", format!("its newest block is {}", head.number)),
     }
 }
 

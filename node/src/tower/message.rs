@@ -168,8 +168,8 @@ pub enum TowerRefusal {
 /// Why a tower can't promise anything at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Impediment {
-    /// It can't watch.
-    #[error("does not see the chain")]
+    /// It can't watch: no endpoint answers it, or none shows it a new block.
+    #[error("does not see the chain: it reaches no endpoint, or is shown no new block")]
     ChainOutOfSight,
     /// It can't pay for a claim.
     #[error("has no coins left for the gas of a claim")]

@@ -259,8 +259,9 @@ pub enum Refusal {
         /// From when on it does.
         until: UnixSeconds,
     },
-    /// This node has lost sight of the chain: it could not know if the channel is closing.
-    #[error("this node can't see the chain at the moment")]
+    /// This node has lost sight of the chain: no endpoint answers it, or none shows it a new block. It could not know if the
+    /// channel is closing.
+    #[error("this node can't see the chain at the moment: it reaches no endpoint, or is shown no new block")]
     ChainOutOfSight,
     /// This node's payee has removed its key: it would sign what counts for nobody.
     #[error("this node's payee does not name it as an operator any more")]

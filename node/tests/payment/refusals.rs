@@ -606,11 +606,11 @@ impl ClientEnd {
 async fn nothing_is_served_while_the_chain_is_out_of_sight() {
     let world = World::new().await;
     let mut wire = world.dial();
-    world.executor.set_chain_in_sight(false);
+    world.executor.set_chain_out_of_sight(Some(&"nobody shows a new block"));
     let blind = world.infer(1, json!({})).await;
     assert_eq!(refusal(&mut wire, infer(blind)).await, Refusal::ChainOutOfSight);
 
-    world.executor.set_chain_in_sight(true);
+    world.executor.set_chain_out_of_sight(None);
     let again = world.infer(1, json!({})).await;
     wire.send(infer(again)).await;
     assert_eq!(wire.next().await, ExecutorFrame::Accepted);

@@ -84,6 +84,8 @@ pub struct Watching {
     pub replace_after_secs: u64,
     /// For how long a leader may fail until it lets another one lead, seconds.
     pub yield_after_secs: u64,
+    /// How old the newest block may be, seconds; however old where it is missing: test chains may stand still.
+    pub max_head_age_secs: Option<u64>,
 }
 
 impl Settings {
@@ -106,6 +108,7 @@ impl Settings {
                 confirmations: 1,
                 replace_after_secs: 90,
                 yield_after_secs: 120,
+                max_head_age_secs: None,
             },
             towers: Vec::new(),
             tower: None,
@@ -147,6 +150,7 @@ impl Settings {
             confirmations,
             replace_after_secs,
             yield_after_secs,
+            max_head_age_secs,
         } = &self.watching;
         let _infallible = write!(
             text,
@@ -156,6 +160,9 @@ impl Settings {
              [monitoring]\nlisten = \"127.0.0.1:0\"\n",
             self.channel_deposit
         );
+        if let Some(seconds) = max_head_age_secs {
+            let _infallible = writeln!(text, "max_head_age_secs = {seconds}");
+        }
         let _infallible = write!(text, "\n[towers]\npeers = {:?}\ninterval_secs = 1\n", self.towers);
         if let Some(promising) = &self.tower {
             let _infallible = write!(

@@ -107,6 +107,7 @@ impl ClientSetup {
                 payees: Vec::new(),
                 auto_claim: false,
                 yields_after: Duration::from_secs(120),
+                max_head_age: None,
                 poll_interval: Duration::from_secs(choices.between(200, 500)),
                 ..watcher
             },

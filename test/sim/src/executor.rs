@@ -122,6 +122,7 @@ impl ExecutorSetup {
             poll_interval: Duration::from_secs(choices.between(25, 90)),
             auto_claim: true,
             yields_after: Duration::from_secs(120),
+            max_head_age: None,
             planner: PlannerPolicy {
                 min_claim: TokenAmount::new(*choices.pick(&[1, 2_000, 1_000_000])),
                 publish: *choices.pick(&[Publish::Vouchers, Publish::Receipts, Publish::ReceiptsOnClose]),
@@ -199,7 +200,9 @@ pub async fn run(setup: ExecutorSetup, body: Body, mut orders: mpsc::Receiver<Ex
                 Ok(Err(error)) => format!("the watcher stopped: {}", chain_of(&error)),
                 Err(error) => format!("the watcher crashed: {error}"),
             }),
-            _ = look.tick() => executor.set_chain_in_sight(sees_chain(&ledger, &handle)),
+            _ = look.tick() => executor.set_chain_out_of_sight(
+                (!sees_chain(&ledger, &handle)).then_some(&"the watcher is silent"),
+            ),
             Some(ended) = streams.join_next() => {
                 if let Err(error) = ended {
                     return Err(format!("a task crashed: {error}"));

@@ -85,7 +85,7 @@ impl<C: Chain> Watcher<C> {
             .yielded_at
             .is_some_and(|at| at.elapsed() < self.config.yields_after * DOUBTED_FOR + LONGEST_BACKOFF);
         self.status.send_modify(|status| {
-            status.head = Some(head);
+            status.see(head, now);
             status.cursor = cursor;
             status.confirmed = confirmed;
             if doubts {

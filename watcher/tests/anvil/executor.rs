@@ -112,6 +112,7 @@ impl Executor {
             poll_interval: Duration::from_millis(20),
             auto_claim: false,
             yields_after: Duration::from_secs(120),
+            max_head_age: None,
             planner: PlannerPolicy::default(),
             fees: FeePolicy {
                 rebroadcast: Duration::ZERO,

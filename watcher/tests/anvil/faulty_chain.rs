@@ -15,7 +15,7 @@ use lloom_watcher::{
 };
 
 /// A real chain whose broadcasts can be made to hang forever (the moment between storing and broadcasting, stretched), and
-/// that can refuse transactions and estimates, revert calls and keep receipts to itself.
+/// that can refuse transactions and estimates, revert calls, stand still and keep receipts to itself.
 #[derive(Clone)]
 pub struct FaultyChain {
     pub real: RpcChain,
@@ -24,6 +24,7 @@ pub struct FaultyChain {
     pub receipts_fail: Arc<AtomicBool>,
     refused: Arc<Mutex<Option<Calls>>>,
     reverted: Arc<Mutex<Option<Calls>>>,
+    head: Arc<Mutex<Option<Block>>>,
 }
 
 /// Some calls.
@@ -53,12 +54,18 @@ impl FaultyChain {
             receipts_fail: Arc::default(),
             refused: Arc::default(),
             reverted: Arc::default(),
+            head: Arc::default(),
         }
     }
 
     /// Answers no estimate of these any more but with an error that says nothing of the contract.
     pub fn refuse_estimates(&self, calls: Option<Calls>) {
         *self.refused.lock().unwrap() = calls;
+    }
+
+    /// Shows this as the newest block for ever, as an endpoint without peers does.
+    pub fn stand_still_at(&self, head: Block) {
+        *self.head.lock().unwrap() = Some(head);
     }
 
     /// Has these calls reverted, as if the contract did it.
@@ -74,7 +81,11 @@ fn chosen(calls: &Mutex<Option<Calls>>, call: &Call) -> bool {
 
 impl Chain for FaultyChain {
     async fn head(&self) -> Result<Block, ChainError> {
-        self.real.head().await
+        let stands_at = *self.head.lock().unwrap();
+        match stands_at {
+            Some(head) => Ok(head),
+            None => self.real.head().await,
+        }
     }
 
     async fn block(&self, number: BlockNumber) -> Result<Option<Block>, ChainError> {

@@ -12,8 +12,10 @@ use lloom_bindings::Contracts;
 use lloom_ledger::{Finish, Ledger, Purpose, StoreDeployment, StoreUrl};
 use lloom_postgres::Server;
 use lloom_receipts::{BlockNumber, Domain, Keypair, TokenAmount};
-use lloom_watcher::{FeePolicy, PlannerPolicy, Watcher, WatcherConfig, WatcherHandle, WatcherStatus};
-use tokio::sync::mpsc;
+use lloom_watcher::{
+    Chain as _, FeePolicy, PlannerPolicy, Watcher, WatcherConfig, WatcherError, WatcherHandle, WatcherStatus,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,6 +51,7 @@ fn watching_child() {
         poll_interval: Duration::from_millis(20),
         auto_claim: true,
         yields_after: Duration::from_secs(120),
+        max_head_age: None,
         planner: PlannerPolicy {
             min_claim: TokenAmount::new(1),
             ..PlannerPolicy::default()
@@ -283,53 +286,100 @@ async fn seen(executor: &Executor, watcher: &WatcherHandle, what: impl FnMut(&Wa
     shown.expect("it never showed that").unwrap().clone()
 }
 
-#[tokio::test]
-async fn leaders_that_all_fail_make_no_progress_while_they_stand_by_either() {
-    let (server, executor, _) = executor().await;
-    let mut running = Vec::new();
-    let mut homes = Vec::new();
-    for seed in [0x3a, 0x3b] {
+/// A watcher of a shared store in this process, with a home and a key of its own. It ends with this guard.
+struct Colleague {
+    handle: WatcherHandle,
+    key: Keypair,
+    task: JoinHandle<Result<(), WatcherError>>,
+    _home: tempfile::TempDir,
+}
+
+impl Colleague {
+    /// Starts one that makes room for others after four seconds.
+    async fn start(executor: &Executor, store: &str, seed: u8, chain: FaultyChain) -> Self {
         let key = Keypair::from_secret([seed; 32]).unwrap();
         executor.employ(&key).await;
         let home = tempfile::tempdir().unwrap();
-        let store = StoreUrl::parse(&server.url("postgres"), home.path()).unwrap();
+        let store = StoreUrl::parse(store, home.path()).unwrap();
         let ledger = Ledger::open(&store, &StoreDeployment::from(&executor.domain()))
             .await
             .unwrap();
-        let chain = FaultyChain::new(executor.devnet.chain.clone());
-        chain.refuse_estimates(Some(Calls::LongerThan(0)));
         let config = WatcherConfig {
             auto_claim: true,
             yields_after: Duration::from_secs(4),
+            max_head_age: Some(Duration::from_secs(4)),
             planner: PlannerPolicy {
                 min_claim: TokenAmount::new(1),
                 ..PlannerPolicy::default()
             },
             ..executor.config()
         };
-        let (watcher, handle) = Watcher::new(config, chain, ledger, key);
-        running.push((handle, tokio::spawn(watcher.run(CancellationToken::new()))));
-        homes.push(home);
+        let (watcher, handle) = Watcher::new(config, chain, ledger, key.clone());
+        let task = tokio::spawn(watcher.run(CancellationToken::new()));
+        Self {
+            handle,
+            key,
+            task,
+            _home: home,
+        }
+    }
+}
+
+impl Drop for Colleague {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_leader_whose_endpoint_stands_still_makes_room_for_one_that_sees_more() {
+    let (_server, executor, store) = executor().await;
+    let stands = FaultyChain::new(executor.devnet.chain.clone());
+    let first = Colleague::start(&executor, &store, 0x4a, stands.clone()).await;
+    seen(&executor, &first.handle, |status| status.caught_up).await;
+    let goes_on = FaultyChain::new(executor.devnet.chain.clone());
+    let second = Colleague::start(&executor, &store, 0x4b, goes_on).await;
+    seen(&executor, &second.handle, |status| status.standing_by).await;
+
+    stands.stand_still_at(executor.devnet.chain.head().await.unwrap());
+    let channels = executor.devnet.while_mining(open_channels(&executor, 1..=1)).await;
+    executor.serve(&channels[0], 100, 0).await;
+    let paid = until("the second claims", || async { executor.payee_balance().await == 100 });
+    executor.devnet.while_mining(paid).await;
+    assert_eq!(executor.nonce_of(&first.key).await, 0);
+    assert_eq!(executor.nonce_of(&second.key).await, 1);
+    // The first is not fooled by a store that has all that its own endpoint shows.
+    let stands_by = seen(&executor, &first.handle, |status| status.standing_by).await;
+    let limit = Some(Duration::from_secs(4));
+    let old = stands_by.old_head(executor.ledger.now(), limit);
+    assert!(old.is_some(), "{stands_by:?}");
+}
+
+#[tokio::test]
+async fn leaders_that_all_fail_make_no_progress_while_they_stand_by_either() {
+    let (_server, executor, store) = executor().await;
+    let mut running = Vec::new();
+    for seed in [0x3a, 0x3b] {
+        let chain = FaultyChain::new(executor.devnet.chain.clone());
+        chain.refuse_estimates(Some(Calls::LongerThan(0)));
+        running.push(Colleague::start(&executor, &store, seed, chain).await);
     }
     let channels = open_channels(&executor, 1..=1).await;
     executor.serve(&channels[0], 100, 0).await;
 
     // Each has failed as the leader, and stands by for the other.
-    for (handle, _) in &running {
-        seen(&executor, handle, |status| {
+    for colleague in &running {
+        seen(&executor, &colleague.handle, |status| {
             status.problem.is_some() && !status.standing_by
         })
         .await;
     }
-    let stands = seen(&executor, &running[0].0, |status| status.standing_by).await;
-    let again = seen(&executor, &running[0].0, |status| {
+    let stands = seen(&executor, &running[0].handle, |status| status.standing_by).await;
+    let again = seen(&executor, &running[0].handle, |status| {
         !status.standing_by && status.problem.is_some()
     })
     .await;
     assert!(again.cursor.unwrap().number > stands.cursor.unwrap().number);
     assert_eq!(again.last_progress, stands.last_progress);
     assert_eq!(executor.payee_balance().await, 0);
-    for (_, task) in running {
-        task.abort();
-    }
 }

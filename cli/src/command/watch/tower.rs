@@ -27,7 +27,8 @@ use crate::{
     output::{Report, counted, write_pairs},
     peers::{join_listening, network_failure},
     session::Session,
-    watching::{Initiative, Watching, handle_failure, sees_chain},
+    sight::Sight,
+    watching::{Initiative, Watching, handle_failure, obstacle, sight},
 };
 
 /// How often it is looked at whether the chain is in sight.
@@ -203,7 +204,7 @@ impl Running {
             chain: session.chain()?,
             account: key.address(),
             watcher: watching.handle.clone(),
-            max_chain_silence: Duration::from_secs(settings(session)?.max_chain_silence_secs),
+            sight: sight(session, Duration::from_secs(settings(session)?.max_chain_silence_secs))?,
         };
         Ok(Self {
             tower,
@@ -256,7 +257,7 @@ struct Outlook {
     chain: RpcChain,
     account: Address,
     watcher: WatcherHandle,
-    max_chain_silence: Duration,
+    sight: Sight,
 }
 
 impl Outlook {
@@ -264,6 +265,7 @@ impl Outlook {
     async fn run(self, tower: Tower) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         let mut can_pay = true;
+        let mut was_in_sight = true;
         let mut asked_at = None::<Instant>;
         loop {
             looks.tick().await;
@@ -272,7 +274,16 @@ impl Outlook {
                 can_pay = self.can_pay().await.unwrap_or(can_pay);
                 asked_at = Some(Instant::now());
             }
-            let impediment = if !sees_chain(&self.watcher, self.max_chain_silence) {
+            let obstacle = obstacle(&self.watcher, self.sight);
+            match (&obstacle, was_in_sight) {
+                (Some(why), true) => {
+                    tracing::error!(%why, "the chain is out of sight; taking nothing on until it is back")
+                }
+                (None, false) => tracing::info!("the chain is back in sight"),
+                _ => {}
+            }
+            was_in_sight = obstacle.is_none();
+            let impediment = if obstacle.is_some() {
                 Some(Impediment::ChainOutOfSight)
             } else if !can_pay {
                 Some(Impediment::NoGasMoney)

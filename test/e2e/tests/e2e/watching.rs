@@ -117,6 +117,38 @@ async fn nothing_is_sold_while_the_chain_is_out_of_sight() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nothing_is_sold_while_the_endpoint_stands_still() -> Result<()> {
+    let shop = Shop::open_with(Behavior::default(), |settings| {
+        settings.watching.max_head_age_secs = Some(10);
+    })
+    .await?;
+    shop.ask("Do you see the chain?").await?;
+
+    // Its endpoint answers all the while: each look finds the same head.
+    shop.chain.anvil.hold_mining().await?;
+    let refused = wait::until("a refusal", || async {
+        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
+        Ok((finished.code() != Some(0)).then_some(finished.stderr))
+    })
+    .await?;
+    assert!(refused.contains("no new block"), "{refused}");
+    shop.complaint("why nothing is sold", |line| {
+        (line.contains("out of sight") && line.contains("newest block")).then_some(())
+    })
+    .await?;
+
+    shop.chain.anvil.resume_mining(Mining::Living).await?;
+    wait::until("an answer", || async {
+        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
+        Ok((finished.code() == Some(0)).then_some(()))
+    })
+    .await?;
+    let paid = shop.settle().await?;
+    assert!(paid > TokenAmount::ZERO);
+    Ok(())
+}
+
+#[tokio::test]
 async fn executor_is_paid_after_a_reorg() -> Result<()> {
     let shop = Shop::open_with(Behavior::default(), |settings| settings.watching.confirmations = 6).await?;
     shop.ask("Is this final?").await?;
