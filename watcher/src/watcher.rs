@@ -68,8 +68,8 @@ pub struct WatcherConfig {
     pub poll_interval: Duration,
     /// Whether to claim without being ordered to.
     pub auto_claim: bool,
-    /// For how long a leader's rounds may fail, or its head be too old, until it lets another watcher of the store lead,
-    /// which may have a better endpoint.
+    /// For how long a leader's rounds may fail, what is due get nowhere, or its head be too old, until it lets another
+    /// watcher of the store lead, which may have a better endpoint, or the gas money.
     pub yields_after: Duration,
     /// How old the newest block may be before the endpoint is taken to stand still; `None` where a chain may.
     pub max_head_age: Option<Duration>,
@@ -94,6 +94,8 @@ pub struct Watcher<C> {
     status: watch::Sender<WatcherStatus>,
     /// When it made room for another leader because its own rounds failed, unless one has succeeded since.
     yielded_at: Option<Instant>,
+    /// What got nowhere when it last made room, and when that was.
+    remembered: Option<(Instant, Stalls)>,
 }
 
 /// Why a watcher stopped. A chain that does not answer is no reason: it waits for that.
@@ -141,6 +143,7 @@ impl<C: Chain> Watcher<C> {
             commands,
             status,
             yielded_at: None,
+            remembered: None,
         };
         let handle = WatcherHandle {
             orders,
@@ -209,7 +212,11 @@ impl<C: Chain> Watcher<C> {
                         Ok(elected) => {
                             leadership = Some(elected);
                             match self.begin().await {
-                                Ok(begun) => rounds.insert(begun).round(&mut commands).await,
+                                Ok(begun) => {
+                                    let begun = rounds.insert(begun);
+                                    begun.stalls = self.recall();
+                                    begun.round(&mut commands).await
+                                }
                                 Err(error) => Err(error),
                             }
                         }
@@ -230,7 +237,10 @@ impl<C: Chain> Watcher<C> {
                         None => self.config.poll_interval,
                         Some(reason) => {
                             tracing::error!(reason, "letting another watcher of this store lead");
-                            (rounds, leadership) = (None, None);
+                            if let Some(rounds) = rounds.take() {
+                                self.remember(rounds.stalls);
+                            }
+                            leadership = None;
                             self.aside()
                         }
                     }

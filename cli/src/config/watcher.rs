@@ -34,8 +34,8 @@ pub struct WatcherSettings {
     pub claim_when_deposit_left: Decimal,
     /// The most channels of one transaction.
     pub max_rows: usize,
-    /// Where several nodes share a database: for how long the one that leads may fail, or its endpoint stand still, until
-    /// it lets another one lead.
+    /// Where several nodes share a database: for how long the one that leads may fail, get nowhere with what is due (for want
+    /// of gas money, say), or have an endpoint that stands still, until it lets another one lead.
     pub yield_after_secs: u64,
     /// Thresholds of single tokens, by their addresses. Channels in these tokens are claimed too.
     pub tokens: BTreeMap<Address, TokenSettings>,

@@ -3,6 +3,8 @@
 //! Only the leader follows the chain, plans, claims and sends. The others look at the chain too, and whether the store
 //! keeps up with it: a node whose store falls behind must not serve, whoever should have kept it up.
 
+use std::time::Duration;
+
 use lloom_ledger::{Leadership, LedgerError};
 use lloom_receipts::{BlockNumber, UnixSeconds};
 
@@ -81,9 +83,7 @@ impl<C: Chain> Watcher<C> {
             *sighting = Some((head.number, now));
         }
         // Another one that fares no better keeps the store up, too, for as long as it leads.
-        let doubts = self
-            .yielded_at
-            .is_some_and(|at| at.elapsed() < self.config.yields_after * DOUBTED_FOR + LONGEST_BACKOFF);
+        let doubts = self.yielded_at.is_some_and(|at| at.elapsed() < self.doubted_for());
         self.status.send_modify(|status| {
             status.see(head, now);
             status.cursor = cursor;
@@ -107,6 +107,11 @@ impl<C: Chain> Watcher<C> {
             }
         }
         Ok(())
+    }
+
+    /// For how long what became of this watcher as the leader says more than how the store does.
+    pub(super) fn doubted_for(&self) -> Duration {
+        self.config.yields_after * DOUBTED_FOR + LONGEST_BACKOFF
     }
 
     fn note(&self, error: &ChainError) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Watcher;
-use crate::chain::Chain;
+use crate::{chain::Chain, stall::Stalls};
 
 /// How long a leader that yields leaves the others at most: whoever stands by looks twice a second whether it may lead.
 const STEPS_ASIDE: Duration = Duration::from_secs(5);
@@ -21,14 +21,32 @@ impl<C: Chain> Watcher<C> {
         if leads_since.elapsed() < patience {
             return None;
         }
+        let (status, now) = (self.status.borrow(), self.ledger.now());
         let limit = self.config.max_head_age.map(|limit| limit.max(patience));
-        let old = self.status.borrow().old_head(self.ledger.now(), limit);
-        old.map(|(head, age)| {
-            format!(
+        if let Some((head, age)) = status.old_head(now, limit) {
+            return Some(format!(
                 "the endpoint's newest block, {}, is {} s old",
                 head.number,
                 age.as_secs()
-            )
-        })
+            ));
+        }
+        // It may be out of gas money, which another one has.
+        let stall = status.stalled.as_ref()?;
+        (now.since(stall.since) >= patience).then(|| format!("what is due gets nowhere: {}", stall.reason))
+    }
+
+    /// Keeps since when what gets nowhere, for when this watcher leads again.
+    pub(super) fn remember(&mut self, stalls: Stalls) {
+        self.remembered = Some((Instant::now(), stalls));
+    }
+
+    /// What got nowhere when this watcher last led, unless another one has led for long since then: nobody is told that
+    /// it is well because leaders that fare no better take turns.
+    pub(super) fn recall(&mut self) -> Stalls {
+        let remembered = self
+            .remembered
+            .take()
+            .filter(|(at, _)| at.elapsed() < self.doubted_for());
+        remembered.map(|(_, stalls)| stalls).unwrap_or_default()
     }
 }

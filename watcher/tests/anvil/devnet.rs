@@ -116,6 +116,10 @@ impl Devnet {
         self.rpc("anvil_setBalance", json!([to, coins])).await;
     }
 
+    pub async fn take_coins(&self, from: Address) {
+        self.rpc("anvil_setBalance", json!([from, "0x0"])).await;
+    }
+
     pub async fn mine(&self, blocks: u64) {
         self.rpc("anvil_mine", json!([format!("{blocks:#x}")])).await;
     }

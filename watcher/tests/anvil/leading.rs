@@ -355,6 +355,69 @@ async fn a_leader_whose_endpoint_stands_still_makes_room_for_one_that_sees_more(
     assert!(old.is_some(), "{stands_by:?}");
 }
 
+/// Colleagues on a store in which a claim is due, and for the first of which no claim can be paid.
+async fn with_a_poor_leader(executor: &Executor, store: &str, seeds: [u8; 2]) -> [Colleague; 2] {
+    let chain = || FaultyChain::new(executor.devnet.chain.clone());
+    let first = Colleague::start(executor, store, seeds[0], chain()).await;
+    seen(executor, &first.handle, |status| status.caught_up).await;
+    executor.devnet.take_coins(first.key.address()).await;
+    let second = Colleague::start(executor, store, seeds[1], chain()).await;
+    seen(executor, &second.handle, |status| status.standing_by).await;
+    [first, second]
+}
+
+/// Has a payer ask for its close, and lets most of the time pass until it may withdraw.
+async fn leave(executor: &Executor, channel: &Channel) {
+    executor.request_close(channel).await;
+    executor.devnet.leap(Duration::from_secs(2_000)).await;
+}
+
+#[tokio::test]
+async fn a_leader_without_gas_money_makes_room_for_one_that_has_it() {
+    let (_server, executor, store) = executor().await;
+    let [first, second] = with_a_poor_leader(&executor, &store, [0x5a, 0x5b]).await;
+    let channels = open_channels(&executor, 1..=1).await;
+    executor.serve(&channels[0], 100, 0).await;
+    leave(&executor, &channels[0]).await;
+
+    let paid = until("the second claims what is due", || async {
+        executor.payee_balance().await == 100
+    });
+    executor.devnet.while_mining(paid).await;
+    assert_eq!(executor.nonce_of(&first.key).await, 0);
+    assert_eq!(executor.nonce_of(&second.key).await, 1);
+    // It stands by as well as ever: its endpoint shows that the store keeps up.
+    let now = executor.ledger.now();
+    seen(&executor, &first.handle, |status| {
+        status.standing_by && status.last_progress > Some(now)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn leaders_without_gas_money_take_turns_and_forget_nothing() {
+    let (_server, executor, store) = executor().await;
+    let [first, second] = with_a_poor_leader(&executor, &store, [0x6a, 0x6b]).await;
+    executor.devnet.take_coins(second.key.address()).await;
+    let channels = open_channels(&executor, 1..=1).await;
+    executor.serve(&channels[0], 100, 0).await;
+    leave(&executor, &channels[0]).await;
+
+    let stalls = |status: &WatcherStatus| !status.standing_by && status.stalled.is_some();
+    let before = seen(&executor, &first.handle, stalls).await.stalled.unwrap();
+    seen(&executor, &second.handle, stalls).await;
+    let began = Instant::now();
+    seen(&executor, &first.handle, |status| status.standing_by).await;
+    let again = seen(&executor, &first.handle, stalls).await.stalled.unwrap();
+    // The second had time for whole rounds; and that they take turns has not made the stall younger.
+    assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(again.since, before.since);
+
+    executor.devnet.give_coins(first.key.address()).await;
+    let paid = until("the first claims", || async { executor.payee_balance().await == 100 });
+    executor.devnet.while_mining(paid).await;
+}
+
 #[tokio::test]
 async fn leaders_that_all_fail_make_no_progress_while_they_stand_by_either() {
     let (_server, executor, store) = executor().await;
