@@ -8,8 +8,10 @@ use lloom_receipts::{ChannelId, Signed, TokenAmount, TowerAppointment, UnixSecon
 use crate::{
     AppointmentRecord, Delegation, Ledger, LedgerError, Outcome, TOWER_SILENCE, TowerRecord, Undelegated, ValueAtRisk,
     channel::{channel_columns, read_channel},
+    claim::readable,
     column::{Put as _, Read as _, Row, sql},
     session::Session,
+    statement::Statement,
     writer::Operation,
 };
 
@@ -25,7 +27,8 @@ macro_rules! select_appointments {
 
 impl Ledger {
     /// The payee's channels whose newest authorization `tower` has not acknowledged, or only until `renew_before`, in
-    /// the order of their ids, after `after`. What a receipt alone covers can't be handed over.
+    /// the order of their ids, after `after`. What a receipt alone covers can't be handed over. Where a voucher can't be read,
+    /// the best that can takes its place. Fewer than `limit` are all there are.
     ///
     /// # Errors
     /// When the store fails.
@@ -37,32 +40,30 @@ impl Ledger {
         after: Option<ChannelId>,
         limit: u32,
     ) -> Result<Vec<Undelegated>, LedgerError> {
-        let statement = sql(concat!(
-            "SELECT ",
-            channel_columns!(),
-            ", a.billed, v.amount AS ceiling, v.signature
-             FROM channels c JOIN accounts a ON a.channel = c.id JOIN vouchers v ON v.account = a.id
-                 LEFT JOIN appointments p ON p.channel = c.id AND p.tower = $1
-             WHERE c.payee = $2 AND a.side = 'serving' AND NOT c.latest_finalized
-               AND v.amount = (SELECT w.amount FROM vouchers w WHERE w.account = a.id AND w.unusable IS NULL
-                               ORDER BY w.amount DESC LIMIT 1)
-               AND c.latest_settled < a.billed AND c.latest_settled < v.amount AND c.latest_settled < c.confirmed_deposit
-               AND (p.claim IS NULL OR p.lost_at IS NOT NULL OR p.expires_at < $3
-                    OR (p.claim < a.billed AND p.claim < v.amount AND p.claim < c.confirmed_deposit))
-               AND ($4 IS NULL OR c.id > $4)
-             ORDER BY c.id LIMIT $5"
-        ))
-        .put(tower)
-        .put(payee)
-        .put(renew_before)
-        .put_optional(after)
-        .put(i64::from(limit));
-        let rows = self
-            .snapshot("list what to hand to a tower")
-            .await?
-            .rows(statement)
-            .await?;
-        rows.iter().map(read_undelegated).collect()
+        let lacking = Lacking {
+            tower,
+            payee,
+            renew_before,
+        };
+        let mut session = self.snapshot("list what to hand to a tower").await?;
+        let (mut found, mut after, mut wanted) = (Vec::new(), after, limit);
+        loop {
+            let rows = session.rows(lacking.page(after, wanted)).await?;
+            for row in &rows {
+                let channel = row.read("id")?;
+                after = Some(channel);
+                found.extend(match readable(channel, read_undelegated(row).map(Some))? {
+                    None => lacking.next_best(&mut session, channel, row).await?,
+                    read => read,
+                });
+            }
+            // Channels without a voucher that can be read make no page shorter than what is left.
+            let is_last = rows.len() < wanted as usize;
+            wanted = left_of(limit, &found);
+            if is_last || wanted == 0 {
+                return Ok(found);
+            }
+        }
     }
 
     /// Keeps what a tower has signed, after its signature was checked, and notes that it was heard. Of each channel, the
@@ -148,7 +149,8 @@ impl Ledger {
             .collect()
     }
 
-    /// What `tower` has signed, of channels that are not over, in the order of their ids, after `after`.
+    /// What `tower` has signed, of channels that are not over, in the order of their ids, after `after`. What can't be read
+    /// proves nothing, and is passed over. Fewer than `limit` are all there are.
     ///
     /// # Errors
     /// When the store fails.
@@ -158,16 +160,29 @@ impl Ledger {
         after: Option<ChannelId>,
         limit: u32,
     ) -> Result<Vec<AppointmentRecord>, LedgerError> {
-        let statement = sql(select_appointments!(
-            "WHERE tower = $1 AND ($2 IS NULL OR channel > $2)
-               AND channel IN (SELECT id FROM channels WHERE NOT latest_finalized)
-             ORDER BY channel LIMIT $3"
-        ))
-        .put(tower)
-        .put_optional(after)
-        .put(i64::from(limit));
-        let rows = self.snapshot("list appointments").await?.rows(statement).await?;
-        rows.iter().map(read_appointment).collect()
+        let mut session = self.snapshot("list appointments").await?;
+        let (mut found, mut after, mut wanted) = (Vec::new(), after, limit);
+        loop {
+            let statement = sql(select_appointments!(
+                "WHERE tower = $1 AND ($2 IS NULL OR channel > $2)
+                   AND channel IN (SELECT id FROM channels WHERE NOT latest_finalized)
+                 ORDER BY channel LIMIT $3"
+            ))
+            .put(tower)
+            .put_optional(after)
+            .put(i64::from(wanted));
+            let rows = session.rows(statement).await?;
+            for row in &rows {
+                let channel = row.read("channel")?;
+                after = Some(channel);
+                found.extend(readable(channel, read_appointment(row).map(Some))?);
+            }
+            let is_last = rows.len() < wanted as usize;
+            wanted = left_of(limit, &found);
+            if is_last || wanted == 0 {
+                return Ok(found);
+            }
+        }
     }
 
     /// What every tower has signed of one channel, also when it is over.
@@ -235,6 +250,78 @@ impl Ledger {
             risk.covered = risk.covered.saturating_add(promised);
         }
         Ok(risk)
+    }
+}
+
+/// How many more than `found` make a page of `limit`.
+fn left_of<T>(limit: u32, found: &[T]) -> u32 {
+    limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit))
+}
+
+/// What is to be handed to a tower.
+struct Lacking {
+    tower: Address,
+    payee: Address,
+    renew_before: UnixSeconds,
+}
+
+impl Lacking {
+    fn page(&self, after: Option<ChannelId>, limit: u32) -> Statement {
+        self.select(after, None, None, limit)
+    }
+
+    /// Channels after `after`, or `only` that one, each with its best voucher, or the best `below` an amount.
+    fn select(
+        &self,
+        after: Option<ChannelId>,
+        only: Option<ChannelId>,
+        below: Option<TokenAmount>,
+        limit: u32,
+    ) -> Statement {
+        sql(concat!(
+            "SELECT ",
+            channel_columns!(),
+            ", a.billed, v.amount AS ceiling, v.signature
+             FROM channels c JOIN accounts a ON a.channel = c.id JOIN vouchers v ON v.account = a.id
+                 LEFT JOIN appointments p ON p.channel = c.id AND p.tower = $1
+             WHERE c.payee = $2 AND a.side = 'serving' AND NOT c.latest_finalized
+               AND v.amount = (SELECT w.amount FROM vouchers w
+                               WHERE w.account = a.id AND w.unusable IS NULL AND ($6 IS NULL OR w.amount < $6)
+                               ORDER BY w.amount DESC LIMIT 1)
+               AND c.latest_settled < a.billed AND c.latest_settled < v.amount AND c.latest_settled < c.confirmed_deposit
+               AND (p.claim IS NULL OR p.lost_at IS NOT NULL OR p.expires_at < $3
+                    OR (p.claim < a.billed AND p.claim < v.amount AND p.claim < c.confirmed_deposit))
+               AND ($4 IS NULL OR c.id > $4) AND ($5 IS NULL OR c.id = $5)
+             ORDER BY c.id LIMIT $7"
+        ))
+        .put(self.tower)
+        .put(self.payee)
+        .put(self.renew_before)
+        .put_optional(after)
+        .put_optional(only)
+        .put_optional(below)
+        .put(i64::from(limit))
+    }
+
+    /// What to hand over of a channel instead of the voucher in `row`, which can't be read.
+    async fn next_best(
+        &self,
+        session: &mut Session,
+        channel: ChannelId,
+        row: &Row,
+    ) -> Result<Option<Undelegated>, LedgerError> {
+        let mut below: TokenAmount = row.read("ceiling")?;
+        loop {
+            let statement = self.select(None, Some(channel), Some(below), 1);
+            let Some(row) = session.row(statement).await? else {
+                return Ok(None);
+            };
+            let found = readable(channel, read_undelegated(&row).map(Some))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            below = row.read("ceiling")?;
+        }
     }
 }
 

@@ -167,7 +167,7 @@ async fn claimable_of(session: &mut Session, row: &Row) -> Result<Claimable, Led
 }
 
 /// What was found. One that can't be read is none, and keeps nobody from the other channels.
-fn readable<T>(channel: ChannelId, found: Result<Option<T>, LedgerError>) -> Result<Option<T>, LedgerError> {
+pub(crate) fn readable<T>(channel: ChannelId, found: Result<Option<T>, LedgerError>) -> Result<Option<T>, LedgerError> {
     match found {
         Err(error @ LedgerError::Unreadable { .. }) => {
             tracing::error!(%channel, error = &error as &dyn std::error::Error, "an authorization in the store is damaged");

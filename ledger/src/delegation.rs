@@ -9,6 +9,7 @@ use crate::{
     CLAIM_TAKES, ChannelRecord, CommittedAppointment, Delegation, DelegationRefusal, HELD_VOUCHER_BYTES,
     HELD_VOUCHERS_PER_CHANNEL, HeldTerms, HeldTotals, Ledger, LedgerError, Outcome, TakeOn,
     channel::{find_channel, find_operators},
+    claim::readable,
     column::{Put as _, Read as _, Row, sql},
     follow::newest_block,
     held::{find_totals, read_terms},
@@ -325,15 +326,20 @@ fn read_row(row: &Row) -> Result<HeldRow, LedgerError> {
     })
 }
 
-/// The best usable voucher within the newest deposit.
+/// The best usable voucher within the newest deposit, of those that can be read.
 async fn find_best(session: &mut Session, record: &ChannelRecord) -> Result<Option<HeldRow>, LedgerError> {
     let deposit = record.latest.map_or(TokenAmount::ZERO, |state| state.deposit);
     let statement = sql(
         "SELECT claim, ceiling, signature, operator, minimum_value, max_fee_per_gas, taken_at, expires_at, unusable
-         FROM held_vouchers WHERE channel = $1 AND unusable IS NULL AND claim <= $2 ORDER BY claim DESC LIMIT 1",
+         FROM held_vouchers WHERE channel = $1 AND unusable IS NULL AND claim <= $2 ORDER BY claim DESC",
     );
-    let row = session.row(statement.put(record.id).put(deposit)).await?;
-    row.as_ref().map(read_row).transpose()
+    for row in session.rows(statement.put(record.id).put(deposit)).await? {
+        let found = readable(record.id, read_row(&row).map(Some))?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 async fn find_row(
@@ -345,8 +351,9 @@ async fn find_row(
         "SELECT claim, ceiling, signature, operator, minimum_value, max_fee_per_gas, taken_at, expires_at, unusable
          FROM held_vouchers WHERE channel = $1 AND claim = $2",
     );
+    // What can't be read is taken on anew.
     let row = session.row(statement.put(channel).put(claim)).await?;
-    row.as_ref().map(read_row).transpose()
+    readable(channel, row.as_ref().map(read_row).transpose())
 }
 
 async fn count_rows(session: &mut Session, channel: ChannelId) -> Result<i64, LedgerError> {

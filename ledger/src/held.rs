@@ -1,17 +1,18 @@
 //! A tower's side: what it holds for executors.
 
 use alloy::primitives::Address;
-use lloom_receipts::{ChannelId, Signed, TokenAmount, UnixSeconds, Voucher};
+use lloom_receipts::{ChannelId, Signature, Signed, TokenAmount, UnixSeconds, Voucher};
 
 use crate::{
     Claimable, HELD_VOUCHER_BYTES, Held, HeldClaim, HeldTerms, HeldTotals, Ledger, LedgerError, Outcome, SettleError,
     channel::{channel_columns, read_channel},
+    claim::readable,
     column::{Put as _, Read as _, Row, sql},
     session::Session,
     writer::Operation,
 };
 
-/// Channels with the best of their held vouchers that is usable within the newest deposit.
+/// Channels with their held vouchers that are usable within the newest deposit, the best first.
 macro_rules! select_held {
     ($condition:literal) => {
         concat!(
@@ -19,39 +20,47 @@ macro_rules! select_held {
             channel_columns!(),
             ", h.claim, h.ceiling, h.signature, h.minimum_value, h.max_fee_per_gas
              FROM channels c JOIN held_vouchers h ON h.channel = c.id
-             WHERE h.claim = (SELECT b.claim FROM held_vouchers b
-                              WHERE b.channel = c.id AND b.unusable IS NULL AND b.claim <= c.latest_deposit
-                              ORDER BY b.claim DESC LIMIT 1) AND ",
-            $condition
+             WHERE h.unusable IS NULL AND h.claim <= c.latest_deposit AND ",
+            $condition,
+            " ORDER BY c.id, h.claim DESC"
         )
     };
 }
 
+const SELECT_CLOSING: &str = select_held!("c.latest_close_requested_at IS NOT NULL AND NOT c.latest_finalized");
+
 impl Ledger {
-    /// The held channels whose payers have asked for their close, as the newest block says: what has to be defended.
+    /// The held channels whose payers have asked for their close, as the newest block says: what has to be defended, by the
+    /// best that can be read of each.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn held_closing(&self) -> Result<Vec<Held>, LedgerError> {
-        let statement = sql(select_held!(
-            "c.latest_close_requested_at IS NOT NULL AND NOT c.latest_finalized ORDER BY c.id"
-        ));
-        let rows = self
-            .snapshot("list what has to be defended")
-            .await?
-            .rows(statement)
-            .await?;
-        rows.iter().map(read_held).collect()
+        let mut session = self.snapshot("list what has to be defended").await?;
+        best_of_each(&session.rows(sql(SELECT_CLOSING)).await?)
     }
 
-    /// What is held of one channel, also when it is over.
+    /// What is held of one channel, also when it is over: the best that can be read.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn held_channel(&self, channel: ChannelId) -> Result<Option<Held>, LedgerError> {
         let statement = sql(select_held!("c.id = $1")).put(channel);
-        let row = self.snapshot("read what is held").await?.row(statement).await?;
-        row.as_ref().map(read_held).transpose()
+        let rows = self.snapshot("read what is held").await?.rows(statement).await?;
+        Ok(best_of_each(&rows)?.pop())
+    }
+
+    /// The vouchers of what has to be defended that lie in the store as no signature can be, though they were checked when
+    /// they were taken on: the disk has changed them. By their channels and what they sign;
+    /// [`held_closing`](Self::held_closing) passes over them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unreadable_held(&self) -> Result<Vec<(ChannelId, TokenAmount)>, LedgerError> {
+        let mut session = self.snapshot("look for damaged vouchers").await?;
+        let rows = session.rows(sql(SELECT_CLOSING)).await?;
+        let damaged = rows.iter().filter(|row| row.read::<Signature>("signature").is_err());
+        damaged.map(|row| Ok((row.read("id")?, row.read("ceiling")?))).collect()
     }
 
     /// What is held for `operator`, in the order of the channels' ids, after `after`.
@@ -159,6 +168,18 @@ pub(crate) fn read_terms(row: &Row) -> Result<HeldTerms, LedgerError> {
         minimum_value: row.read("minimum_value")?,
         max_fee_per_gas: row.read("max_fee_per_gas")?,
     })
+}
+
+/// The first of each channel that can be read. What can't keeps nobody from the others.
+fn best_of_each(rows: &[Row]) -> Result<Vec<Held>, LedgerError> {
+    let mut best: Vec<Held> = Vec::new();
+    for row in rows {
+        let channel = row.read("id")?;
+        if best.last().is_none_or(|held| held.claimable.channel.id != channel) {
+            best.extend(readable(channel, read_held(row).map(Some))?);
+        }
+    }
+    Ok(best)
 }
 
 fn read_held(row: &Row) -> Result<Held, LedgerError> {

@@ -310,6 +310,22 @@ impl<C: Chain> Settler<C> {
         Ok((claim, set_aside))
     }
 
+    /// Sets aside what is held for others and lies in the store as no signature can be. The next best of each channel is
+    /// defended already.
+    pub(crate) async fn set_damaged_held_aside(&self) -> Result<(), SettleError> {
+        for (channel, amount) in self.ledger.unreadable_held().await? {
+            let reason = String::from("what lies in the store is no signature");
+            match self
+                .set_aside(channel, AuthorizationRef::Voucher { amount }, reason)
+                .await
+            {
+                Ok(()) | Err(SettleError::UnknownAuthorization) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves out receipts whose bill the registry's events don't attribute to the payee: the chain would skip them
     /// without saying so beforehand.
     async fn check_billers(

@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 
-use crate::world::Home;
+use crate::world::{Backend, Home};
 
 /// All tables but those that count openings.
 const TABLES: [&str; 20] = [
@@ -44,6 +44,14 @@ pub async fn beside(home: &Home) -> Beside {
     match home.url().path() {
         Some(path) => beside_file(path).await,
         None => Beside::Postgres(postgres(home.text()).await),
+    }
+}
+
+/// In SQL, as many bytes as a signature has, and none: no signature ends like this.
+pub const fn no_signature(on: Backend) -> &'static str {
+    match on {
+        Backend::Sqlite => "zeroblob(65)",
+        Backend::Postgres => "decode(repeat('00', 65), 'hex')",
     }
 }
 

@@ -6,7 +6,10 @@ use alloy::primitives::Address;
 use lloom_ledger::{AuthorizationRef, ChainEventKind, Ledger, StandingRefusal, TOWER_SILENCE, TowerRecord};
 use lloom_receipts::{Signed, TowerAppointment, UnixSeconds, Verified};
 
-use crate::world::{Backend, Home, NOW, Pair, amount, domain, key, mine, serving};
+use crate::{
+    beside::{beside, no_signature},
+    world::{Backend, Home, NOW, Pair, amount, domain, key, mine, serving},
+};
 
 const SOON: UnixSeconds = NOW;
 
@@ -110,6 +113,102 @@ async fn never_hands_over_a_voucher_the_chain_refused(on: Backend) {
         .await
         .unwrap();
     assert_eq!(lacking[0].delegation.voucher, pair.voucher(100));
+}
+
+async fn a_voucher_that_the_disk_has_changed_keeps_no_other_from_towers(on: Backend) {
+    let pairs: Vec<Pair> = (1..=5).map(|payer| Pair::new(payer, 1)).collect();
+    let (home, ledger) = serving(on, &pairs[0], 1_000).await;
+    mine(&ledger, pairs[1..].iter().map(|pair| pair.opened(1_000)).collect()).await;
+    // The greatest amounts are what is damaged: of the first channel all it has, of the second its best, of the third two.
+    for (pair, vouchers) in pairs
+        .iter()
+        .zip([&[900][..], &[70, 800], &[60, 700, 710], &[50], &[40]])
+    {
+        for (voucher, nonce) in vouchers.iter().zip(1..) {
+            ledger
+                .accept_request(pair.accept(nonce, Some(*voucher), 10))
+                .await
+                .unwrap();
+        }
+        for nonce in 1..=vouchers.len() as u64 {
+            ledger.commit_bill(pair.bill(nonce, 10)).await.unwrap();
+        }
+    }
+    beside(&home)
+        .await
+        .run(&format!(
+            "UPDATE vouchers SET signature = {} WHERE amount IN (SELECT amount FROM vouchers ORDER BY amount DESC LIMIT 4)",
+            no_signature(on)
+        ))
+        .await;
+
+    let mut expected = vec![
+        (pairs[1].channel(), pairs[1].voucher(70)),
+        (pairs[2].channel(), pairs[2].voucher(60)),
+        (pairs[3].channel(), pairs[3].voucher(50)),
+        (pairs[4].channel(), pairs[4].voucher(40)),
+    ];
+    expected.sort_by_key(|(channel, _)| *channel);
+    // Whoever asks for a page takes a short one for the last.
+    for limit in 1..=5 {
+        let mut found = Vec::new();
+        loop {
+            let after = found.last().map(|(channel, _)| *channel);
+            let page = ledger
+                .undelegated(key(71).address(), pairs[0].payee, SOON, after, limit)
+                .await
+                .unwrap();
+            let vouchers = page
+                .iter()
+                .map(|found| (found.channel.id, found.delegation.voucher.clone()));
+            found.extend(vouchers);
+            if page.len() < limit as usize {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{limit} at a time");
+    }
+
+    // What the tower has of a channel is not handed over again.
+    let mut known = appointment(71, &pairs[1], 20);
+    known.ceiling = amount(800);
+    record(&ledger, 71, known).await;
+    let lacking = ledger
+        .undelegated(key(71).address(), pairs[0].payee, SOON, None, 10)
+        .await
+        .unwrap();
+    assert_eq!(lacking.len(), 3);
+    assert!(lacking.iter().all(|found| found.channel.id != pairs[1].channel()));
+}
+
+async fn an_appointment_that_the_disk_has_changed_is_passed_over(on: Backend) {
+    let pairs: Vec<Pair> = (1..=3).map(|payer| Pair::new(payer, 1)).collect();
+    let (home, ledger) = serving(on, &pairs[0], 1_000).await;
+    mine(&ledger, pairs[1..].iter().map(|pair| pair.opened(1_000)).collect()).await;
+    for (pair, claim) in pairs.iter().zip([50, 60, 900]) {
+        record(&ledger, 71, appointment(71, pair, claim)).await;
+    }
+    beside(&home)
+        .await
+        .run(&format!(
+            "UPDATE appointments SET signature = {} WHERE claim = (SELECT max(claim) FROM appointments)",
+            no_signature(on)
+        ))
+        .await;
+    let mut expected = vec![pairs[0].channel(), pairs[1].channel()];
+    expected.sort();
+    for limit in [1, 2, 3] {
+        let mut found = Vec::new();
+        loop {
+            let page = ledger.appointments(key(71).address(), found.last().copied(), limit);
+            let page = page.await.unwrap();
+            found.extend(page.iter().map(|record| record.appointment.document().channel));
+            if page.len() < limit as usize {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{limit} at a time");
+    }
 }
 
 async fn pages_and_renewals(on: Backend) {
@@ -319,6 +418,8 @@ async fn how_towers_did_is_remembered(on: Backend) {
 on_both_stores!(
     what_each_tower_lacks_is_what_was_billed_and_it_has_not_signed,
     never_hands_over_a_voucher_the_chain_refused,
+    a_voucher_that_the_disk_has_changed_keeps_no_other_from_towers,
+    an_appointment_that_the_disk_has_changed_is_passed_over,
     pages_and_renewals,
     value_at_risk_counts_the_best_promise_that_stands,
     what_a_tower_lost_is_handed_over_again_and_counts_as_uncovered,

@@ -6,7 +6,7 @@ use lloom_ledger::{
 use lloom_receipts::{BlockNumber, ChannelId, ReceiptHead, UnixSeconds};
 
 use crate::{
-    beside::beside,
+    beside::{beside, no_signature},
     world::{Backend, Home, NOW, Pair, amount, mine, progress, serving},
 };
 
@@ -108,11 +108,7 @@ async fn an_authorization_that_the_disk_has_changed_gives_way_to_the_next(on: Ba
     ledger.accept_receipt(receipt, None).await.unwrap();
     assert!(ledger.unreadable_authorizations(channel).await.unwrap().is_empty());
 
-    // No signature ends like this.
-    let zeros = match on {
-        Backend::Sqlite => "zeroblob(65)",
-        Backend::Postgres => "decode(repeat('00', 65), 'hex')",
-    };
+    let zeros = no_signature(on);
     let newest = "amount = (SELECT max(amount) FROM vouchers)";
     beside(&home)
         .await

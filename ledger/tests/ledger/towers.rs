@@ -9,7 +9,10 @@ use lloom_ledger::{
 };
 use lloom_receipts::{BlockNumber, TokenAmount};
 
-use crate::world::{Backend, Home, NOW, Pair, amount, block, event, key, mine, mine_with};
+use crate::{
+    beside::{beside, no_signature},
+    world::{Backend, Home, NOW, Pair, amount, block, event, key, mine, mine_with},
+};
 
 const GRACE: Duration = Duration::from_secs(3_600);
 const TERM: Duration = Duration::from_secs(1_000_000);
@@ -401,6 +404,52 @@ async fn a_close_of_a_held_channel_is_an_obligation_whenever_it_was_seen(on: Bac
     assert_eq!(closing[1].claimable.voucher, Some(early.voucher(100)));
 }
 
+async fn what_the_disk_has_changed_keeps_no_other_from_being_defended(on: Backend) {
+    let pairs: Vec<Pair> = (1..=3).map(|number| Pair::new(1, number)).collect();
+    let (home, ledger) = following(on, &pairs.iter().collect::<Vec<_>>()).await;
+    // The greatest amounts are what is damaged: all that is held of the first channel, and the best of the second.
+    hand_over(&ledger, &pairs[0], 900, 900).await.unwrap();
+    hand_over(&ledger, &pairs[1], 70, 70).await.unwrap();
+    hand_over(&ledger, &pairs[1], 800, 800).await.unwrap();
+    hand_over(&ledger, &pairs[2], 60, 60).await.unwrap();
+    let request = |pair: &Pair| ChainEventKind::CloseRequested {
+        channel: pair.channel(),
+        requested_at: NOW,
+    };
+    mine(&ledger, pairs.iter().map(request).collect()).await;
+    assert!(ledger.unreadable_held().await.unwrap().is_empty());
+    beside(&home)
+        .await
+        .run(&format!(
+            "UPDATE held_vouchers SET signature = {}
+             WHERE claim IN (SELECT claim FROM held_vouchers ORDER BY claim DESC LIMIT 2)",
+            no_signature(on)
+        ))
+        .await;
+
+    let claims = async || {
+        let mut claims: Vec<_> = ledger.held_closing().await.unwrap();
+        claims.sort_by_key(|held| held.claimable.billed);
+        claims.iter().map(|held| held.claimable.amount()).collect::<Vec<_>>()
+    };
+    assert_eq!(claims().await, [amount(60), amount(70)]);
+    assert_eq!(held_claim(&ledger, &pairs[0]).await, None);
+    assert_eq!(held_claim(&ledger, &pairs[1]).await, Some(amount(70)));
+    let mut damaged = ledger.unreadable_held().await.unwrap();
+    damaged.sort_by_key(|(_, ceiling)| *ceiling);
+    let expected = [(pairs[1].channel(), amount(800)), (pairs[0].channel(), amount(900))];
+    assert_eq!(damaged, expected);
+    for (channel, ceiling) in damaged {
+        let outcome = ledger.set_held_unusable(channel, ceiling, "damaged".into()).await;
+        assert_eq!(outcome.unwrap(), Outcome::Recorded);
+    }
+    assert!(ledger.unreadable_held().await.unwrap().is_empty());
+
+    // Its executor has it still, and hands it over again.
+    hand_over(&ledger, &pairs[0], 900, 900).await.unwrap();
+    assert_eq!(claims().await, [amount(60), amount(70), amount(900)]);
+}
+
 async fn takes_nothing_on_that_can_not_be_claimed_in_time(on: Backend) {
     let pair = Pair::new(1, 1);
     let (_home, ledger) = following(on, &[&pair]).await;
@@ -482,6 +531,7 @@ on_both_stores!(
     a_channel_keeps_its_best_vouchers_and_no_more,
     an_appointment_is_renewed_when_half_of_its_term_is_over_and_nothing_promised_is_taken_back,
     a_close_of_a_held_channel_is_an_obligation_whenever_it_was_seen,
+    what_the_disk_has_changed_keeps_no_other_from_being_defended,
     takes_nothing_on_that_can_not_be_claimed_in_time,
     lets_go_of_what_is_settled_over_or_expired_once_that_is_confirmed
 );
