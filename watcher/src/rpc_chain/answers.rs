@@ -16,7 +16,7 @@ use super::{
     endpoint::Answer,
     health,
     pool::{GET_LOGS, keep, nobody, refused},
-    raw::{RawBlock, RawBlockId, RawCall, RawFeeHistory, RawLogPlace, RawReceipt},
+    raw::{LatelyPaid, RawBlock, RawBlockId, RawCall, RawFeeHistory, RawLogPlace, RawReceipt},
     shown_blocks::Emptiness,
 };
 use crate::{
@@ -68,6 +68,26 @@ impl From<StateAt> for RawBlockId {
                 require_canonical: true,
             },
         }
+    }
+}
+
+impl RpcChain {
+    /// What gas costs where blocks were `paid` this lately. Where too few of them tell, the endpoint is asked what it would
+    /// pay, which it may have from the same few: no more than the base fee is believed of it. An endpoint that can't say leaves
+    /// it to the policy's minimum.
+    async fn quote(&self, paid: LatelyPaid) -> Result<FeeQuote, ChainError> {
+        let LatelyPaid { base_fee, priority_fee } = paid;
+        let priority_fee = match priority_fee {
+            Some(fee) => fee,
+            None => match self.question::<_, U128>("eth_maxPriorityFeePerGas", ()).await {
+                // Where there is no base fee, there is nothing to measure it by.
+                Ok(fee) if base_fee == 0 => fee.to(),
+                Ok(fee) => fee.to::<u128>().min(base_fee),
+                Err(ChainError::Refused { .. }) => 0,
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(FeeQuote { base_fee, priority_fee })
     }
 }
 
@@ -201,8 +221,8 @@ impl Chain for RpcChain {
         let params = (U64::from(FEE_HISTORY), "latest", [FEE_PERCENTILE]);
         match self.question::<_, RawFeeHistory>("eth_feeHistory", params).await {
             Ok(history) => {
-                if let Some(quote) = history.quote() {
-                    return Ok(quote);
+                if let Some(paid) = history.lately_paid() {
+                    return self.quote(paid).await;
                 }
             }
             // Not every endpoint has the method.

@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     LogFilter,
-    chain::{Call, ChainError, FeeQuote},
+    chain::{Call, ChainError},
 };
+
+/// Fewer blocks than these make no market.
+const LEAST_BLOCKS: usize = 3;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,20 +64,37 @@ pub(super) struct RawFeeHistory {
     /// For each block, one percentile; missing where none was asked for.
     #[serde(default)]
     reward: Option<Vec<Vec<U128>>>,
+    /// How full each block was; missing at endpoints that don't say.
+    #[serde(default)]
+    gas_used_ratio: Option<Vec<f64>>,
+}
+
+/// What blocks were paid lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LatelyPaid {
+    /// The next block's base fee.
+    pub(super) base_fee: u128,
+    /// The median of what was paid beyond it; `None` where too few blocks tell.
+    pub(super) priority_fee: Option<u128>,
 }
 
 impl RawFeeHistory {
-    /// The next block's base fee, and the median of what the blocks paid beyond theirs: one that was empty paid nothing,
-    /// and one full of a single payer's haste is no reason to follow. `None` where the answer lacks either.
-    pub(super) fn quote(&self) -> Option<FeeQuote> {
+    /// What blocks were paid lately, or `None` where the answer lacks it. A block that was used and paid nothing counts, as
+    /// most of a rollup's do: else the one payer in haste among them would be all there is. One that was empty says nothing.
+    pub(super) fn lately_paid(&self) -> Option<LatelyPaid> {
         let base_fee = self.base_fee_per_gas.last()?.to();
-        let rewards = self.reward.as_ref()?.iter();
-        let mut rewards: Vec<u128> = rewards.filter_map(|block| block.first()).map(|fee| fee.to()).collect();
-        rewards.retain(|fee| *fee > 0);
-        rewards.sort_unstable();
-        Some(FeeQuote {
+        let used = |block: usize| self.gas_used_ratio.as_ref().and_then(|ratios| ratios.get(block));
+        let rewards = self.reward.as_ref()?.iter().enumerate();
+        let mut paid: Vec<u128> = rewards
+            .filter_map(|(block, rewards)| Some((block, rewards.first()?.to::<u128>())))
+            .filter(|(block, fee)| *fee > 0 || used(*block).is_some_and(|ratio| *ratio > 0.0))
+            .map(|(_, fee)| fee)
+            .collect();
+        paid.sort_unstable();
+        let median = paid.get(paid.len() / 2).copied();
+        Some(LatelyPaid {
             base_fee,
-            priority_fee: rewards.get(rewards.len() / 2).copied().unwrap_or(0),
+            priority_fee: median.filter(|_| paid.len() >= LEAST_BLOCKS),
         })
     }
 }

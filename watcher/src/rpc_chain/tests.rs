@@ -382,24 +382,69 @@ async fn an_endpoint_proves_its_chain_again_after_each_failure() {
 
 #[tokio::test]
 async fn tips_are_the_median_of_what_was_paid_lately() {
-    let history = |rewards: Value| {
+    let history = |rewards: Value, used: Value| {
         move |method: &str, params: &Value| match method {
             "eth_feeHistory" => {
-                json!({ "result": { "oldestBlock": "0x1", "baseFeePerGas": ["0x5", "0x6", "0x9"], "reward": rewards, "gasUsedRatio": [0.5, 0.5] } })
+                json!({ "result": { "oldestBlock": "0x1", "baseFeePerGas": ["0x5", "0x6", "0x9"], "reward": rewards, "gasUsedRatio": used } })
             }
             "eth_maxPriorityFeePerGas" => json!({ "result": "0x3" }),
             _ => at(100)(method, params),
         }
     };
-    let endpoint = StubEndpoint::start(history(json!([["0x0"], ["0x4"], ["0xff"], ["0x8"]]))).await;
+    let used = |blocks: usize| json!(vec![0.5; blocks]);
+    let endpoint = StubEndpoint::start(history(json!([["0x0"], ["0x4"], ["0xff"], ["0x8"]]), used(4))).await;
     let chain = chain(&[&endpoint]).await;
     let quote = chain.fees().await.unwrap();
     assert_eq!((quote.base_fee, quote.priority_fee), (9, 8));
-    endpoint.set(history(json!([["0x0"], ["0x0"]])));
+    endpoint.set(history(json!([["0x0"], ["0x0"], ["0x0"]]), used(3)));
     assert_eq!(chain.fees().await.unwrap().priority_fee, 0, "the policy has a minimum");
-    endpoint.set(history(Value::Null));
+    endpoint.set(history(Value::Null, used(3)));
     let quote = chain.fees().await.unwrap();
     assert_eq!((quote.base_fee, quote.priority_fee), (7, 3));
+}
+
+#[tokio::test]
+async fn one_payer_in_haste_is_not_followed() {
+    let rewards = |tips: &[u64]| json!(tips.iter().map(|tip| [format!("{tip:#x}")]).collect::<Vec<_>>());
+    let hasty = 100_000_000_000;
+    let endpoint = StubEndpoint::start(at(100)).await;
+    let chain = chain(&[&endpoint]).await;
+    let tip = async |tips: Value, used: Value, suggested: Option<u64>| {
+        endpoint.set(move |method: &str, params: &Value| match method {
+            "eth_feeHistory" => {
+                json!({ "result": { "oldestBlock": "0x1", "baseFeePerGas": ["0x5", "0x9"], "reward": tips, "gasUsedRatio": used } })
+            }
+            "eth_maxPriorityFeePerGas" => match suggested {
+                Some(fee) => json!({ "result": format!("{fee:#x}") }),
+                None => json!({ "error": { "code": -32_601, "message": "the method does not exist" } }),
+            },
+            _ => at(100)(method, params),
+        });
+        chain.fees().await.unwrap().priority_fee
+    };
+    // As on most rollups: blocks that others used without a tip.
+    let mut paid = [0; 10];
+    paid[4] = hasty;
+    assert_eq!(tip(rewards(&paid), json!(vec![0.1; 10]), Some(3)).await, 0);
+
+    // Where the others were empty, one block is no market, and the endpoint is asked what it would pay.
+    let mut used = [0.0; 10];
+    used[4] = 0.1;
+    assert_eq!(tip(rewards(&paid), json!(used), Some(3)).await, 3);
+    assert_eq!(
+        tip(rewards(&paid), json!(used), None).await,
+        0,
+        "the policy has a minimum"
+    );
+    // It may have seen no more than that either: what the next block asks for is a measure.
+    assert_eq!(tip(rewards(&paid), json!(used), Some(hasty)).await, 9);
+
+    // Three are one, whatever is between them; nor does it say much of the others that they paid nothing.
+    assert_eq!(
+        tip(rewards(&[0, 7, 0, 5, 6]), json!([0, 0.2, 0, 0.3, 1]), Some(3)).await,
+        6
+    );
+    assert_eq!(tip(rewards(&[0, 7, 0, 5, 6]), Value::Null, Some(3)).await, 6);
 }
 
 #[tokio::test]
