@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use alloy::primitives::{Address, B256, address};
+use alloy::primitives::{Address, B256, address, b256};
 use lloom_bindings::{Contracts, dev_token_address};
 use lloom_receipts::{Decimals, Domain};
 use serde::{Deserialize, Serialize};
@@ -102,10 +102,11 @@ fn preset(name: &str) -> Option<NetworkFile> {
         symbol: "USDC".to_owned(),
         decimals: Decimals::new(6),
     };
-    let public = |chain_id, rpc: &str, explorer: &str, token| NetworkFile {
+    let public = |chain_id, genesis, rpc: &str, explorer: &str, token| NetworkFile {
         chain_id,
         rpc_urls: vec![rpc.to_owned()],
-        genesis: None,
+        // A fork that somebody runs has the same chain id.
+        genesis: Some(genesis),
         // A rollup's sequencer rarely reorganizes, but it did; ten blocks are twenty seconds.
         confirmations: 10,
         explorer: Some(explorer.to_owned()),
@@ -119,12 +120,14 @@ fn preset(name: &str) -> Option<NetworkFile> {
         "devnet" => Some(devnet(&format!("http://127.0.0.1:{DEVNET_PORT}"))),
         "base-sepolia" => Some(public(
             84_532,
+            b256!("0x0dcc9e089e30b90ddfc55be9a37dd15bc551aeee999d2e2b51414c54eaf934e4"),
             "https://sepolia.base.org",
             "https://sepolia.basescan.org",
             usdc(address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e")),
         )),
         "base" => Some(public(
             8_453,
+            b256!("0xf712aa9241cc24369b143cf6dce85f0902a9731e70d66818a3a5845b296c73dd"),
             "https://mainnet.base.org",
             "https://basescan.org",
             usdc(address!("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913")),
@@ -256,6 +259,8 @@ mod tests {
             let network = Network::load(&home, name).unwrap();
             let file = network.to_file();
             assert_eq!(toml::from_str::<NetworkFile>(&file.to_toml().unwrap()).unwrap(), file);
+            // A devnet begins anew each time.
+            assert_eq!(network.genesis.is_some(), !network.development, "{name}");
         }
     }
 

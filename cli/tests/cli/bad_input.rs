@@ -184,6 +184,36 @@ fn a_chain_that_is_another_one() {
 }
 
 #[test]
+fn a_chain_of_the_same_number_that_began_otherwise() {
+    let devnet = Devnet::start();
+    let home = Home::client(&devnet.url);
+    let genesis = devnet.call("eth_getBlockByNumber", &serde_json::json!(["0x0", false]));
+    let genesis = genesis["hash"].as_str().unwrap().to_owned();
+    let networks = home.path().join("networks");
+    fs::create_dir_all(&networks).unwrap();
+    let token = lloom_bindings::dev_token_address();
+    for (name, genesis) in [("right", &genesis), ("wrong", &format!("0x{:064x}", 7))] {
+        let file = format!(
+            "chain_id = 31337\nrpc_urls = [\"{}\"]\ngenesis = \"{genesis}\"\nconfirmations = 0\n\
+             [token]\naddress = \"{token}\"\nsymbol = \"LDEV\"\ndecimals = 6\n",
+            devnet.url
+        );
+        fs::write(networks.join(format!("{name}.toml")), file).unwrap();
+    }
+    assert_eq!(home.run(&["balance", "--network", "right"]).code, 0);
+    let told = format!("serves a chain that began with block {genesis}, not 0x{:064x}", 7);
+    for command in [&["balance"][..], &["deposit", "1"], &["chat", "hello"], &["watch"]] {
+        let arguments = [command, &["--network", "wrong"]].concat();
+        refused(
+            &home,
+            &arguments,
+            5,
+            &[&told, "the endpoint belongs to another network", "--network"],
+        );
+    }
+}
+
+#[test]
 fn channels_nobody_knows() {
     let devnet = Devnet::start();
     let home = Home::client(&devnet.url);

@@ -380,6 +380,44 @@ async fn an_endpoint_proves_its_chain_again_after_each_failure() {
     assert_eq!(chain.head().await.unwrap(), block(101));
 }
 
+/// Without a configured block 0, that of whoever answers first counts. With one, it never does.
+#[tokio::test]
+async fn a_chain_that_began_otherwise_than_configured_is_no_chain() {
+    let other = StubEndpoint::start(|method, params: &Value| match (method, params[0].as_str()) {
+        ("eth_getBlockByNumber", Some("0x0")) => json!({ "result": raw_block(0, 5) }),
+        _ => at(100)(method, params),
+    })
+    .await;
+    let begun_at = |genesis, endpoints: &[&StubEndpoint]| {
+        let urls: Vec<String> = endpoints.iter().map(|endpoint| endpoint.url()).collect();
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        let config = RpcConfig {
+            genesis: Some(genesis),
+            ..config(&urls)
+        };
+        RpcChain::new(&config).unwrap()
+    };
+    let (expected, found) = (hash(0, 0), hash(0, 5));
+    let error = begun_at(expected, &[&other]).head().await.unwrap_err();
+    assert!(
+        matches!(&error, ChainError::WrongGenesis { expected: e, found: f, .. } if (*e, *f) == (expected, found)),
+        "{error}"
+    );
+    assert!(!error.is_transient(), "waiting mends nothing");
+    assert_eq!(
+        other.calls("eth_getBlockByNumber"),
+        1,
+        "it was asked for its head all the same"
+    );
+
+    // The first one's answer does not decide, and the right one is asked.
+    let right = StubEndpoint::start(at(100)).await;
+    let chain = begun_at(expected, &[&other, &right]);
+    assert_eq!(chain.head().await.unwrap(), block(100));
+    assert_eq!(chain.endpoints()[0].standing, Standing::Resting);
+    assert_eq!(begun_at(found, &[&other]).head().await.unwrap(), block(100));
+}
+
 #[tokio::test]
 async fn tips_are_the_median_of_what_was_paid_lately() {
     let history = |rewards: Value, used: Value| {
