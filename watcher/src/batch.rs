@@ -246,3 +246,6 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,9 @@ pub(crate) struct ScriptedChain {
     script: Arc<Mutex<Script>>,
 }
 
+/// What a call is answered.
+type Answers = Box<dyn Fn(&Call) -> CallOutcome<Bytes> + Send>;
+
 #[derive(Default)]
 struct Script {
     blocks: Vec<(Block, Vec<Log>)>,
@@ -43,6 +46,9 @@ struct Script {
     fees: Option<FeeQuote>,
     /// Everybody's native coins; no end of them unless the test writes otherwise.
     balance: Option<U256>,
+    calls: Option<Answers>,
+    /// The states on which calls were executed.
+    called_at: Vec<StateAt>,
 }
 
 impl ScriptedChain {
@@ -148,6 +154,15 @@ impl ScriptedChain {
         self.script().broadcasts.clone()
     }
 
+    pub(crate) fn answer_calls(&self, answers: impl Fn(&Call) -> CallOutcome<Bytes> + Send + 'static) {
+        self.script().calls = Some(Box::new(answers));
+    }
+
+    /// The states of all calls that were answered, in their order.
+    pub(crate) fn called_at(&self) -> Vec<StateAt> {
+        self.script().called_at.clone()
+    }
+
     fn answering(&self, operation: &'static str) -> Result<MutexGuard<'_, Script>, ChainError> {
         let mut script = self.script();
         if script.failures > 0 {
@@ -215,8 +230,14 @@ impl Chain for ScriptedChain {
         Ok(logs.cloned().collect())
     }
 
-    async fn call(&self, _: Address, _: &Call, _: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
-        Err(refused("call", "a scripted chain executes nothing"))
+    async fn call(&self, _: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
+        let mut script = self.script();
+        let Some(answers) = &script.calls else {
+            return Err(refused("call", "a scripted chain executes nothing"));
+        };
+        let answer = answers(call);
+        script.called_at.push(at);
+        Ok(answer)
     }
 
     async fn estimate_gas(&self, _: Address, _: &Call, _: StateAt) -> Result<CallOutcome<u64>, ChainError> {
