@@ -15,7 +15,7 @@ mod suspects;
 
 use self::{bids::Bids, suspects::Suspects};
 use crate::{
-    chain::{Broadcast, Call, Chain, ChainError, MinedTransaction, NonceAt, Revert},
+    chain::{Broadcast, Call, Chain, ChainError, MinedTransaction, NonceAt, Revert, StateAt},
     fees::{FeePolicy, Fees, FeesTooHigh},
     metrics::{WatcherMetrics, purpose_of},
     patience::waited,
@@ -334,7 +334,8 @@ impl<C: Chain> Sender<C> {
                 Judged::Pending(group) | Judged::Unknown(group) => {
                     let pressing = pressing.remove(&nonce).unwrap_or_default();
                     let is_next = nonce == next_at_head.unwrap_or(first);
-                    self.push(group, is_next, pressing, now).await?;
+                    let at = StateAt::Block(heights.head.hash);
+                    self.push(group, is_next, pressing, at, now).await?;
                 }
             }
         }

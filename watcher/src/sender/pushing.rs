@@ -35,6 +35,8 @@ struct Raise {
     wanted: Fees,
     quote: FeeQuote,
     deadline: Option<UnixSeconds>,
+    /// The state that it is tried on: the one that its rows were planned on.
+    at: StateAt,
     now: UnixSeconds,
 }
 
@@ -45,6 +47,7 @@ impl<C: Chain> Sender<C> {
         group: Vec<TransactionRecord>,
         is_next: bool,
         pressing: Pressing,
+        at: StateAt,
         now: UnixSeconds,
     ) -> Result<(), SendError> {
         let Some(newest) = group.last() else {
@@ -73,6 +76,7 @@ impl<C: Chain> Sender<C> {
                     wanted,
                     quote,
                     deadline,
+                    at,
                     now,
                 };
                 let can_cancel = newest.purpose != Purpose::Cancellation;
@@ -124,6 +128,7 @@ impl<C: Chain> Sender<C> {
             quote,
             deadline,
             now,
+            ..
         } = raise;
         let Envelope { gas_limit, nonce, .. } = replacement.envelope;
         let free = self.free_balance(Some(nonce)).await?;
@@ -154,7 +159,7 @@ impl<C: Chain> Sender<C> {
         while too_many.saturating_sub(enough) > 1 {
             let count = usize::midpoint(enough, too_many);
             let kept = rows[..count].iter().map(|row| row.place).collect();
-            let affordable = match self.with_rows(record, &kept, raise.wanted).await? {
+            let affordable = match self.with_rows(record, &kept, raise).await? {
                 Some(part) => self.affordable(part, raise).await?,
                 None => None,
             };
@@ -175,7 +180,7 @@ impl<C: Chain> Sender<C> {
         &self,
         record: &TransactionRecord,
         kept: &BTreeSet<usize>,
-        fees: Fees,
+        raise: Raise,
     ) -> Result<Option<Replacement>, SendError> {
         let Purpose::Claim { by, rows } = &record.purpose else {
             return Ok(None);
@@ -183,11 +188,7 @@ impl<C: Chain> Sender<C> {
         let Some(call) = part_of(&call_of(&record.raw)?, *by, |place| kept.contains(&place)) else {
             return Ok(None);
         };
-        let estimated = self
-            .shared
-            .chain
-            .estimate_gas(self.account(), &call, StateAt::Latest)
-            .await?;
+        let estimated = self.shared.chain.estimate_gas(self.account(), &call, raise.at).await?;
         let CallOutcome::Returned(estimate) = estimated else {
             return Ok(None);
         };
@@ -198,7 +199,7 @@ impl<C: Chain> Sender<C> {
                 chain_id: self.shared.chain_id,
                 nonce: record.nonce,
                 gas_limit: gas::for_claim(estimate, kept.len()),
-                fees,
+                fees: raise.wanted,
             },
             purpose: Purpose::Claim { by: *by, rows },
         }))

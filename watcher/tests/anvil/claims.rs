@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use alloy::{
     primitives::{Address, U256},
@@ -8,8 +8,8 @@ use lloom_bindings::{ChannelEscrow, channel_escrow::IChannelEscrow};
 use lloom_ledger::{ClaimBy, Resolution};
 use lloom_receipts::{Keypair, TokenAmount, TokenTotal};
 use lloom_watcher::{
-    Call, Chain as _, ClaimFilter, CloseError, HandleError, Publish, Watcher, WatcherConfig, WatcherError, WhyNot,
-    WhyNow,
+    Call, Chain as _, ClaimFilter, CloseError, HandleError, Publish, StateAt, Watcher, WatcherConfig, WatcherError,
+    WhyNot, WhyNow,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::json;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     devnet::{chain_at, until},
     executor::{CONFIRMATIONS, DEPOSIT, Executor},
+    faulty_chain::FaultyChain,
 };
 
 #[tokio::test]
@@ -76,7 +77,7 @@ async fn a_claim_by_receipts_publishes_what_was_used() {
 }
 
 #[tokio::test]
-async fn a_bad_row_is_found_before_gas_is_spent_and_sinks_no_other() {
+async fn a_voucher_that_its_payer_did_not_sign_costs_no_gas_and_sinks_no_other() {
     let executor = Executor::new().await;
     let running = executor.start(executor.config());
     let channels = executor.open_channels(&running, 1..=5).await;
@@ -96,6 +97,43 @@ async fn a_bad_row_is_found_before_gas_is_spent_and_sinks_no_other() {
     assert_eq!(report.transactions[0].rows, 4);
     assert_eq!(executor.payee_balance().await, 400);
     assert_eq!(executor.settled(&channels[3]).await, 0);
+}
+
+/// Two states can't be compared: what looks bad on one, the other may have settled. And a limit is what was estimated and a
+/// margin, but never less than a claim needs.
+#[tokio::test]
+async fn a_claim_is_tried_and_estimated_on_the_block_that_it_was_planned_on() {
+    let executor = Executor::new().await;
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    let running = executor.start_on(executor.config(), chain.clone());
+    let channels = executor.open_channels(&running, 1..=3).await;
+    executor.devnet.set_automine(false).await;
+    for (overestimates, is_floor) in [(1, true), (3, false)] {
+        for channel in &channels {
+            executor.serve(channel, 100, 0).await;
+        }
+        chain.overestimates.store(overestimates, Ordering::Relaxed);
+        chain.take_asked();
+        let handle = running.handle.clone();
+        let ordered = tokio::spawn(async move { handle.claim_now(ClaimFilter::default()).await });
+        let mut status = running.handle.status();
+        let sent = status.wait_for(|status| status.pending_transactions == 1).await;
+        let cursor = sent.unwrap().cursor.unwrap();
+        let asked = chain.take_asked();
+        let at = StateAt::Block(cursor.hash);
+        assert!(
+            asked.called_at.len() >= 2 && asked.called_at.iter().all(|found| *found == at),
+            "the channels' states and the claim were to be read at {at:?}: {asked:?}"
+        );
+        assert_eq!((&asked.estimated_at[..], asked.estimates.len()), (&[at][..], 1));
+        let estimate = asked.estimates[0];
+        let (with_margin, floor) = (estimate + estimate / 4 + 5_000, 60_000 + 3 * 30_000);
+        assert_eq!(floor > with_margin, is_floor, "{estimate}");
+        let sent = executor.ledger.pending_transactions().await.unwrap().remove(0);
+        assert_eq!(sent.gas_limit, with_margin.max(floor));
+        let report = executor.devnet.while_mining(ordered).await.unwrap().unwrap();
+        assert!(report.rows.iter().all(|row| row.is_reached()), "{report:?}");
+    }
 }
 
 #[tokio::test]

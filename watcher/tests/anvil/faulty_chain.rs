@@ -1,6 +1,6 @@
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use alloy::{
@@ -15,16 +15,28 @@ use lloom_watcher::{
 };
 
 /// A real chain whose broadcasts can be made to hang forever (the moment between storing and broadcasting, stretched), and
-/// that can refuse transactions and estimates, revert calls, stand still and keep receipts to itself.
+/// that can refuse transactions, refuse and multiply estimates, revert calls, stand still and keep receipts to itself. It
+/// remembers on which states calls were executed.
 #[derive(Clone)]
 pub struct FaultyChain {
     pub real: RpcChain,
     pub broadcasts_hang: Arc<AtomicBool>,
     pub broadcasts_refused: Arc<AtomicBool>,
     pub receipts_fail: Arc<AtomicBool>,
+    /// How many times as much gas as it takes every call is estimated to take.
+    pub overestimates: Arc<AtomicU64>,
+    asked: Arc<Mutex<Asked>>,
     refused: Arc<Mutex<Option<Calls>>>,
     reverted: Arc<Mutex<Option<Calls>>>,
     head: Arc<Mutex<Option<Block>>>,
+}
+
+/// On which states calls were executed, and what they were estimated to take.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    pub called_at: Vec<StateAt>,
+    pub estimated_at: Vec<StateAt>,
+    pub estimates: Vec<u64>,
 }
 
 /// Some calls.
@@ -52,10 +64,17 @@ impl FaultyChain {
             broadcasts_hang: Arc::default(),
             broadcasts_refused: Arc::default(),
             receipts_fail: Arc::default(),
+            overestimates: Arc::new(AtomicU64::new(1)),
+            asked: Arc::default(),
             refused: Arc::default(),
             reverted: Arc::default(),
             head: Arc::default(),
         }
+    }
+
+    /// What was asked since this was called last.
+    pub fn take_asked(&self) -> Asked {
+        std::mem::take(&mut self.asked.lock().unwrap())
     }
 
     /// Answers no estimate of these any more but with an error that says nothing of the contract.
@@ -101,6 +120,7 @@ impl Chain for FaultyChain {
     }
 
     async fn call(&self, from: Address, call: &Call, at: StateAt) -> Result<CallOutcome<Bytes>, ChainError> {
+        self.asked.lock().unwrap().called_at.push(at);
         if chosen(&self.reverted, call) {
             return Ok(CallOutcome::Reverted(Revert {
                 message: String::from("a row of it can't be settled"),
@@ -119,7 +139,16 @@ impl Chain for FaultyChain {
                 message: String::from("request is too large"),
             });
         }
-        self.real.estimate_gas(from, call, at).await
+        self.asked.lock().unwrap().estimated_at.push(at);
+        let estimated = self.real.estimate_gas(from, call, at).await?;
+        Ok(match estimated {
+            CallOutcome::Returned(gas) => {
+                let gas = gas * self.overestimates.load(Ordering::Relaxed);
+                self.asked.lock().unwrap().estimates.push(gas);
+                CallOutcome::Returned(gas)
+            }
+            CallOutcome::Reverted(_) => estimated,
+        })
     }
 
     async fn fees(&self) -> Result<FeeQuote, ChainError> {

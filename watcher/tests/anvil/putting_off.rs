@@ -6,7 +6,8 @@ use alloy::primitives::U256;
 use lloom_ledger::Purpose;
 use lloom_receipts::{BlockNumber, TokenAmount};
 use lloom_watcher::{
-    Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Stall, Verdict, WatcherConfig, WatcherStatus, WhyNot, WhyNow,
+    Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Stall, StateAt, Verdict, WatcherConfig, WatcherStatus, WhyNot,
+    WhyNow,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::json;
@@ -289,7 +290,8 @@ async fn what_is_due_and_no_endpoint_takes_stands_still_until_one_does() {
 #[tokio::test]
 async fn a_due_claim_that_became_too_dear_makes_way_for_the_part_that_can_be_paid_for() {
     let executor = Executor::new().await;
-    let running = executor.start(only_what_is_due(&executor));
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    let running = executor.start_on(only_what_is_due(&executor), chain.clone());
     let channels = executor.open_channels(&running, 1..=3).await;
     for (channel, amount) in channels.iter().zip([20, 900, 300]) {
         executor.serve(channel, amount, 0).await;
@@ -313,9 +315,16 @@ async fn a_due_claim_that_became_too_dear_makes_way_for_the_part_that_can_be_pai
     };
     until("all of it is claimed", async || carries(3).await).await;
 
+    chain.take_asked();
     executor.devnet.set_base_fee(11_000_000_000).await;
     executor.devnet.leap(Duration::from_secs(200)).await;
     until("the best row is claimed alone", async || carries(1).await).await;
+    let asked = chain.take_asked();
+    let on_a_block = |at: &StateAt| matches!(at, StateAt::Block(_));
+    assert!(
+        !asked.estimated_at.is_empty() && asked.estimated_at.iter().all(on_a_block),
+        "parts are tried where their rows were planned: {asked:?}"
+    );
     let part = newest().await.unwrap();
     assert_eq!(part.nonce, 0);
     let plan = running.handle.plan(ClaimFilter::default()).await.unwrap();
