@@ -485,3 +485,6 @@ impl Facts {
         labels
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,7 +93,7 @@ impl Newest {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, survey: Survey) {
+    pub(super) fn set(&self, survey: Survey) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = survey;
     }
 }

@@ -170,6 +170,69 @@ fn assert_documented(shown: &BTreeMap<String, (String, BTreeSet<String>)>, docum
     }
 }
 
+/// Labels whose values are a few words that METRICS.md names.
+const ENUMS: [&str; 12] = [
+    "answer",
+    "check",
+    "direction",
+    "document",
+    "ending",
+    "file",
+    "outcome",
+    "purpose",
+    "reason",
+    "standing",
+    "state",
+    "status",
+];
+
+/// The values of such labels that a scrape shows, by metric and label.
+fn values(text: &str) -> BTreeMap<(&str, &str), BTreeSet<&str>> {
+    let mut values: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, labels)) = line.split_once('{') else {
+            continue;
+        };
+        let labels = labels.rsplit_once('}').unwrap().0;
+        for label in labels.split("\",") {
+            let (label, value) = label.split_once("=\"").unwrap();
+            if ENUMS.contains(&label) {
+                values
+                    .entry((name, label))
+                    .or_default()
+                    .insert(value.trim_end_matches('"'));
+            }
+        }
+    }
+    values
+}
+
+/// That METRICS.md names each value of a label that is an enum, in the row of one of the metrics that have the label; and that
+/// what a row quotes is shown, where the metric has all its samples from the beginning. Refusals are named by the code.
+#[track_caller]
+fn assert_values_documented(text: &str, documented: &BTreeMap<String, Documented>) {
+    let by_code = |metric: &Documented| metric.quoted().any(|quoted| quoted.ends_with(".rs"));
+    let shown = values(text);
+    for ((name, label), values) in &shown {
+        let found = &documented[*name];
+        let of_label = documented.values().filter(|metric| metric.labels.contains(*label));
+        let named: BTreeSet<_> = of_label.flat_map(Documented::quoted).collect();
+        for value in values.iter().filter(|_| !by_code(found)) {
+            assert!(named.contains(value), "METRICS.md has no {label} `{value}` for {name}");
+        }
+    }
+    let metrics: BTreeSet<_> = shown.keys().map(|(name, _)| *name).collect();
+    for name in metrics {
+        let found = &documented[name];
+        let has_all = !found.labels.contains("endpoint") || found.labels.contains("standing");
+        let of_metric = shown.iter().filter(|((shown, _), _)| *shown == name);
+        let of_metric: BTreeSet<_> = of_metric.flat_map(|(_, values)| values).copied().collect();
+        for quoted in found.quoted().filter(|_| has_all && !by_code(found)) {
+            assert!(of_metric.contains(quoted), "no {name} has the value `{quoted}`");
+        }
+    }
+}
+
 const OF_NODES: &str = "Serving (`node run` alone)";
 const OF_TOWERS: &str = "Towers (`watch --tower` alone)";
 
@@ -198,6 +261,7 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
         surveyed.then_some(shown)
     });
     assert_documented(&shown, &documented);
+    assert_values_documented(&get(&url, "/metrics").unwrap().1, &documented);
     assert_eq!(
         absent(&shown, &documented),
         [OF_TOWERS],
@@ -345,6 +409,7 @@ fn a_tower_is_monitored_as_a_node_is() {
     assert_documented(&shown, &documented);
     assert!(!absent(&shown, &documented).contains(&OF_TOWERS));
     let (_, text) = get(&url, "/metrics").unwrap();
+    assert_values_documented(&text, &documented);
     assert!(text.contains("\nlloom_check{check=\"network\"} 1"), "{text}");
     assert!(text.contains("standing=\"healthy\"} 1"), "{text}");
     let told = home.run(&["doctor"]).stdout;

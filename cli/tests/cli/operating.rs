@@ -16,14 +16,22 @@ pub struct Documented {
     pub name: String,
     pub kind: String,
     pub labels: BTreeSet<String>,
+    pub meaning: String,
     pub section: String,
+}
+
+impl Documented {
+    /// The words that its meaning quotes.
+    pub fn quoted(&self) -> impl Iterator<Item = &str> {
+        self.meaning.split('`').skip(1).step_by(2)
+    }
 }
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     let path = repository().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -54,6 +62,7 @@ pub fn documented_metrics() -> BTreeMap<String, Documented> {
                 .filter(|label| !label.is_empty())
                 .map(str::to_owned)
                 .collect(),
+            meaning: meaning.to_owned(),
             section: section.clone(),
         };
         assert_eq!(
