@@ -25,7 +25,7 @@ demo: $(NODE_MODULES) ## Run the main job: three clients buy from two executors,
 	$(TARGET_DIR)/debug/demo
 
 .PHONY: test
-test: lint test-contracts coverage slither test-rust test-sim ## Run every check and every test
+test: lint test-contracts coverage slither test-rust test-sim ## Run all checks and tests but the proofs of the contracts and the alert rules
 
 .PHONY: devnet
 devnet: $(NODE_MODULES) ## Run a local development chain with everything deployed, until Ctrl-C

@@ -304,6 +304,30 @@ fn a_copy_without_its_lock_file_is_seen_before_it_is_used() {
     assert!(doctor.stdout.contains("it was restored"), "{doctor:?}");
 }
 
+/// As LloomDown's runbook says.
+#[test]
+fn a_home_whose_machine_is_gone_is_made_again_from_its_key_its_configuration_and_a_backup() {
+    let home = executor();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let backup = elsewhere.path().join("backup.db");
+    let backup = backup.to_str().unwrap();
+    home.json(&["ledger", "backup", backup]);
+    let made_again = Home::empty(NOWHERE);
+    fs::create_dir(made_again.path().join("keystore")).unwrap();
+    for file in ["config.toml", "keystore/hot.json"] {
+        fs::copy(home.path().join(file), made_again.path().join(file)).unwrap();
+    }
+    let receipts = |home: &Home| home.json(&["receipts", "list"])["receipts"].as_array().unwrap().len();
+    let before = receipts(&home);
+    assert!(before > 0);
+    drop(home);
+    made_again.json(&["ledger", "restore", backup]);
+    assert_eq!(made_again.json(&["ledger", "check"])["sound"], true);
+    assert_eq!(receipts(&made_again), before);
+    let told = made_again.run(&["doctor"]).stdout;
+    assert!(told.contains("it was restored"), "{told}");
+}
+
 #[test]
 fn programs_are_told_what_follows_from_a_restore() {
     let home = executor();

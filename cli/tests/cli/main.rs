@@ -11,6 +11,7 @@ mod caring;
 mod chain;
 mod dismissal;
 mod doctor;
+mod documents;
 mod harness;
 mod money;
 mod monitoring;

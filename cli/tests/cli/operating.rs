@@ -342,7 +342,7 @@ fn runbooks_name_commands_that_exist() {
             let arguments: Vec<_> = words.iter().copied().map(example).chain(["--help"]).collect();
             let ended = home.run(&arguments);
             assert_eq!(ended.code, 0, "{file} names `{command}`: {ended:?}");
-            let named = words.iter().take_while(|word| !word.starts_with('-')).copied();
+            let named = words.iter().take_while(|word| !word.starts_with(['-', '<'])).copied();
             let usage = std::iter::once("lloomctl").chain(named).collect::<Vec<_>>().join(" ");
             assert!(
                 ended.stdout.contains(&format!("Usage: {usage}")),

@@ -13,6 +13,7 @@ use crate::{
     date::utc,
     disk,
     failure::{Failure, Kind, OrFail as _, Result},
+    output::counted,
     session::{Session, store_failure},
 };
 
@@ -111,7 +112,8 @@ async fn look(session: &Session, ledger: &Ledger, lock: LockState, name: &str) -
         && !lock.is_held
     {
         return Ok(Found::Restored(format!(
-            "it is an older copy that was put back: it has {found} commits of {known}"
+            "it is an older copy that was put back: it has {} of {known}",
+            counted(found.unsigned_abs(), "commit")
         )));
     }
     if let Some(made) = ledger.copied_at().await.or_fail(Kind::Store, failed)? {
