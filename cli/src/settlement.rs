@@ -488,3 +488,6 @@ pub fn why_not(waiting: &Waiting, token: &Token) -> String {
         WhyNot::Quarantined(held) => format!("its claim failed; it is tried again at {}", utc(held.until)),
     }
 }
+
+#[cfg(test)]
+mod tests;

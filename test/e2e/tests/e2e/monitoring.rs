@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use eyre::{Result, eyre};
 use lloom_e2e::wait;
-use lloom_receipts::TokenAmount;
+use lloom_receipts::{Decimals, TokenAmount};
+use serde_json::json;
 
 use crate::shop::Shop;
 
@@ -103,8 +104,36 @@ async fn operator_sees_what_is_owed_and_when_it_would_be_lost() -> Result<()> {
         "there is none"
     );
 
-    // The payer asks for the rest.
+    // And why, in words and by the name that the metric has.
     let id = channel.to_string();
+    let plan = shop.seller.home.json(&["claim", "--dry-run"]).await?;
+    let brings = format!(
+        "the claim would bring {} LDEV, and has to bring ",
+        owed.display(Decimals::new(6))
+    );
+    assert_eq!(plan["claims"], json!([]), "{plan}");
+    let waiting = &plan["waiting"][0];
+    assert_eq!(
+        (&waiting["channel"], &waiting["value"]),
+        (&json!(channel), &json!(owed)),
+        "{plan}"
+    );
+    assert!(
+        waiting["why"].as_str().is_some_and(|why| why.starts_with(&brings)),
+        "{plan}"
+    );
+    let explained = shop.seller.home.json(&["claim", "--explain", &id]).await?;
+    assert_eq!(
+        (&explained["verdict"], &explained["reason"], &explained["value"]),
+        (&json!("not_yet"), &json!("not_worthwhile"), &json!(owed)),
+        "{explained}"
+    );
+    assert!(
+        explained["why"].as_str().is_some_and(|why| why.starts_with(&brings)),
+        "{explained}"
+    );
+
+    // The payer asks for the rest.
     shop.buyer
         .home
         .json(&["channel", "request-close", &id, "--yes"])
