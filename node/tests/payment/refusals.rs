@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256, uint};
 use lloom_ledger::ChainEventKind;
-use lloom_node::wire::{ClientFrame, Document, Ending, ExecutorFrame, Infer, MAX_FRAME, Refusal};
+use lloom_node::wire::{ClientFrame, Document, Ending, ExecutorFrame, Infer, MAX_FRAME, Refusal, encode};
 use lloom_receipts::{
-    ChannelId, InferenceRequest, Keypair, ModelHash, PricePerMillion, Prices, Receipt, ReceiptHead, Signed,
+    ChannelId, InferenceRequest, Keypair, ModelHash, PricePerMillion, Prices, Receipt, ReceiptHead, Signature, Signed,
     TokenAmount, UnixSeconds, UsageBill,
 };
 use serde_json::json;
@@ -406,6 +406,54 @@ async fn malformed_frames_end_nothing_oversize_and_truncated_ones_their_stream()
     let good = world.infer(2, json!({"tokens": 2})).await;
     let bill = served(&mut other, good).await;
     link(&world, &mut other, bill).await;
+}
+
+/// The order of secp256k1.
+const ORDER: U256 = uint!(0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256);
+
+/// The other signature over the same document by the same key: its `s` is in the upper half, and its parity is the other.
+fn twin(signature: &Signature) -> [u8; Signature::LENGTH] {
+    let mut bytes = signature.to_bytes();
+    let high = ORDER - U256::from_be_slice(&bytes[32..64]);
+    bytes[32..64].copy_from_slice(&high.to_be_bytes::<32>());
+    bytes[64] = 55 - bytes[64];
+    bytes
+}
+
+/// The chain would refuse it, and who keeps it beside the other has two names for one document.
+#[tokio::test]
+async fn a_high_s_twin_of_a_good_signature_is_refused_as_malformed() {
+    let world = World::new().await;
+    let mut wire = world.dial();
+    let good = world.infer(1, json!({"tokens": 2})).await;
+    let of_request = *good.request.signature();
+    let of_voucher = *good.voucher.as_ref().unwrap().signature();
+    for signature in [of_request, of_voucher] {
+        let mut frame = encode(&infer(good.clone())).unwrap().to_vec();
+        let original = signature.to_bytes();
+        let mut places = frame
+            .windows(original.len())
+            .enumerate()
+            .filter(|(_, window)| *window == original);
+        let place = places.next().unwrap().0;
+        assert!(places.next().is_none(), "it stands there once");
+        frame[place..place + original.len()].copy_from_slice(&twin(&signature));
+        wire.write_raw(&frame).await;
+        match wire.next().await {
+            ExecutorFrame::Refused(Refusal::Malformed { detail }) => {
+                assert!(detail.contains("not canonical"), "{detail}");
+            }
+            unexpected => panic!("not refused: {unexpected:?}"),
+        }
+    }
+    let account = world.executor_ledger.account(world.channel).await.unwrap();
+    assert_eq!(
+        (account.spent, account.authorized),
+        (TokenAmount::ZERO, TokenAmount::ZERO)
+    );
+    // The request was not taken on: signed as it should be, it is served.
+    let bill = served(&mut wire, good).await;
+    link(&world, &mut wire, bill).await;
 }
 
 #[tokio::test]
