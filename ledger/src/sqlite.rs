@@ -258,3 +258,33 @@ pub(crate) fn failed(path: &Path, source: sqlx::Error) -> OpenError {
         OpenError::Sql { store, source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was answered as committed must outlast a power cut, and `NORMAL`, as many set it beside a write-ahead log, lets
+    /// the last commits go.
+    #[tokio::test]
+    async fn a_commit_of_the_writer_is_on_the_disk_before_it_is_answered() {
+        const FULL: i64 = 2;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lloom.db");
+        // Also of a store that is there already.
+        for _ in 0..2 {
+            let mut writer = open_writer(&path, migration::SUPPORTED, &Environment::default())
+                .await
+                .unwrap();
+            let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+                .fetch_one(&mut writer)
+                .await
+                .unwrap();
+            let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+                .fetch_one(&mut writer)
+                .await
+                .unwrap();
+            assert_eq!((synchronous, &journal[..]), (FULL, "wal"));
+            writer.close().await.unwrap();
+        }
+    }
+}
