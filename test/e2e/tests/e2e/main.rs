@@ -4,6 +4,7 @@ mod bad_backends;
 mod chaos;
 mod crashes;
 mod demo;
+mod killings;
 mod monitoring;
 mod payment;
 mod rush;

@@ -15,7 +15,8 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 
 use crate::{
-    chaos::{number, seed},
+    chaos::seed,
+    killings::Killings,
     shop::{DEPOSIT, MODEL, same_receipts},
     stand::kill_at,
 };
@@ -37,7 +38,7 @@ const LONGEST_RUSH: u64 = 15;
 async fn units_are_sold_and_paid_once_though_node_and_clients_are_killed_a_hundred_times() -> Result<()> {
     let mut draws = StdRng::seed_from_u64(seed());
     let mut rush = Rush::open().await?;
-    for life in 0..number("LLOOM_CHAOS_KILLS", 100) {
+    while let Some(life) = rush.killings.next_life()? {
         rush.live(&mut draws).await.wrap_err_with(|| format!("life {life}"))?;
     }
     rush.ends_well().await
@@ -51,7 +52,9 @@ struct Rush {
     /// Where the node is found in each of its lives.
     address: String,
     customers: Vec<Customer>,
-    killed: usize,
+    killings: Killings,
+    /// How often a client was killed while it waited for answers.
+    clients_killed: usize,
 }
 
 /// A client that sends its errands again and again.
@@ -102,7 +105,8 @@ impl Rush {
             seller,
             address,
             customers,
-            killed: 1,
+            killings: Killings::new(),
+            clients_killed: 0,
         })
     }
 
@@ -112,7 +116,7 @@ impl Rush {
         for customer in &mut self.customers {
             // Whoever was left in mid-answer would wait some seconds for its bill.
             if draws.random_bool(0.7) {
-                customer.die().await?;
+                self.clients_killed += usize::from(customer.die().await?);
             }
         }
         let mut node = self.seller.home.start(&["node", "run"])?;
@@ -125,7 +129,7 @@ impl Rush {
         }
         // A moment in its work is a number of calls: whatever it does, it asks or tells the chain.
         let moment = self.proxy.all_calls() + draws.random_range(1..=if serves { LONGEST_RUSH } else { BEGINNING });
-        self.killed += usize::from(kill_at(moment, &self.proxy, node).await?);
+        self.killings.count(kill_at(moment, &self.proxy, node).await?);
         Ok(())
     }
 
@@ -190,11 +194,15 @@ impl Rush {
         ensure!(billed <= served, "{billed} tokens are billed, and {served} were served");
         let answered: usize = self.customers.iter().map(|customer| customer.answers.len()).sum();
         eprintln!(
-            "{} kills: {receipts} receipts, {answered} answers given whole, {billed} of {served} tokens billed",
-            self.killed
+            "{}, and {} of clients: {receipts} receipts, {answered} answers given whole, {billed} of {served} tokens billed",
+            self.killings, self.clients_killed
         );
         ensure!(
-            receipts > self.killed && answered > 0 && receipts > answered + 2 * CUSTOMERS,
+            self.clients_killed > 0,
+            "no client was killed in the middle of its errands"
+        );
+        ensure!(
+            receipts as u64 > self.killings.killed() && answered > 0 && receipts > answered + 2 * CUSTOMERS,
             "there was no rush, or nothing was interrupted: {receipts} receipts, {answered} answers"
         );
 
@@ -260,16 +268,17 @@ impl Customer {
         Ok(())
     }
 
-    /// `kill -9`; what it has said before counts.
-    async fn die(&mut self) -> Result<()> {
+    /// `kill -9`; what it has said before counts. `false` when it had come to its end already.
+    async fn die(&mut self) -> Result<bool> {
         if !self.chat.as_mut().is_some_and(Process::is_running) {
-            return self.finish().await;
+            self.finish().await?;
+            return Ok(false);
         }
         if let Some(chat) = self.chat.take() {
             self.keep(chat.lines().iter().map(String::as_str))?;
             chat.kill().await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn keep<'a>(&mut self, lines: impl Iterator<Item = &'a str>) -> Result<()> {
