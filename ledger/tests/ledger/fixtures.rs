@@ -1,14 +1,14 @@
 //! Stores as each released version of the program left them.
 //!
 //! `make ledger-fixtures` writes those of this version's schema, by the program itself: a story that leaves no table
-//! empty, dumped as SQL with the schema in it. One that is committed never changes again.
+//! empty, dumped as SQL with the schema in it. One that is committed never changes again, which its hash is there to see.
 
 use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
 
-use alloy::primitives::B256;
+use alloy::primitives::{B256, b256, keccak256};
 use lloom_ledger::{
     AuthorizationRef, Budget, ChainEventKind, Claimable, Finish, Ledger, Observation, ObservedOutcome, OpenError,
-    Resolution,
+    Resolution, SCHEMA_VERSION,
 };
 use lloom_receipts::ReceiptHead;
 
@@ -23,6 +23,41 @@ use crate::{
 
 /// The schemas of which fixtures are committed. The newest is this program's.
 const VERSIONS: [u32; 7] = [1, 2, 3, 4, 5, 6, 7];
+const _: () = assert!(
+    VERSIONS[VERSIONS.len() - 1] == SCHEMA_VERSION,
+    "a new schema needs fixtures: `make ledger-fixtures`"
+);
+/// Their hashes (keccak-256), of each version on SQLite and on PostgreSQL.
+const HASHES: [[B256; 2]; VERSIONS.len()] = [
+    [
+        b256!("b5553bf6d3cb12d7ed8b19d3547299f2783af3720607821d4abf314c7f084f45"),
+        b256!("9374a2b7292a73596c5d805a9af20b3df361a1d8c0c6a34d38731b50f3ed73ba"),
+    ],
+    [
+        b256!("5f54c95a04167fa4299a1474d853fb596d0f57764bbaa02904ba763b9fa5b419"),
+        b256!("b8db72c7ff07d39aa0cfeb8e2ce5d9d9b856dec5d58194b661ff5199208ef4da"),
+    ],
+    [
+        b256!("ca65882d6d01a470c053bc9c655bdf861162369a45fb6e2a9f8a72666d5bc5f6"),
+        b256!("3062f5cdecacf304255f6987cb5ed63df2ec11810dd21df5ff05510970e6387d"),
+    ],
+    [
+        b256!("e901d144c33dda8e6d0c3f212c39ee211fc3f65ff58d0977c4f0b6d9f05d7596"),
+        b256!("1820913a8819cf2a92f94a5a5556123e73bc1a229de670bea552ff9e4e83a596"),
+    ],
+    [
+        b256!("ed9ba2eb5f26a2a05c12a26495d77d20f36fd989b4fb0ecfe5ba73d6319e0abf"),
+        b256!("cc25f9cb03779a7e54d7826e938a163dde515fcd771ebb17b0310c142f22f806"),
+    ],
+    [
+        b256!("ea39ea4ef00172da1ea9014391ea9596897c458861c55ad8053dcf0da0554218"),
+        b256!("d894e3d67aef2a771ed96d39fd7563347e71d2fabc62c09890996e6244df3466"),
+    ],
+    [
+        b256!("0a1725cd1415618eb7b639b4e24cef38f425216023bb9c7811b8451845e0a66c"),
+        b256!("f8d336ae0858bb4fb5e1e7236bee18c8a04e959ea31b3c76c65922cc14dd8fdb"),
+    ],
+];
 /// The first schema with what towers keep, and what is kept of towers.
 const TOWERS_SINCE: u32 = 2;
 /// The first schema with what towers refuse.
@@ -42,6 +77,15 @@ fn path(directory: &str, on: Backend, version: u32) -> PathBuf {
 fn committed(on: Backend, version: u32) -> String {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
     fs::read_to_string(path(directory, on, version)).unwrap()
+}
+
+/// A fixture that was written anew would show only that a version reads what it writes itself.
+#[test]
+fn what_was_released_is_as_it_was() {
+    for (version, hashes) in VERSIONS.into_iter().zip(HASHES) {
+        let found = [Backend::Sqlite, Backend::Postgres].map(|on| keccak256(committed(on, version)));
+        assert_eq!(found, hashes, "the fixtures of version {version} have changed");
+    }
 }
 
 fn pairs() -> [Pair; 3] {
