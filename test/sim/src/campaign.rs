@@ -1,5 +1,5 @@
 use std::{
-    io,
+    fmt, io,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -38,6 +38,20 @@ pub struct Failure {
     pub violations: Vec<Violation>,
 }
 
+/// The seed, which is all that a report needs, and what it broke first.
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "seed {}: ", self.seed)?;
+        if let Some(first) = self.violations.first() {
+            write!(formatter, "{first}")?;
+        }
+        match self.violations.len().saturating_sub(1) {
+            0 => Ok(()),
+            more => write!(formatter, " (and {more} more)"),
+        }
+    }
+}
+
 /// What came of a campaign.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -49,6 +63,19 @@ pub struct Report {
     pub counts: Counts,
     /// What all their channels have settled, base units.
     pub settled: TokenAmount,
+}
+
+impl Report {
+    /// Whether no seed broke a rule.
+    pub const fn is_well(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} passed, {} failed", self.passed, self.failures.len())
+    }
 }
 
 impl Campaign {
@@ -110,5 +137,44 @@ impl Campaign {
         let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner)?;
         report.failures.sort_by_key(|failure| failure.seed);
         Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::properties::Property;
+
+    fn failure(seed: u64, what: &[&str]) -> Failure {
+        Failure {
+            seed,
+            violations: what.iter().map(|what| Violation::of(Property::Nonce, *what)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_failure_is_a_line_that_names_its_seed() {
+        assert_eq!(failure(7, &["two for 3"]).to_string(), "seed 7: Nonce: two for 3");
+        assert_eq!(
+            failure(8, &["two for 3", "two for 4", "two for 5"]).to_string(),
+            "seed 8: Nonce: two for 3 (and 2 more)"
+        );
+    }
+
+    #[test]
+    fn a_campaign_ends_with_how_many_passed_and_how_many_failed() {
+        let mut report = Report {
+            passed: 12,
+            ..Report::default()
+        };
+        assert_eq!(
+            (report.to_string(), report.is_well()),
+            ("12 passed, 0 failed".into(), true)
+        );
+        report.failures = vec![failure(7, &["two for 3"]), failure(8, &["two for 4"])];
+        assert_eq!(
+            (report.to_string(), report.is_well()),
+            ("12 passed, 2 failed".into(), false)
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lloom_sim::{Campaign, Failure, Options, simulate};
+use lloom_sim::{Campaign, Options, simulate};
 
 /// Simulates executors, clients and a chain on their worst days.
 ///
@@ -33,9 +33,9 @@ fn main() -> eyre::Result<ExitCode> {
         flaw: None,
         stops: false,
     };
-    let report = campaign.run(|failure| println!("{}", line(failure)))?;
-    println!("{} passed, {} failed", report.passed, report.failures.len());
-    Ok(exit(report.failures.is_empty()))
+    let report = campaign.run(|failure| println!("{failure}"))?;
+    println!("{report}");
+    Ok(exit(report.is_well()))
 }
 
 fn trace(seed: u64) -> eyre::Result<ExitCode> {
@@ -51,17 +51,6 @@ fn trace(seed: u64) -> eyre::Result<ExitCode> {
         outcome.settled
     );
     Ok(exit(outcome.violations.is_empty()))
-}
-
-fn line(failure: &Failure) -> String {
-    let first = failure.violations.first().map(ToString::to_string);
-    let more = failure.violations.len().saturating_sub(1);
-    let more = if more > 0 {
-        format!(" (and {more} more)")
-    } else {
-        String::new()
-    };
-    format!("seed {}: {}{more}", failure.seed, first.unwrap_or_default())
 }
 
 fn exit(is_well: bool) -> ExitCode {
