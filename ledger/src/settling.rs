@@ -187,7 +187,8 @@ pub enum Finish {
 }
 
 /// Names an obligation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ObligationId(pub(crate) i64);
 
 /// A deadline: a channel that has to be claimed before its payer can withdraw.

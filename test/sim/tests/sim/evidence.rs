@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 use lloom_bindings::{ChannelEscrow, channel_escrow::IChannelEscrow::VoucherRow};
-use lloom_ledger::{Block, ChannelState};
+use lloom_ledger::{Block, ChannelState, Finish, Obligation, Purpose, Resolution, TransactionRecord};
 use lloom_receipts::{
     BlockNumber, ChannelId, ContentHash, InferenceRequest, ModelHash, PricePerMillion, Prices, RequestNonce,
     TokenAmount, TokenCount, UnixSeconds, Usage, UsageBill,
@@ -15,6 +15,8 @@ use lloom_sim::{
     properties::{Property, check},
 };
 use lloom_watcher::Call;
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
 fn amount(units: u128) -> TokenAmount {
     TokenAmount::new(units)
@@ -128,6 +130,39 @@ fn sound() -> Evidence {
         requests: BTreeMap::from([(request().hash(), seen)]),
         signed: BTreeMap::new(),
         overserved: Vec::new(),
+    }
+}
+
+/// A name in a store, which only a store gives.
+fn named<T: DeserializeOwned>(number: i64) -> T {
+    serde_json::from_value(json!(number)).expect("names are numbers")
+}
+
+fn mined() -> Finish {
+    Finish::Mined {
+        block: BlockNumber::new(8),
+        succeeded: true,
+        gas_used: 60_000,
+        gas_price: 1,
+    }
+}
+
+fn transaction(hash: B256, finish: Option<Finish>) -> TransactionRecord {
+    TransactionRecord {
+        id: named(1),
+        from: Address::repeat_byte(2),
+        nonce: 0,
+        hash,
+        raw: Bytes::new(),
+        purpose: Purpose::Other,
+        replaces: None,
+        max_fee: 1,
+        priority_fee: 1,
+        gas_limit: 90_000,
+        deadline: None,
+        recorded_at: UnixSeconds::new(6),
+        broadcast_at: Some(UnixSeconds::new(6)),
+        finish,
     }
 }
 
@@ -289,6 +324,67 @@ fn a_close_without_an_obligation_is_noticed() {
         evidence.stores[0].close_requests.push((channel(), UnixSeconds::new(5)));
     });
     assert_eq!(forgotten, [Property::Obligation]);
+}
+
+#[test]
+fn an_obligation_that_ended_otherwise_than_the_chain_says_is_noticed() {
+    let hash = B256::with_last_byte(1);
+    let ended = |resolution: Option<Resolution>, change: &dyn Fn(&mut Evidence)| {
+        broken_by(|evidence| {
+            evidence.stores[0].close_requests.push((channel(), UnixSeconds::new(5)));
+            evidence.stores[0].obligations.push(Obligation {
+                id: named(1),
+                channel: channel(),
+                requested_at: UnixSeconds::new(5),
+                deadline: UnixSeconds::new(3_605),
+                resolution,
+            });
+            change(evidence);
+        })
+    };
+    let moot = |reason: &str| {
+        Some(Resolution::Moot {
+            reason: reason.to_owned(),
+        })
+    };
+    let claimed = || Some(Resolution::Claimed { transaction: hash });
+    let nothing = |_: &mut Evidence| {};
+    assert_eq!(ended(None, &nothing), [Property::Obligation], "it stands");
+    assert_eq!(ended(moot("the payer called the close off"), &nothing), []);
+    assert_eq!(ended(moot("nobody looked"), &nothing), [Property::Obligation]);
+    assert_eq!(
+        ended(claimed(), &nothing),
+        [Property::Obligation],
+        "no such claim is final"
+    );
+    let is_final = |evidence: &mut Evidence| {
+        evidence.stores[0].mined.push((hash, 0, true));
+        evidence.stores[0].transactions.push(transaction(hash, Some(mined())));
+    };
+    assert_eq!(ended(claimed(), &is_final), []);
+    let unpaid = |evidence: &mut Evidence| evidence.channels[0].due = amount(101);
+    assert_eq!(
+        ended(moot("the channel is final"), &unpaid),
+        [Property::Payment, Property::Obligation]
+    );
+}
+
+#[test]
+fn a_transaction_whose_end_is_another_on_the_chain_is_noticed() {
+    let hash = B256::with_last_byte(1);
+    let known_as = |finish: Option<Finish>, is_mined: bool| {
+        broken_by(|evidence| {
+            evidence.stores[0].transactions.push(transaction(hash, finish));
+            if is_mined {
+                evidence.stores[0].mined.push((hash, 0, true));
+            }
+        })
+    };
+    assert_eq!(known_as(Some(mined()), true), []);
+    assert_eq!(known_as(Some(mined()), false), [Property::Ledger]);
+    assert_eq!(known_as(Some(Finish::Dropped), true), [Property::Ledger]);
+    assert_eq!(known_as(Some(Finish::Dropped), false), []);
+    assert_eq!(known_as(None, false), [Property::Ledger], "its end is not known");
 }
 
 #[test]
