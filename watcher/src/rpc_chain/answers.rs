@@ -191,7 +191,8 @@ impl Chain for RpcChain {
                 break;
             }
         }
-        // Said often enough, it is so: the filter was wrong.
+        // Said as often as there was time to ask, it is believed: filters are wrong at times, and whoever reads the block
+        // again once it is deep finds what was left out.
         if is_doubtful {
             return Ok(Vec::new());
         }

@@ -330,11 +330,7 @@ async fn what_another_command_put_into_a_channel_is_spent() -> Result<()> {
 async fn opening_that_was_interrupted_is_not_repeated() -> Result<()> {
     let shop = Shop::open().await?;
     let anvil = &shop.chain.anvil;
-    let mine = async |automine: bool, interval: u64| {
-        anvil.call("evm_setAutomine", json!([automine])).await?;
-        anvil.call("evm_setIntervalMining", json!([interval])).await
-    };
-    mine(false, 0).await?;
+    anvil.hold_mining().await?;
     let asking = shop.asking("Is anybody there?");
     let first = shop.buyer.home.start(&asking)?;
     let waiting = async || {
@@ -356,7 +352,7 @@ async fn opening_that_was_interrupted_is_not_repeated() -> Result<()> {
     // It has looked several times what became of the first one.
     proxy.called_at_all(proxy.all_calls() + 30).await?;
     assert_eq!(waiting().await?, "0x1");
-    mine(true, 1).await?;
+    anvil.resume_mining(Mining::Living).await?;
     let answered = again.finish().await?;
     ensure!(answered.code() == Some(0), "{}", answered.stderr);
     assert_eq!(proxy.calls("eth_sendRawTransaction"), 1);

@@ -81,6 +81,27 @@ async fn claim_that_was_sent_but_reported_failed_is_paid_once() -> Result<()> {
     all_is_well(&shop, owed).await
 }
 
+/// Asks until it is refused, and gives what the client is told.
+async fn refusal(shop: &Shop) -> Result<String> {
+    wait::until("a refusal", || async {
+        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
+        Ok((finished.code() != Some(0)).then_some(finished.stderr))
+    })
+    .await
+}
+
+/// Asks until there is an answer, and has it paid.
+async fn sells_again(shop: &Shop) -> Result<()> {
+    wait::until("an answer", || async {
+        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
+        Ok((finished.code() == Some(0)).then_some(()))
+    })
+    .await?;
+    let paid = shop.settle().await?;
+    assert!(paid > TokenAmount::ZERO);
+    Ok(())
+}
+
 #[tokio::test]
 async fn nothing_is_sold_while_the_chain_is_out_of_sight() -> Result<()> {
     let mut shop = Shop::open().await?;
@@ -98,22 +119,11 @@ async fn nothing_is_sold_while_the_chain_is_out_of_sight() -> Result<()> {
     for method in ["eth_getBlockByNumber", "eth_blockNumber", "eth_getLogs"] {
         proxy.set_fault(method, Fault::Unavailable);
     }
-    let refused = wait::until("a refusal", || async {
-        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
-        Ok((finished.code() != Some(0)).then_some(finished.stderr))
-    })
-    .await?;
+    let refused = refusal(&shop).await?;
     assert!(refused.contains("the chain"), "{refused}");
 
     proxy.heal();
-    wait::until("an answer", || async {
-        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
-        Ok((finished.code() == Some(0)).then_some(()))
-    })
-    .await?;
-    let paid = shop.settle().await?;
-    assert!(paid > TokenAmount::ZERO);
-    Ok(())
+    sells_again(&shop).await
 }
 
 #[tokio::test]
@@ -126,11 +136,7 @@ async fn nothing_is_sold_while_the_endpoint_stands_still() -> Result<()> {
 
     // Its endpoint answers all the while: each look finds the same head.
     shop.chain.anvil.hold_mining().await?;
-    let refused = wait::until("a refusal", || async {
-        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
-        Ok((finished.code() != Some(0)).then_some(finished.stderr))
-    })
-    .await?;
+    let refused = refusal(&shop).await?;
     assert!(refused.contains("no new block"), "{refused}");
     shop.complaint("why nothing is sold", |line| {
         (line.contains("out of sight") && line.contains("newest block")).then_some(())
@@ -138,14 +144,7 @@ async fn nothing_is_sold_while_the_endpoint_stands_still() -> Result<()> {
     .await?;
 
     shop.chain.anvil.resume_mining(Mining::Living).await?;
-    wait::until("an answer", || async {
-        let finished = shop.buyer.home.run(&shop.asking("And now?")).await?;
-        Ok((finished.code() == Some(0)).then_some(()))
-    })
-    .await?;
-    let paid = shop.settle().await?;
-    assert!(paid > TokenAmount::ZERO);
-    Ok(())
+    sells_again(&shop).await
 }
 
 #[tokio::test]
