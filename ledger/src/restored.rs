@@ -69,15 +69,17 @@ impl Evidence {
     }
 }
 
-/// Payments in blocks above `$1`, and later than `$2`. `CROSS JOIN`, for SQLite: new events are few, and come first.
-pub(crate) const SELECT_UNKNOWN_PAYMENTS: &str = "SELECT c.id, c.payee, c.latest_settled, e.transaction_hash
-     FROM events e CROSS JOIN blocks b CROSS JOIN channels c CROSS JOIN accounts a
-     WHERE e.block > $1 AND e.name IN ('settled', 'usage_settled', 'closed')
-       AND b.number = e.block AND b.hash = e.block_hash AND c.id = e.channel AND a.channel = c.id
+/// Payments in blocks above `$1`, and not known to be as early as `$2`. Of blocks that were read many at once only the last
+/// has its time on record. `CROSS JOIN`, for SQLite: new events are few, and come first.
+pub(crate) const SELECT_UNKNOWN_PAYMENTS: &str = "SELECT c.id, c.payee, c.latest_settled, e.transaction_hash, e.block,
+            CASE WHEN b.timestamp IS NULL THEN $2 END AS only_after
+     FROM events e CROSS JOIN channels c CROSS JOIN accounts a
+         LEFT JOIN blocks b ON b.number = e.block AND b.hash = e.block_hash
+     WHERE e.block > $1 AND e.name IN ('settled', 'usage_settled', 'closed') AND c.id = e.channel AND a.channel = c.id
        AND a.side = 'serving' AND a.archive IS NULL AND c.latest_settled > a.head_amount
        AND NOT EXISTS (SELECT 1 FROM vouchers v WHERE v.account = a.id AND v.amount >= c.latest_settled)
        AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.hash = e.transaction_hash)
-       AND ($2 IS NULL OR b.timestamp > $2)
+       AND ($2 IS NULL OR b.timestamp IS NULL OR b.timestamp > $2)
      ORDER BY e.block, e.position";
 
 /// A payment on a channel served here that no authorization on record allows, made by a transaction that is not on record.
@@ -93,27 +95,23 @@ pub struct UnknownPayment {
     pub settled: TokenAmount,
     /// The transaction.
     pub transaction: B256,
+    /// Its block.
+    pub block: BlockNumber,
+    /// Where the store knows of a restore, and not when the block was: the payment tells of another loss only if it is
+    /// later than this.
+    pub only_after: Option<UnixSeconds>,
 }
 
 impl Ledger {
     /// The payments in blocks above `after` that this store can't explain, in their order: the channel has settled more
-    /// than every voucher and receipt here allows, by a transaction that is not stored here, and later than a restore that
-    /// is known of would tell. Blocks that are no longer kept are not looked at.
+    /// than every voucher and receipt here allows, by a transaction that is not stored here, and, as far as is known, later
+    /// than a restore that is known of would tell.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn unknown_payments(&self, after: Option<BlockNumber>) -> Result<Vec<UnknownPayment>, LedgerError> {
+    pub async fn unknown_payments(&self, after: BlockNumber) -> Result<Vec<UnknownPayment>, LedgerError> {
         let mut session = self.snapshot("look for payments that are not on record").await?;
-        let bounds =
-            sql("SELECT restored_at, (SELECT number FROM blocks ORDER BY number LIMIT 1) AS oldest FROM store");
-        let Some(bounds) = session.row(bounds).await? else {
-            return Ok(Vec::new());
-        };
-        let restored_at: Option<UnixSeconds> = bounds.read_optional("restored_at")?;
-        let oldest: Option<BlockNumber> = bounds.read_optional("oldest")?;
-        let Some(after) = after.max(oldest.map(|oldest| oldest.below(1))) else {
-            return Ok(Vec::new());
-        };
+        let restored_at = find_restored_at(&mut session).await?;
         let statement = sql(SELECT_UNKNOWN_PAYMENTS);
         let statement = statement
             .put(after)
@@ -126,6 +124,8 @@ impl Ledger {
                     payee: row.read("payee")?,
                     settled: row.read("latest_settled")?,
                     transaction: row.read("transaction_hash")?,
+                    block: row.read("block")?,
+                    only_after: row.read_optional("only_after")?,
                 })
             })
             .collect()
@@ -210,11 +210,7 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn restored_at(&self) -> Result<Option<UnixSeconds>, LedgerError> {
-        let mut session = self.reader("read when it was restored").await?;
-        match session.row(sql("SELECT restored_at FROM store")).await? {
-            Some(row) => row.read_optional("restored_at"),
-            None => Ok(None),
-        }
+        find_restored_at(&mut self.reader("read when it was restored").await?).await
     }
 
     /// When this copy was made, where it is a backup that was not opened for writing yet.
@@ -223,6 +219,13 @@ impl Ledger {
     /// When the store fails.
     pub async fn copied_at(&self) -> Result<Option<UnixSeconds>, LedgerError> {
         find_copied_at(&mut self.reader("read whether it is a backup").await?).await
+    }
+}
+
+pub(crate) async fn find_restored_at(session: &mut Session) -> Result<Option<UnixSeconds>, LedgerError> {
+    match session.row(sql("SELECT restored_at FROM store")).await? {
+        Some(row) => row.read_optional("restored_at"),
+        None => Ok(None),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     group::{Answers, Grouped},
     new_requests::{NewRequest, NewRequests},
     packed::{Packed, packed_rows},
+    restored::find_restored_at,
     session::Session,
     transaction::PendingCloses,
 };
@@ -180,13 +181,6 @@ impl Book<'_> {
     async fn store(&mut self, session: &mut Session) -> Result<(), LedgerError> {
         let news = std::mem::take(&mut self.news);
         news.store(session, Side::Serving, &self.standings).await
-    }
-}
-
-async fn find_restored_at(session: &mut Session) -> Result<Option<UnixSeconds>, LedgerError> {
-    match session.row(sql("SELECT restored_at FROM store")).await? {
-        Some(row) => row.read_optional("restored_at"),
-        None => Ok(None),
     }
 }
 

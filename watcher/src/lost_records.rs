@@ -5,7 +5,7 @@
 //! proves nothing: a payer may sign and submit what it likes.
 
 use alloy::primitives::Address;
-use lloom_ledger::{Ledger, UnknownPayment};
+use lloom_ledger::{Ledger, LedgerError, UnknownPayment};
 use lloom_receipts::BlockNumber;
 
 use crate::{
@@ -19,21 +19,29 @@ pub(crate) struct LostRecords<C> {
     ledger: Ledger,
     /// The key that claims here.
     account: Address,
-    /// The block up to which all is judged. `None` at first: what the last process saw, it may not have judged.
-    judged: Option<BlockNumber>,
+    /// The block up to which all is judged.
+    judged: BlockNumber,
     /// Whether there may be payments above it.
     is_behind: bool,
 }
 
 impl<C: Chain> LostRecords<C> {
-    pub(crate) const fn new(chain: C, ledger: Ledger, account: Address) -> Self {
-        Self {
+    /// Begins with the blocks that are kept, before the follower goes on: what the last process saw, it may not have judged.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn begin(chain: C, ledger: Ledger, account: Address) -> Result<Self, LedgerError> {
+        let kept = ledger.newest_blocks(u32::MAX).await?;
+        let judged = kept
+            .last()
+            .map_or_else(BlockNumber::default, |oldest| oldest.number.below(1));
+        Ok(Self {
             chain,
             ledger,
             account,
-            judged: None,
+            judged,
             is_behind: true,
-        }
+        })
     }
 
     /// Whether there may be a payment that nobody has judged yet.
@@ -46,7 +54,7 @@ impl<C: Chain> LostRecords<C> {
         match step.change {
             Some(Change::Committed { events, .. }) => self.is_behind |= events > 0,
             Some(Change::Reorged { ancestor, .. } | Change::Missed { ancestor, .. }) => {
-                self.judged = self.judged.min(Some(ancestor))
+                self.judged = self.judged.min(ancestor)
             }
             None => {}
         }
@@ -54,8 +62,13 @@ impl<C: Chain> LostRecords<C> {
             return Ok(());
         }
         for payment in self.ledger.unknown_payments(self.judged).await? {
+            // An endpoint that shows an event, and not its block or its transaction, is asked again in the next round.
+            match self.is_late_enough(&payment).await? {
+                None => return Ok(()),
+                Some(false) => continue,
+                Some(true) => {}
+            }
             match self.sender_of(&payment).await? {
-                // An endpoint that shows an event and not its transaction is asked again in the next round.
                 None => return Ok(()),
                 Some(sender) if self.is_own(&payment, sender).await? => {
                     let waived = self.ledger.remember_loss().await?;
@@ -78,9 +91,18 @@ impl<C: Chain> LostRecords<C> {
                 ),
             }
         }
-        self.judged = Some(step.cursor.number);
+        self.judged = step.cursor.number;
         self.is_behind = false;
         Ok(())
+    }
+
+    /// Whether the payment is later than a restore that is known of would tell.
+    async fn is_late_enough(&self, payment: &UnknownPayment) -> Result<Option<bool>, ChainError> {
+        let Some(limit) = payment.only_after else {
+            return Ok(Some(true));
+        };
+        let block = self.chain.block(payment.block).await?;
+        Ok(block.map(|block| block.timestamp > limit))
     }
 
     async fn sender_of(&self, payment: &UnknownPayment) -> Result<Option<Address>, ChainError> {

@@ -95,6 +95,13 @@ impl ScriptedChain {
         block
     }
 
+    /// Adds so many blocks in which nothing happens.
+    pub(crate) fn mine_empty(&self, blocks: usize) {
+        for _ in 0..blocks {
+            self.mine(Vec::new());
+        }
+    }
+
     /// Takes the newest `depth` blocks away. What is mined next is another fork.
     pub(crate) fn fork(&self, depth: usize) {
         let mut script = self.script();

@@ -316,7 +316,7 @@ impl<C: Chain> Watcher<C> {
         };
         Ok(Rounds {
             resumed: false,
-            lost_records: LostRecords::new(self.chain.clone(), self.ledger.clone(), self.sender.account()),
+            lost_records: LostRecords::begin(self.chain.clone(), self.ledger.clone(), self.sender.account()).await?,
             follower: Follower::new(
                 self.chain.clone(),
                 self.ledger.clone(),

@@ -65,7 +65,7 @@ impl Fixture {
         };
         let mut fixture = Self {
             follower: Follower::new(chain.clone(), ledger.clone(), emitters, BlockNumber::new(1), 0, policy),
-            records: LostRecords::new(chain.clone(), ledger.clone(), OWN),
+            records: LostRecords::begin(chain.clone(), ledger.clone(), OWN).await.unwrap(),
             chain,
             ledger,
             payer,
@@ -167,6 +167,12 @@ impl Fixture {
         }
     }
 
+    /// As another process does.
+    async fn begin_anew(&mut self) {
+        let (chain, ledger) = (self.chain.clone(), self.ledger.clone());
+        self.records = LostRecords::begin(chain, ledger, OWN).await.unwrap();
+    }
+
     async fn settled_by(amount: u128, sender: Address) -> Self {
         let mut fixture = Self::new().await;
         let block = fixture.settle(amount);
@@ -263,10 +269,40 @@ async fn what_an_earlier_process_saw_is_judged_by_the_next_and_once() {
     fixture.follower.step().await.unwrap();
     // It died before it looked.
     fixture.sent(block, OWN);
-    fixture.records = LostRecords::new(fixture.chain.clone(), fixture.ledger.clone(), OWN);
+    fixture.begin_anew().await;
     fixture.follow().await;
     let restored_at = fixture.ledger.restored_at().await.unwrap();
     assert!(restored_at.is_some());
     // The block is older than the restore that it told of.
-    assert!(fixture.ledger.unknown_payments(None).await.unwrap().is_empty());
+    let everything = BlockNumber::default();
+    assert!(fixture.ledger.unknown_payments(everything).await.unwrap().is_empty());
+}
+
+/// So many blocks that all but the last few are read by range.
+const LONG: usize = 2_000;
+
+#[tokio::test]
+async fn a_claim_deep_below_the_head_tells_of_a_loss_too() {
+    let mut fixture = Fixture::new().await;
+    let block = fixture.settle(500);
+    fixture.sent(block, OWN);
+    // A disk that was put back as it was long ago: neither the claim's block nor those before it are kept.
+    fixture.chain.mine_empty(LONG);
+    fixture.begin_anew().await;
+    fixture.follow().await;
+    assert!(fixture.knows_of_a_loss().await);
+}
+
+#[tokio::test]
+async fn after_a_loss_only_a_later_claim_tells_of_another() {
+    let mut fixture = Fixture::settled_by(500, OWN).await;
+    let first = fixture.ledger.restored_at().await.unwrap();
+    assert!(first.is_some());
+    // Sent before, and mined after.
+    let block = fixture.settle(600);
+    fixture.sent(block, OWN);
+    fixture.chain.mine_empty(LONG);
+    fixture.follow().await;
+    assert_eq!(fixture.ledger.restored_at().await.unwrap(), first);
+    assert!(!fixture.records.is_behind());
 }
