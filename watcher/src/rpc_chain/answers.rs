@@ -172,13 +172,22 @@ impl Chain for RpcChain {
                 tokio::time::sleep(PAUSE * round).await;
             }
             let mut may_change = false;
+            let mut in_this_round = false;
             for index in pool.order() {
-                match pool.logs_of_block(&pool.endpoints[index], hash, wanted).await {
-                    Ok((logs, Emptiness::Doubtful)) if logs.is_empty() => (is_doubtful, may_change) = (true, true),
+                let endpoint = &pool.endpoints[index];
+                // To wait for who failed just now would take longer than the block is worth where many are doubted.
+                if in_this_round && endpoint.health().is_resting(Instant::now()) {
+                    continue;
+                }
+                match pool.logs_of_block(endpoint, hash, wanted).await {
+                    Ok((logs, Emptiness::Doubtful)) if logs.is_empty() => {
+                        (is_doubtful, may_change, in_this_round) = (true, true, true);
+                    }
                     Ok((logs, _)) => return Ok(logs),
                     // What one doesn't know, another may, or the same one in a moment.
                     Err(error @ ChainError::Refused { code, .. }) => {
                         may_change |= Verdict::of_error(code) == Verdict::AskAgain;
+                        in_this_round = true;
                         refusal = Some(error);
                     }
                     Err(error) => {

@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
+};
 
 use serde_json::{Value, json};
 
@@ -299,6 +302,39 @@ async fn no_logs_are_doubted_where_the_block_speaks_of_some() {
         let logs = chain.logs_of_block(hash(100, 0), &wanted).await.unwrap();
         assert_eq!((logs.len(), endpoint.calls("eth_getLogs")), expected, "{log_after}");
     }
+}
+
+/// A payer that pays for two logs a block can have every block doubted. An endpoint that swallows what it is asked must not
+/// be waited for each time.
+#[tokio::test]
+async fn a_doubt_does_not_wait_for_an_endpoint_that_rests() {
+    let doubtful = |method: &str, params: &Value| match method {
+        "eth_getBlockByNumber" if params[0] == "latest" => {
+            let mut block = raw_block(100, 0);
+            let mut bloom = Bloom::ZERO;
+            for input in [wanted().addresses[0].as_slice(), wanted().topics[0].as_slice()] {
+                bloom.accrue(BloomInput::Raw(input));
+            }
+            block["logsBloom"] = json!(bloom);
+            json!({ "result": block })
+        }
+        _ => at(100)(method, params),
+    };
+    let (talking, silent) = (
+        StubEndpoint::start(doubtful).await,
+        StubEndpoint::start(|_, _| json!({ "silent": true })).await,
+    );
+    let chain = chain(&[&talking, &silent]).await;
+    let failed_lately = &chain.pool.endpoints[1];
+    // It rests for half a minute.
+    (0..6).for_each(|_| failed_lately.health().failed(Instant::now()));
+    chain.head().await.unwrap();
+    let probed = silent.calls("eth_chainId");
+    for _ in 0..2 {
+        assert!(chain.logs_of_block(hash(100, 0), &wanted()).await.unwrap().is_empty());
+    }
+    assert_eq!(talking.calls("eth_getLogs"), 6, "each silence is doubted twice");
+    assert_eq!(silent.calls("eth_chainId"), probed);
 }
 
 /// Endpoints limit how many logs they give. Of one block nobody can ask for less, but of one kind alone.
