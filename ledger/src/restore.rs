@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -241,8 +242,11 @@ async fn set_aside(path: &Path, now: UnixSeconds) -> io::Result<Option<PathBuf>>
     // With its log, before SQLite looks at it: of a damaged store, it takes a log away that it can't read.
     let kept = keep(path, now)?;
     sync_directory_of(path)?;
-    if sqlite::fold_log(path).await.is_ok() {
-        // All of it is in the file itself now.
+    let is_read = sqlite::fold_log(path).await.is_ok();
+    // SQLite takes the log away once all of it is in the file itself: not where the disk is full, or somebody reads the store.
+    // A file system without links has a copy of the file, as it was before.
+    let is_folded = is_read && !with_suffix(path, "-wal").exists() && is_same_file(path, &kept)?;
+    if is_folded {
         remove_if_there(&with_suffix(&kept, "-wal"))?;
     }
     for beside in ["-wal", "-shm"] {
@@ -250,6 +254,11 @@ async fn set_aside(path: &Path, now: UnixSeconds) -> io::Result<Option<PathBuf>>
     }
     sync_directory_of(path)?;
     Ok(Some(kept))
+}
+
+fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (fs::metadata(one)?, fs::metadata(other)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

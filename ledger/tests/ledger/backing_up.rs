@@ -274,6 +274,34 @@ async fn a_store_is_kept_with_what_its_log_held() {
     assert_eq!(in_kept[0], in_restored[0] + 1);
 }
 
+/// SQLite brings a log into the store only when nobody reads it any more, and says nothing of it.
+#[tokio::test]
+async fn a_store_that_somebody_reads_is_kept_with_its_log() {
+    let (home, ledger) = lived(Backend::Sqlite).await;
+    let path = home.directory.path().join("backup.db");
+    Ledger::back_up(&home.url(), &path, NOW).await.unwrap();
+    ledger.commit_bill(Pair::new(1, 1).bill(4, 20)).await.unwrap();
+    let dead = Home::at("lloom.db".into());
+    for name in ["lloom.db", "lloom.db-wal", "lloom.db.lock"] {
+        fs::copy(home.directory.path().join(name), dead.directory.path().join(name)).unwrap();
+    }
+    ledger.close().await;
+    let count = "SELECT count(*) FROM bills";
+    let mut reader = beside(&dead).await;
+    reader.run("BEGIN").await;
+    let before = reader.numbers(count).await;
+
+    let restored = Ledger::restore(&path, &dead.url(), &deployment(), None, LATER)
+        .await
+        .unwrap();
+    let kept = restored.kept.unwrap();
+    let mut kept_log = kept.clone().into_os_string();
+    kept_log.push("-wal");
+    assert!(fs::exists(kept_log).unwrap(), "the bill is nowhere else");
+    assert_eq!(beside_file(&kept).await.numbers(count).await, before);
+    reader.run("COMMIT").await;
+}
+
 #[tokio::test]
 async fn a_damaged_store_is_replaced_and_kept() {
     let (home, ledger) = lived(Backend::Sqlite).await;
