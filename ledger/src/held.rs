@@ -51,7 +51,7 @@ impl Ledger {
     }
 
     /// The vouchers of what has to be defended that lie in the store as no signature can be, though they were checked when
-    /// they were taken on: the disk has changed them. By their channels and what they sign;
+    /// they were taken on: the disk has changed them. By their channels and what is to be settled with them;
     /// [`held_closing`](Self::held_closing) passes over them.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Ledger {
         let mut session = self.snapshot("look for damaged vouchers").await?;
         let rows = session.rows(sql(SELECT_CLOSING)).await?;
         let damaged = rows.iter().filter(|row| row.read::<Signature>("signature").is_err());
-        damaged.map(|row| Ok((row.read("id")?, row.read("ceiling")?))).collect()
+        damaged.map(|row| Ok((row.read("id")?, row.read("claim")?))).collect()
     }
 
     /// What is held for `operator`, in the order of the channels' ids, after `after`.
@@ -151,6 +151,15 @@ impl Ledger {
             reason,
         };
         self.submit(operation).await
+    }
+
+    /// Lets go of what is held to settle `claim`, and nothing else: the disk has changed it. It may be signed by the voucher
+    /// of another claim too, whose copy is sound, and whoever has it still may hand it over again.
+    ///
+    /// # Errors
+    /// [`SettleError::UnknownAuthorization`].
+    pub async fn let_damaged_held_go(&self, channel: ChannelId, claim: TokenAmount) -> Result<Outcome, SettleError> {
+        self.submit(LetDamagedHeldGo { channel, claim }).await
     }
 
     /// Lets go of what is of no use any more: of channels that are over, of amounts that are settled (both confirmed),
@@ -264,6 +273,27 @@ impl Operation for SetHeldUnusable {
                     .put(self.reason.clone()),
             )
             .await?;
+        Ok(Outcome::Recorded)
+    }
+}
+
+struct LetDamagedHeldGo {
+    channel: ChannelId,
+    claim: TokenAmount,
+}
+
+impl Operation for LetDamagedHeldGo {
+    const NAME: &'static str = "let a damaged voucher go";
+    type Output = Outcome;
+    type Error = SettleError;
+
+    async fn run(&self, session: &mut Session) -> Result<Outcome, SettleError> {
+        let known = sql("SELECT 1 FROM held_vouchers WHERE channel = $1 AND claim = $2");
+        if session.row(known.put(self.channel).put(self.claim)).await?.is_none() {
+            return Err(SettleError::UnknownAuthorization);
+        }
+        let gone = sql("DELETE FROM held_vouchers WHERE channel = $1 AND claim = $2");
+        session.write(gone.put(self.channel).put(self.claim)).await?;
         Ok(Outcome::Recorded)
     }
 }

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use alloy::primitives::{Address, B256, Bytes};
 use lloom_receipts::{BlockNumber, ChannelId, Receipt, Signed, TokenAmount, UnixSeconds, Verified, Voucher};
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,15 @@ pub enum AuthorizationRef {
         /// Its sequence.
         sequence: u64,
     },
+}
+
+impl fmt::Display for AuthorizationRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Voucher { amount } => write!(formatter, "the voucher over {amount}"),
+            Self::Receipt { sequence } => write!(formatter, "the receipt {sequence}"),
+        }
+    }
 }
 
 /// Names a stored transaction.

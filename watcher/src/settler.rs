@@ -8,7 +8,7 @@ use lloom_ledger::{
     AuthorizationRef, ChainEventKind, ClaimBy, Claimable, Finish, Ledger, LedgerError, Outcome, Purpose, SettleError,
     SkipReason,
 };
-use lloom_receipts::{ChannelId, Document as _, Domain, TokenAmount, UnixSeconds, Verifier, Voucher};
+use lloom_receipts::{ChannelId, Document as _, Domain, TokenAmount, UnixSeconds, Verifier};
 
 use crate::{
     batch::{Batch, RowRefused},
@@ -259,7 +259,7 @@ impl<C: Chain> Settler<C> {
         Ok(attempt)
     }
 
-    /// Leaves out vouchers that the payer's side did not sign as they lie here, and sets them aside: they were checked when
+    /// Leaves out vouchers and receipts that the payer's side did not sign as they lie here, and sets them aside: they were checked when
     /// they were taken, so the disk has changed them. The next round plans with the best that is left.
     async fn set_damaged_aside(
         &self,
@@ -280,29 +280,47 @@ impl<C: Chain> Settler<C> {
                 set_aside.push(RowRefused { channel, reason });
             }
         }
-        if claim.by == ClaimBy::Receipts {
-            return Ok((claim, set_aside));
-        }
+        let by = claim.by;
         let mut damaged = Vec::new();
         claim.rows.retain(|row| {
             let Some(claimable) = claimables.get(&row.channel) else {
                 return true;
             };
+            let signed = match by {
+                ClaimBy::Vouchers => claimable.voucher.as_ref().map(|voucher| {
+                    let amount = voucher.document().amount;
+                    let authorization = AuthorizationRef::Voucher { amount };
+                    (
+                        authorization,
+                        voucher.document().digest(&self.domain),
+                        voucher.signature(),
+                    )
+                }),
+                ClaimBy::Receipts => claimable.receipt.as_ref().map(|receipt| {
+                    let sequence = receipt.receipt().sequence;
+                    let authorization = AuthorizationRef::Receipt { sequence };
+                    (
+                        authorization,
+                        receipt.receipt().digest(&self.domain),
+                        receipt.payer_signature(),
+                    )
+                }),
+            };
             let signer = claimable.channel.parameters.payer_side();
-            let is_sound = claimable.voucher.as_ref().is_none_or(|voucher| {
-                let digest = voucher.document().digest(&self.domain);
-                self.verifier.check(digest, voucher.signature(), signer).is_ok()
-            });
-            if !is_sound {
-                damaged.extend(claimable.voucher.as_ref().map(|voucher| *voucher.document()));
-            }
-            is_sound
+            let unsound =
+                signed.filter(|(_, digest, signature)| self.verifier.check(*digest, signature, signer).is_err());
+            damaged.extend(unsound.map(|(authorization, ..)| (row.channel, authorization, row.amount)));
+            unsound.is_none()
         });
-        for Voucher { channel, amount } in damaged {
-            let reason = format!("the payer's side did not sign the voucher over {amount} as it lies in the store");
-            let voucher = AuthorizationRef::Voucher { amount };
-            match self.set_aside(channel, voucher, reason.clone()).await {
-                Ok(()) | Err(SettleError::UnknownAuthorization) => {}
+        for (channel, authorization, target) in damaged {
+            let reason = format!("the payer's side did not sign {authorization} as it lies in the store");
+            let mut outcome = self.ledger.set_unusable(channel, authorization, reason.clone()).await;
+            if let Err(SettleError::UnknownAuthorization) = outcome {
+                outcome = self.ledger.let_damaged_held_go(channel, target).await;
+            }
+            match outcome {
+                Ok(outcome) => self.tell_of_set_aside(outcome, channel, authorization, &reason),
+                Err(SettleError::UnknownAuthorization) => {}
                 Err(error) => return Err(error.into()),
             }
             set_aside.push(RowRefused { channel, reason });
@@ -310,16 +328,16 @@ impl<C: Chain> Settler<C> {
         Ok((claim, set_aside))
     }
 
-    /// Sets aside what is held for others and lies in the store as no signature can be. The next best of each channel is
+    /// Lets go of what is held for others and lies in the store as no signature can be. The next best of each channel is
     /// defended already.
-    pub(crate) async fn set_damaged_held_aside(&self) -> Result<(), SettleError> {
-        for (channel, amount) in self.ledger.unreadable_held().await? {
-            let reason = String::from("what lies in the store is no signature");
-            match self
-                .set_aside(channel, AuthorizationRef::Voucher { amount }, reason)
-                .await
-            {
-                Ok(()) | Err(SettleError::UnknownAuthorization) => {}
+    pub(crate) async fn let_damaged_held_go(&self) -> Result<(), SettleError> {
+        for (channel, claim) in self.ledger.unreadable_held().await? {
+            match self.ledger.let_damaged_held_go(channel, claim).await {
+                Ok(outcome) => {
+                    let voucher = AuthorizationRef::Voucher { amount: claim };
+                    self.tell_of_set_aside(outcome, channel, voucher, "what lies in the store is no signature");
+                }
+                Err(SettleError::UnknownAuthorization) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -462,11 +480,15 @@ impl<C: Chain> Settler<C> {
             }
             (served, _) => served?,
         };
+        self.tell_of_set_aside(outcome, channel, authorization, &reason);
+        Ok(())
+    }
+
+    fn tell_of_set_aside(&self, outcome: Outcome, channel: ChannelId, authorization: AuthorizationRef, reason: &str) {
         if outcome == Outcome::Recorded {
             tracing::error!(%channel, ?authorization, reason, "an authorization settles nothing, and is set aside for good");
             self.sender.metrics().set_aside(authorization);
         }
-        Ok(())
     }
 }
 
@@ -497,3 +519,6 @@ fn authorization(by: ClaimBy, raw: &alloy::primitives::Bytes, index: u64) -> Opt
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

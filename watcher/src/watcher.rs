@@ -429,7 +429,7 @@ impl<C: Chain> Rounds<C> {
         });
         // After the review, which wants to see that what was held is settled.
         if self.defence.is_some() {
-            self.settler.set_damaged_held_aside().await?;
+            self.settler.let_damaged_held_go().await?;
             // By the chain's time alone: a machine's clock that jumps ahead must not make promises expire.
             let gone = ledger.prune_held(cursor.timestamp).await?;
             if gone > 0 {

@@ -436,11 +436,11 @@ async fn what_the_disk_has_changed_keeps_no_other_from_being_defended(on: Backen
     assert_eq!(held_claim(&ledger, &pairs[0]).await, None);
     assert_eq!(held_claim(&ledger, &pairs[1]).await, Some(amount(70)));
     let mut damaged = ledger.unreadable_held().await.unwrap();
-    damaged.sort_by_key(|(_, ceiling)| *ceiling);
+    damaged.sort_by_key(|(_, claim)| *claim);
     let expected = [(pairs[1].channel(), amount(800)), (pairs[0].channel(), amount(900))];
     assert_eq!(damaged, expected);
-    for (channel, ceiling) in damaged {
-        let outcome = ledger.set_held_unusable(channel, ceiling, "damaged".into()).await;
+    for (channel, claim) in damaged {
+        let outcome = ledger.let_damaged_held_go(channel, claim).await;
         assert_eq!(outcome.unwrap(), Outcome::Recorded);
     }
     assert!(ledger.unreadable_held().await.unwrap().is_empty());
@@ -448,6 +448,37 @@ async fn what_the_disk_has_changed_keeps_no_other_from_being_defended(on: Backen
     // Its executor has it still, and hands it over again.
     hand_over(&ledger, &pairs[0], 900, 900).await.unwrap();
     assert_eq!(claims().await, [amount(60), amount(70), amount(900)]);
+}
+
+async fn one_damaged_copy_of_a_voucher_takes_no_other_with_it(on: Backend) {
+    // Which of the two claims the disk changes, and what is left to defend.
+    for (changed, left) in [("ASC", 120), ("DESC", 100)] {
+        let pair = Pair::new(1, 1);
+        let (home, ledger) = following(on, &[&pair]).await;
+        hand_over(&ledger, &pair, 150, 100).await.unwrap();
+        hand_over(&ledger, &pair, 150, 120).await.unwrap();
+        let requested = ChainEventKind::CloseRequested {
+            channel: pair.channel(),
+            requested_at: NOW,
+        };
+        mine(&ledger, vec![requested]).await;
+        beside(&home)
+            .await
+            .run(&format!(
+                "UPDATE held_vouchers SET signature = {}
+                 WHERE claim IN (SELECT claim FROM held_vouchers ORDER BY claim {changed} LIMIT 1)",
+                no_signature(on)
+            ))
+            .await;
+        assert_eq!(held_claim(&ledger, &pair).await, Some(amount(left)));
+        for (channel, claim) in ledger.unreadable_held().await.unwrap() {
+            ledger.let_damaged_held_go(channel, claim).await.unwrap();
+        }
+        assert_eq!(held_claim(&ledger, &pair).await, Some(amount(left)));
+        hand_over(&ledger, &pair, 150, 120).await.unwrap();
+        assert_eq!(held_claim(&ledger, &pair).await, Some(amount(120)));
+        ledger.close().await;
+    }
 }
 
 async fn takes_nothing_on_that_can_not_be_claimed_in_time(on: Backend) {
@@ -532,6 +563,7 @@ on_both_stores!(
     an_appointment_is_renewed_when_half_of_its_term_is_over_and_nothing_promised_is_taken_back,
     a_close_of_a_held_channel_is_an_obligation_whenever_it_was_seen,
     what_the_disk_has_changed_keeps_no_other_from_being_defended,
+    one_damaged_copy_of_a_voucher_takes_no_other_with_it,
     takes_nothing_on_that_can_not_be_claimed_in_time,
     lets_go_of_what_is_settled_over_or_expired_once_that_is_confirmed
 );

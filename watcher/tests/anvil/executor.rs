@@ -299,6 +299,16 @@ impl Executor {
         receipt
     }
 
+    /// The same with a payer's signature that is not the payer's: only a store that was tampered with holds one.
+    pub async fn link_badly(&self, channel: &Channel, bill: UsageBill) {
+        let head = self.ledger.head(channel.id).await.unwrap();
+        let stranger = Keypair::from_secret([0x66; 32]).unwrap();
+        let (receipt, signature) = stranger.sign(&self.domain(), head.link(bill).unwrap()).into_parts();
+        let (_, bill_signature) = self.operator.sign(&self.domain(), bill).into_parts();
+        let receipt = Receipt::recall(receipt, signature, bill_signature);
+        self.ledger.accept_receipt(receipt, None).await.unwrap();
+    }
+
     /// What the escrow says is settled.
     pub async fn settled(&self, channel: &Channel) -> u128 {
         let escrow = self.devnet.contracts.escrow;

@@ -3,11 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use alloy::primitives::U256;
-use lloom_ledger::Purpose;
+use lloom_ledger::{ClaimBy, Purpose};
 use lloom_receipts::{BlockNumber, TokenAmount};
 use lloom_watcher::{
-    Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Stall, StateAt, Verdict, WatcherConfig, WatcherStatus, WhyNot,
-    WhyNow,
+    Chain as _, ClaimFilter, NothingDue, PlannerPolicy, Publish, Stall, StateAt, Verdict, WatcherConfig, WatcherStatus,
+    WhyNot, WhyNow,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::json;
@@ -101,17 +101,51 @@ async fn a_damaged_voucher_gives_way_to_the_best_that_is_left() {
     executor.devnet.leap(MARGIN_BEGINS).await;
     let paid = async || executor.settled(&channels[0]).await == 60 && executor.settled(&channels[1]).await == 70;
     executor.devnet.while_mining(until("both are paid", paid)).await;
+    assert_set_aside(&running, 1, 0);
+    assert!(running.handle.status().borrow().quarantined.is_empty());
+}
+
+/// That so many were counted.
+fn assert_set_aside(running: &Running, vouchers: u32, receipts: u32) {
     let mut registry = Registry::with_prefix("lloom");
     running.handle.metrics().register(&mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
-    for line in [
-        "lloom_unusable_authorizations_total{document=\"voucher\"} 1",
-        "lloom_unusable_authorizations_total{document=\"receipt\"} 0",
-    ] {
+    for (document, count) in [("voucher", vouchers), ("receipt", receipts)] {
+        let line = format!("lloom_unusable_authorizations_total{{document=\"{document}\"}} {count}");
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
-    assert!(running.handle.status().borrow().quarantined.is_empty());
+}
+
+#[tokio::test]
+async fn a_damaged_receipt_is_set_aside_before_the_chain_sees_it() {
+    let executor = Executor::new().await;
+    let mut config = only_what_is_due(&executor);
+    config.planner.publish = Publish::Receipts;
+    let running = executor.start(config);
+    let channels = executor.open_channels(&running, 1..=2).await;
+    let bill = executor.serve(&channels[0], 60, 0).await;
+    executor.link_badly(&channels[0], bill).await;
+    let bill = executor.serve(&channels[1], 70, 0).await;
+    executor.link(&channels[1], bill).await;
+    for channel in &channels {
+        executor.request_close(channel).await;
+    }
+    executor.devnet.leap(MARGIN_BEGINS).await;
+    // The one by its receipt, and the other by what is left, its voucher.
+    let paid = async || executor.settled(&channels[0]).await == 60 && executor.settled(&channels[1]).await == 70;
+    executor.devnet.while_mining(until("both are paid", paid)).await;
+    assert_set_aside(&running, 0, 1);
+    for transaction in executor.ledger.transactions(10).await.unwrap() {
+        let Purpose::Claim { by, rows } = transaction.purpose else {
+            continue;
+        };
+        let receipts_of = rows
+            .iter()
+            .filter(|_| by == ClaimBy::Receipts)
+            .map(|(channel, _)| *channel);
+        assert!(receipts_of.into_iter().all(|channel| channel == channels[1].id));
+    }
 }
 
 #[tokio::test]
