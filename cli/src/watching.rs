@@ -378,6 +378,8 @@ pub fn handle_failure(error: HandleError) -> Failure {
         }
         HandleError::StandsBy => Failure::of(Kind::Refused, error)
             .hint("give the order to the node that leads; this one takes over by itself when that one ends"),
+        HandleError::HandedOver => Failure::of(Kind::Refused, error)
+            .hint("ask the node that leads now; `lloomctl claim --dry-run` there says what is left"),
         HandleError::Send(error) => send_failure(error, "cannot settle"),
         HandleError::Close(_) => Failure::of(Kind::Refused, error),
         HandleError::Ledger(_) => Failure::of(Kind::Store, error),

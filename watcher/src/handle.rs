@@ -231,6 +231,12 @@ pub enum HandleError {
     /// Another watcher on the same store leads: it claims and closes.
     #[error("another watcher of this store leads; this one stands by and neither claims nor closes")]
     StandsBy,
+    /// Another watcher on the same store leads from now on. What was sent of the order goes its way, and that one looks
+    /// after it.
+    #[error(
+        "another watcher of this store leads now; what was sent of this order is in its hands, and is not reported here"
+    )]
+    HandedOver,
     /// The transaction can't be sent.
     #[error(transparent)]
     Send(#[from] SendError),

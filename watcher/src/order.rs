@@ -5,7 +5,7 @@ use lloom_ledger::{Finish, Ledger, LedgerError, Purpose, TransactionId};
 use lloom_receipts::{ChannelId, TokenAmount};
 
 use crate::{
-    handle::{ClaimReport, ClaimTransaction, ClaimedRow, CloseReport, MinedClaim, Reply},
+    handle::{ClaimReport, ClaimTransaction, ClaimedRow, CloseReport, HandleError, MinedClaim, Reply},
     settler::{Claimed, SentClaim},
 };
 
@@ -102,6 +102,12 @@ impl ClaimOrder {
         self.report.transactions = transactions;
         drop(self.reply.send(Ok(self.report)));
         Ok(None)
+    }
+
+    /// Another watcher looks after what was sent.
+    pub(crate) fn hand_over(self) {
+        // Nobody may wait for it any more.
+        drop(self.reply.send(Err(HandleError::HandedOver)));
     }
 }
 

@@ -203,7 +203,8 @@ impl<C: Chain> Watcher<C> {
                 }
                 _ => {
                     // What a leader before this one did is in the ledger, and only there.
-                    (rounds, leadership) = (None, None);
+                    self.hand_over(&mut rounds);
+                    leadership = None;
                     let elected = self.stand_by(&mut commands).await;
                     // Standing by is part of no round, and may take days.
                     began = Instant::now();
@@ -233,13 +234,11 @@ impl<C: Chain> Watcher<C> {
                     backoff.succeeded();
                     failing_since = None;
                     self.yielded_at = None;
-                    match self.gets_nowhere(leads_since).filter(|_| is_contested) {
+                    match self.gets_nowhere(leads_since, is_contested).await {
                         None => self.config.poll_interval,
                         Some(reason) => {
                             tracing::error!(reason, "letting another watcher of this store lead");
-                            if let Some(rounds) = rounds.take() {
-                                self.remember(rounds.stalls);
-                            }
+                            self.hand_over(&mut rounds);
                             leadership = None;
                             self.aside()
                         }
@@ -247,7 +246,8 @@ impl<C: Chain> Watcher<C> {
                 }
                 Err(Trouble::Deposed) => {
                     tracing::warn!("another watcher of this store was elected");
-                    (rounds, leadership) = (None, None);
+                    self.hand_over(&mut rounds);
+                    leadership = None;
                     self.config.poll_interval
                 }
                 Err(Trouble::Fatal(error)) => return Err(error),
@@ -260,7 +260,8 @@ impl<C: Chain> Watcher<C> {
                     let since = *failing_since.get_or_insert(began);
                     if is_contested && since.elapsed() >= self.config.yields_after {
                         tracing::error!("rounds have failed for too long: letting another watcher of this store lead");
-                        (rounds, leadership) = (None, None);
+                        self.hand_over(&mut rounds);
+                        leadership = None;
                         failing_since = None;
                         backoff.succeeded();
                         self.yielded_at = Some(Instant::now());
@@ -449,8 +450,10 @@ impl<C: Chain> Rounds<C> {
             // One by one: those behind one that fails stay, and are told.
             let mut next = 0;
             while next < commands.len() {
-                // Whoever waits for this must not go on with a store that may be an old copy.
-                if matches!(commands[next], Command::Sync { .. }) && self.lost_records.is_behind() {
+                // Whoever waits for this must not go on with a store that may be an old copy, nor with an old head: what was
+                // done since is not seen there.
+                let is_in_sight = || !self.lost_records.is_behind() && !self.is_head_old();
+                if matches!(commands[next], Command::Sync { .. }) && !is_in_sight() {
                     next += 1;
                     continue;
                 }
@@ -515,6 +518,11 @@ impl<C: Chain> Rounds<C> {
                 return Ok(step);
             }
         }
+    }
+
+    fn is_head_old(&self) -> bool {
+        let (now, limit) = (self.settler.ledger.now(), self.config.max_head_age);
+        self.status.borrow().old_head(now, limit).is_some()
     }
 
     async fn confirmed_block(&self) -> Result<Option<Block>, RoundError> {

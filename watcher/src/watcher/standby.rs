@@ -98,7 +98,9 @@ impl<C: Chain> Watcher<C> {
                 status.last_progress = status.last_progress.max(caught_up);
             }
         });
-        if let Some(cursor) = cursor.filter(|cursor| cursor.number >= head.number) {
+        // An old head has been reached long ago.
+        let is_old = self.status.borrow().old_head(now, self.config.max_head_age).is_some();
+        if let Some(cursor) = cursor.filter(|cursor| cursor.number >= head.number && !is_old) {
             for command in commands.drain(..) {
                 match command {
                     Command::Sync { reply } => drop(reply.send(Ok(cursor))),

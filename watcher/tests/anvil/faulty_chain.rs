@@ -82,9 +82,14 @@ impl FaultyChain {
         *self.refused.lock().unwrap() = calls;
     }
 
-    /// Shows this as the newest block for ever, as an endpoint without peers does.
+    /// Shows this as the newest block from now on, as an endpoint without peers does.
     pub fn stand_still_at(&self, head: Block) {
         *self.head.lock().unwrap() = Some(head);
+    }
+
+    /// Shows the newest block again.
+    pub fn go_on(&self) {
+        *self.head.lock().unwrap() = None;
     }
 
     /// Has these calls reverted, as if the contract did it.

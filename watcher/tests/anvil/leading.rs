@@ -9,11 +9,12 @@ use std::{
 
 use alloy::primitives::Address;
 use lloom_bindings::Contracts;
-use lloom_ledger::{Finish, Ledger, Purpose, StoreDeployment, StoreUrl};
+use lloom_ledger::{Block, Finish, Ledger, Purpose, StoreDeployment, StoreUrl};
 use lloom_postgres::Server;
 use lloom_receipts::{BlockNumber, Domain, Keypair, TokenAmount};
 use lloom_watcher::{
-    Chain as _, FeePolicy, PlannerPolicy, Watcher, WatcherConfig, WatcherError, WatcherHandle, WatcherStatus,
+    Chain as _, FeePolicy, HandleError, PlannerPolicy, Watcher, WatcherConfig, WatcherError, WatcherHandle,
+    WatcherStatus,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -353,6 +354,53 @@ async fn a_leader_whose_endpoint_stands_still_makes_room_for_one_that_sees_more(
     let limit = Some(Duration::from_secs(4));
     let old = stands_by.old_head(executor.ledger.now(), limit);
     assert!(old.is_some(), "{stands_by:?}");
+    // Nor are those that wait for the head: what they do next rests on what was done until now.
+    let waiting = waits_for_the_head(&first).await;
+    stands.go_on();
+    executor.devnet.while_mining(waiting).await.unwrap().unwrap();
+}
+
+/// A wait for the head that nothing has ended after a few looks at the chain. A whole round shows up to four changes.
+async fn waits_for_the_head(colleague: &Colleague) -> JoinHandle<Result<Block, HandleError>> {
+    let handle = colleague.handle.clone();
+    let waiting = tokio::spawn(async move { handle.synced().await });
+    let mut status = colleague.handle.status();
+    for _ in 0..12 {
+        status.changed().await.unwrap();
+    }
+    assert!(!waiting.is_finished());
+    waiting
+}
+
+#[tokio::test]
+async fn who_gave_an_order_learns_that_it_is_in_other_hands() {
+    let (_server, executor, store) = executor().await;
+    let stands = FaultyChain::new(executor.devnet.chain.clone());
+    let leader = Colleague::start(&executor, &store, 0x7a, stands.clone()).await;
+    seen(&executor, &leader.handle, |status| status.caught_up).await;
+    let channel = open_channels(&executor, 1..=1).await.remove(0);
+    seen(&executor, &leader.handle, |status| status.caught_up).await;
+
+    let (handle, id) = (leader.handle.clone(), channel.id);
+    let order = tokio::spawn(async move { handle.close_channel(id).await });
+    // Nobody mines it.
+    let mut status = leader.handle.status();
+    status
+        .wait_for(|status| status.pending_transactions == 1)
+        .await
+        .unwrap();
+    stands.stand_still_at(executor.devnet.chain.head().await.unwrap());
+    let told = order.await.unwrap().unwrap_err();
+    assert!(matches!(told, HandleError::HandedOver), "{told}");
+
+    // It leads again, because there is nobody else.
+    seen(&executor, &leader.handle, |status| {
+        !status.standing_by && status.last_progress.is_some()
+    })
+    .await;
+    let waiting = waits_for_the_head(&leader).await;
+    stands.go_on();
+    executor.devnet.while_mining(waiting).await.unwrap().unwrap();
 }
 
 /// Colleagues on a store in which a claim is due, and for the first of which no claim can be paid.
