@@ -20,7 +20,7 @@ use crate::{
     event::Emitters,
     explanation,
     fees::{FeePolicy, REPLACEMENTS_BEFORE_DEADLINE},
-    follower::{Change, Follower, Step},
+    follower::{Change, FollowError, Follower, Step},
     handle::{Command, HandleError, MAX_WAITING_ORDERS, WatcherHandle, WatcherStatus},
     lost_records::LostRecords,
     obligation,
@@ -38,6 +38,7 @@ use crate::{
 mod closing;
 mod standby;
 mod trouble;
+mod unfollowed;
 mod yielding;
 
 use trouble::{RoundError, Trouble};
@@ -379,7 +380,15 @@ struct DueClaims {
 impl<C: Chain> Rounds<C> {
     /// Follows the chain to its head, looks after what was sent, claims what is due, and carries out `commands`.
     async fn round(&mut self, commands: &mut Vec<Command>) -> Result<(), RoundError> {
-        let step = self.follow().await?;
+        let step = match self.follow().await {
+            Ok(step) => step,
+            Err(error) => {
+                if matches!(&error, RoundError::Follow(FollowError::Chain(error)) if error.is_transient()) {
+                    self.claim_unfollowed().await?;
+                }
+                return Err(error);
+            }
+        };
         let cursor = step.cursor;
         self.settler.at = StateAt::Block(cursor.hash);
         let ledger = self.settler.ledger.clone();
@@ -402,32 +411,9 @@ impl<C: Chain> Rounds<C> {
             self.settler.sender.rebroadcast_all(now).await?;
             self.resumed = true;
         }
-        // Read where there is something to look after: it may be much.
-        let books = match ledger.pending_transactions().await?.is_empty() {
-            true => None,
-            false => Some(self.books(now).await?),
-        };
-        let outlook = |record: &TransactionRecord| match &books {
-            Some(books) => books.outlook(record),
-            None => Outlook::of(record),
-        };
-        let sender = self.settler.sender.clone();
-        let mut finished = Vec::new();
-        let mut advanced = sender.advance(heights, now, outlook, &mut finished).await;
-        if advanced.is_ok() {
-            advanced = sender.advance_inherited(heights, now, &mut finished).await;
-        }
-        // What is finished is looked at only once, whatever became of the others.
-        for done in &finished {
-            self.settler.learn(done, now).await?;
-        }
-        let obligations = obligation::review(&ledger, confirmed).await?;
-        sender.metrics().lost(obligations.lost);
-        // Before anything of this round can fail: how long the next one waits depends on it.
-        self.status.send_modify(|status| {
-            status.obligations = obligations.standing;
-            status.next_deadline = obligations.next_deadline;
-        });
+        let books = self.books_of_sent(now).await?;
+        let advanced = self.look_after_sent(heights, now, books.as_ref()).await?;
+        self.review(confirmed).await?;
         // After the review, which wants to see that what was held is settled.
         if self.defence.is_some() {
             self.settler.let_damaged_held_go().await?;
@@ -443,7 +429,7 @@ impl<C: Chain> Rounds<C> {
         if self.config.auto_claim && step.is_at_head() {
             outcome = self.claim_due(now).await?;
         }
-        // What was sent before is no reason to let a deadline pass; but it is one to say that the round failed.
+        // It is one to say that the round failed.
         advanced?;
         // Orders are carried out on the newest state, or wait for it.
         if step.is_at_head() {
@@ -466,7 +452,7 @@ impl<C: Chain> Rounds<C> {
         let pending = ledger.pending_transactions().await?;
         let DueClaims { problem, unsent } = outcome;
         let stalled = match step.is_at_head() {
-            true => self.stalled(unsent, &pending, outlook, now),
+            true => self.stalled(unsent, &pending, books.as_ref(), now),
             // Nothing was tried.
             false => self.status.borrow().stalled.clone(),
         };
@@ -536,6 +522,48 @@ impl<C: Chain> Rounds<C> {
         Ok(self.settler.chain.block(number).await?)
     }
 
+    /// The books where there is something to look after: they may be large.
+    async fn books_of_sent(&self, now: UnixSeconds) -> Result<Option<Books>, LedgerError> {
+        match self.settler.ledger.pending_transactions().await?.is_empty() {
+            true => Ok(None),
+            false => self.books(now).await.map(Some),
+        }
+    }
+
+    /// Looks after what was sent. What came of that is told apart from what keeps the round from going on: it is no reason
+    /// to let a deadline pass.
+    async fn look_after_sent(
+        &mut self,
+        heights: Heights,
+        now: UnixSeconds,
+        books: Option<&Books>,
+    ) -> Result<Result<(), SendError>, RoundError> {
+        let sender = self.settler.sender.clone();
+        let mut finished = Vec::new();
+        let outlook = |record: &TransactionRecord| outlook(books, record);
+        let mut advanced = sender.advance(heights, now, outlook, &mut finished).await;
+        if advanced.is_ok() {
+            advanced = sender.advance_inherited(heights, now, &mut finished).await;
+        }
+        // What is finished is looked at only once, whatever became of the others.
+        for done in &finished {
+            self.settler.learn(done, now).await?;
+        }
+        Ok(advanced)
+    }
+
+    /// Resolves obligations, and says what stands before anything of the round can fail: how long the next one waits
+    /// depends on it.
+    async fn review(&self, confirmed: Block) -> Result<(), RoundError> {
+        let obligations = obligation::review(&self.settler.ledger, confirmed).await?;
+        self.settler.sender.metrics().lost(obligations.lost);
+        self.status.send_modify(|status| {
+            status.obligations = obligations.standing;
+            status.next_deadline = obligations.next_deadline;
+        });
+        Ok(())
+    }
+
     async fn books(&self, now: UnixSeconds) -> Result<Books, LedgerError> {
         let (ledger, payees) = (&self.settler.ledger, &self.payees.all());
         let account = self.settler.sender.account();
@@ -549,12 +577,12 @@ impl<C: Chain> Rounds<C> {
         &mut self,
         unsent: BTreeMap<ChannelId, String>,
         pending: &[TransactionRecord],
-        outlook: impl Fn(&TransactionRecord) -> Outlook,
+        books: Option<&Books>,
         now: UnixSeconds,
     ) -> Option<Stall> {
         let mut stuck = unsent;
         for (record, reason) in self.settler.sender.stuck(pending) {
-            let Outlook { deadline, is_moot, .. } = outlook(&record);
+            let Outlook { deadline, is_moot, .. } = outlook(books, &record);
             let is_due = deadline.is_some_and(|deadline| now >= deadline.minus(self.settler.policy.safety_margin));
             if !is_due || is_moot {
                 continue;
@@ -659,6 +687,14 @@ impl<C: Chain> Rounds<C> {
             self.claims.extend(order.answer(&self.settler.ledger).await?);
         }
         self.continue_closes(now).await
+    }
+}
+
+/// What is known of a transaction that was sent.
+fn outlook(books: Option<&Books>, record: &TransactionRecord) -> Outlook {
+    match books {
+        Some(books) => books.outlook(record),
+        None => Outlook::of(record),
     }
 }
 

@@ -23,6 +23,7 @@ pub struct FaultyChain {
     pub broadcasts_hang: Arc<AtomicBool>,
     pub broadcasts_refused: Arc<AtomicBool>,
     pub receipts_fail: Arc<AtomicBool>,
+    pub logs_fail: Arc<AtomicBool>,
     /// How many times as much gas as it takes every call is estimated to take.
     pub overestimates: Arc<AtomicU64>,
     asked: Arc<Mutex<Asked>>,
@@ -64,6 +65,7 @@ impl FaultyChain {
             broadcasts_hang: Arc::default(),
             broadcasts_refused: Arc::default(),
             receipts_fail: Arc::default(),
+            logs_fail: Arc::default(),
             overestimates: Arc::new(AtomicU64::new(1)),
             asked: Arc::default(),
             refused: Arc::default(),
@@ -92,6 +94,17 @@ impl FaultyChain {
         *self.head.lock().unwrap() = None;
     }
 
+    fn may_give_logs(&self) -> Result<(), ChainError> {
+        match self.logs_fail.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(ChainError::Unavailable {
+                operation: "eth_getLogs",
+                endpoint: String::from("here"),
+                reason: String::from("too many requests"),
+            }),
+        }
+    }
+
     /// Has these calls reverted, as if the contract did it.
     pub fn revert(&self, calls: Option<Calls>) {
         *self.reverted.lock().unwrap() = calls;
@@ -117,10 +130,12 @@ impl Chain for FaultyChain {
     }
 
     async fn logs(&self, first: BlockNumber, last: Block, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
+        self.may_give_logs()?;
         self.real.logs(first, last, wanted).await
     }
 
     async fn logs_of_block(&self, hash: B256, wanted: &LogFilter) -> Result<Vec<Log>, ChainError> {
+        self.may_give_logs()?;
         self.real.logs_of_block(hash, wanted).await
     }
 

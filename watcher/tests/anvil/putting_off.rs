@@ -148,6 +148,41 @@ async fn a_damaged_receipt_is_set_aside_before_the_chain_sees_it() {
     }
 }
 
+/// Endpoints limit nothing as much as logs.
+#[tokio::test]
+async fn what_is_due_is_claimed_though_the_chain_gives_no_logs() {
+    let mut executor = Executor::new().await;
+    let chain = FaultyChain::new(executor.devnet.chain.clone());
+    let running = executor.start_on(only_what_is_due(&executor), chain.clone());
+    let channels = executor.open_channels(&running, 1..=2).await;
+    executor.serve(&channels[0], 60, 0).await;
+    executor.request_close(&channels[0]).await;
+    let mut status = running.handle.status();
+    let known = status.wait_for(|status| status.next_deadline.is_some());
+    executor.devnet.while_mining(known).await.unwrap();
+
+    chain.logs_fail.store(true, Ordering::Relaxed);
+    executor.devnet.leap(MARGIN_BEGINS).await;
+    let paid = async || executor.settled(&channels[0]).await == 60;
+    executor.devnet.while_mining(until("the due one is paid", paid)).await;
+    status.wait_for(|status| status.problem.is_some()).await.unwrap();
+    // A process that begins in this state knows of the deadline, and that what was sent is under way.
+    executor.crash(running).await;
+    executor.serve(&channels[1], 70, 0).await;
+    let running = executor.start_on(only_what_is_due(&executor), chain.clone());
+    executor.request_close(&channels[1]).await;
+    let mut status = running.handle.status();
+    status.wait_for(|status| status.problem.is_some()).await.unwrap();
+    chain.logs_fail.store(false, Ordering::Relaxed);
+    let paid = async || executor.settled(&channels[1]).await == 70;
+    let leap = async {
+        executor.devnet.leap(MARGIN_BEGINS).await;
+        until("the other is paid, too", paid).await;
+    };
+    executor.devnet.while_mining(leap).await;
+    assert_eq!(executor.operator_nonce().await, 2);
+}
+
 #[tokio::test]
 async fn an_endpoint_that_takes_no_large_claim_is_given_small_ones() {
     let executor = Executor::new().await;
