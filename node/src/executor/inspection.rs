@@ -110,16 +110,24 @@ impl Inspection {
     }
 }
 
+type Streams = Vec<oneshot::Sender<Verdicts>>;
+
+/// The papers of all who wait, up to [`BATCH_LIMIT`] of them, once somebody does.
+async fn next_batch(queue: &mut mpsc::Receiver<Waiting>) -> Option<(Vec<Papers>, Streams)> {
+    let mut waiting = Vec::new();
+    queue.recv_many(&mut waiting, BATCH_LIMIT).await;
+    let batch: (Vec<Papers>, Streams) = waiting
+        .into_iter()
+        .map(|Waiting { papers, stream }| (papers, stream))
+        .unzip();
+    (!batch.0.is_empty()).then_some(batch)
+}
+
 async fn work(domain: Domain, mut queue: mpsc::Receiver<Waiting>) {
     let verifier = Verifier::default();
     // With one thread there is none that could take over.
     let may_block = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
-    let mut waiting = Vec::new();
-    while queue.recv_many(&mut waiting, BATCH_LIMIT).await > 0 {
-        let (papers, streams): (Vec<Papers>, Vec<_>) = waiting
-            .drain(..)
-            .map(|Waiting { papers, stream }| (papers, stream))
-            .unzip();
+    while let Some((papers, streams)) = next_batch(&mut queue).await {
         let verdicts = if may_block && papers.len() > IN_PASSING {
             block_in_place(|| verifier.verify_all(&domain, papers))
         } else {
@@ -184,6 +192,27 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn each_stream_gets_its_own_verdict_on_several_threads() {
         each_stream_gets_its_own_verdict().await;
+    }
+
+    #[tokio::test]
+    async fn what_waits_together_is_one_batch() {
+        let payer = Keypair::from_secret([7; 32]).unwrap();
+        let (queue, mut waiting) = mpsc::channel(QUEUE_LIMIT);
+        let inspection = Inspection { queue };
+        let check = |number: usize| {
+            let inspection = &inspection;
+            let voucher = voucher(&payer, number as u128).by(payer.address());
+            async move { inspection.voucher(voucher).await }
+        };
+        let mut streams: Vec<_> = (0..100).map(|number| Box::pin(check(number))).collect();
+        for stream in &mut streams {
+            assert!(futures::poll!(stream).is_pending());
+        }
+        let (papers, answers) = next_batch(&mut waiting).await.unwrap();
+        assert_eq!((papers.len(), answers.len()), (100, 100));
+        drop(streams);
+        drop(inspection);
+        assert!(next_batch(&mut waiting).await.is_none());
     }
 
     #[tokio::test]
