@@ -1,4 +1,8 @@
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use eyre::{Result, WrapErr};
@@ -118,6 +122,24 @@ fn thread_time() -> Duration {
     Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
 }
 
+/// Writes the file of a topic into the folder `output`: the figures that have a key by their keys, as plain numbers, and all
+/// of them with their methods as `figures`.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write(output: &Path, topic: &str, figures: &[Figure]) -> Result<()> {
+    let path = output.join(format!("{topic}.json"));
+    let mut file = serde_json::Map::new();
+    for figure in figures {
+        if let Some(key) = figure.key {
+            file.insert(key.to_owned(), figure.value.into());
+        }
+    }
+    file.insert(String::from("figures"), serde_json::to_value(figures)?);
+    let json = serde_json::to_string_pretty(&file)?;
+    fs::write(&path, json + "\n").wrap_err_with(|| format!("writing {}", path.display()))
+}
+
 /// All figures of a run, by topic.
 pub struct Report {
     output: PathBuf,
@@ -137,22 +159,12 @@ impl Report {
         })
     }
 
-    /// Adds a topic, writes its file and prints it, with its methods below. The file holds the figures that have a key by
-    /// their keys, as plain numbers, and all of them with their methods as `figures`.
+    /// Adds a topic, writes its file and prints it, with its methods below.
     ///
     /// # Errors
     /// When the file can't be written.
     pub fn add(&mut self, topic: &str, figures: Vec<Figure>) -> Result<()> {
-        let path = self.output.join(format!("{topic}.json"));
-        let mut file = serde_json::Map::new();
-        for figure in &figures {
-            if let Some(key) = figure.key {
-                file.insert(key.to_owned(), figure.value.into());
-            }
-        }
-        file.insert(String::from("figures"), serde_json::to_value(&figures)?);
-        let json = serde_json::to_string_pretty(&file)?;
-        fs::write(&path, json + "\n").wrap_err_with(|| format!("writing {}", path.display()))?;
+        write(&self.output, topic, &figures)?;
         print(topic, &figures);
         self.figures.extend(figures);
         Ok(())

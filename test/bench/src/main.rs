@@ -68,6 +68,8 @@ impl Topic {
 /// What the store does, and what is done with a large one.
 fn ledger(output: &Path) -> Result<Vec<Figure>> {
     let mut figures = acceptance::measure()?;
+    // What follows takes long, and may be interrupted.
+    figure::write(output, Topic::Ledger.name(), &figures)?;
     let runtime = tokio::runtime::Runtime::new().wrap_err("starting a runtime")?;
     let measuring = async {
         let history = History::prepare(output.join("history")).await?;
