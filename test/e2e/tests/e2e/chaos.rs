@@ -4,6 +4,8 @@
 //!
 //! Each prints its seed when it fails. `LLOOM_CHAOS_SEED` gives another, `LLOOM_CHAOS_KILLS` more kills (`make chaos`).
 
+use std::time::Duration;
+
 use eyre::{Result, WrapErr, ensure};
 use lloom_e2e::{Truth, Weather, wait};
 use lloom_ledger::{Finish, Purpose};
@@ -12,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     killings::Killings,
-    stand::{CONFIRMATIONS, Stand, kill_at, stop},
+    stand::{A_MOMENT, CONFIRMATIONS, Stand, kill_at, stop},
 };
 
 /// Half an hour is the safety margin before a deadline, which is an hour after its request.
@@ -209,8 +211,9 @@ async fn units_are_paid_once_though_the_watcher_is_killed_a_hundred_times() -> R
         stand.till.sell(&sales).await.wrap_err_with(|| format!("life {life}"))?;
         // A moment in its work is a number of calls: whatever it does, it asks or tells the chain.
         let moment = stand.proxy.all_calls() + draws.random_range(1..=LONGEST_LIFE);
+        let later = Duration::from_millis(draws.random_range(0..=A_MOMENT));
         let watch = stand.seller.home.start(&["watch"])?;
-        let killed = kill_at(moment, &stand.proxy, watch)
+        let killed = kill_at(moment, later, &stand.proxy, watch)
             .await
             .wrap_err_with(|| format!("life {life}"))?;
         killings.count(killed);

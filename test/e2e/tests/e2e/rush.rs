@@ -4,7 +4,7 @@
 //!
 //! It prints its seed when it fails. `LLOOM_CHAOS_SEED` gives another, `LLOOM_CHAOS_KILLS` more kills (`make chaos`).
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use eyre::{Result, WrapErr, ensure, eyre};
 use lloom_e2e::{
@@ -18,7 +18,7 @@ use crate::{
     chaos::seed,
     killings::Killings,
     shop::{DEPOSIT, MODEL, same_receipts},
-    stand::kill_at,
+    stand::{A_MOMENT, kill_at},
 };
 
 /// Who buys.
@@ -69,7 +69,7 @@ impl Rush {
     async fn open() -> Result<Self> {
         let mut chain = Chain::start(Mining::Living).await?;
         let behavior = Behavior {
-            token_delay: std::time::Duration::from_millis(TOKEN_DELAY),
+            token_delay: Duration::from_millis(TOKEN_DELAY),
             ..Behavior::default()
         };
         let backend = StubBackend::start(&[MODEL], behavior).await?;
@@ -129,7 +129,8 @@ impl Rush {
         }
         // A moment in its work is a number of calls: whatever it does, it asks or tells the chain.
         let moment = self.proxy.all_calls() + draws.random_range(1..=if serves { LONGEST_RUSH } else { BEGINNING });
-        self.killings.count(kill_at(moment, &self.proxy, node).await?);
+        let later = Duration::from_millis(draws.random_range(0..=A_MOMENT));
+        self.killings.count(kill_at(moment, later, &self.proxy, node).await?);
         Ok(())
     }
 

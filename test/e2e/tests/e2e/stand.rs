@@ -1,11 +1,15 @@
 //! An executor's watcher alone, between a chain with a fault proxy before it and a store that sells: the stage of the
 //! stories in which things break.
 
-use eyre::{Result, ensure};
+use std::time::Duration;
+
+use eyre::{Report, Result, ensure};
 use lloom_e2e::{Chain, Mining, Process, RpcProxy, Seller, Settings, Till, Truth, wait};
 
 /// Blocks above one that is final.
 pub const CONFIRMATIONS: u64 = 3;
+/// Milliseconds in which an answer is heard, and what it says is recorded.
+pub const A_MOMENT: u64 = 30;
 
 pub struct Stand {
     pub chain: Chain,
@@ -94,27 +98,29 @@ pub async fn stop(watch: Process) -> Result<()> {
     Ok(())
 }
 
-/// `kill -9` of a process in the moment in which the chain is called for the `moment`th time. `false` when it ended by itself
+/// `kill -9` of a process `later` than the chain is called for the `moment`th time. A call is seen before it is answered:
+/// without a delay, hardly any process would die while it records what it has learnt. `false` when it ended by itself
 /// before: what it finds at its start it does not forgive, and whoever runs it starts it again.
-pub async fn kill_at(moment: u64, proxy: &RpcProxy, mut process: Process) -> Result<bool> {
-    loop {
-        match tokio::time::timeout(wait::LOOK_EVERY, proxy.called_at_all(moment)).await {
-            Ok(called) => {
-                called?;
-                process.kill().await?;
-                return Ok(true);
-            }
-            Err(_) if !process.is_running() => {
-                let ended = process.finish().await?;
-                ensure!(
-                    ended.code() == Some(5),
-                    "it ended with {}: {}",
-                    ended.status,
-                    ended.stderr
-                );
-                return Ok(false);
-            }
-            Err(_) => {}
+pub async fn kill_at(moment: u64, later: Duration, proxy: &RpcProxy, mut process: Process) -> Result<bool> {
+    let is_called = async {
+        proxy.called_at_all(moment).await?;
+        tokio::time::sleep(later).await;
+        Ok::<_, Report>(())
+    };
+    tokio::pin!(is_called);
+    while process.is_running() {
+        if let Ok(called) = tokio::time::timeout(wait::LOOK_EVERY, &mut is_called).await {
+            called?;
+            process.kill().await?;
+            return Ok(true);
         }
     }
+    let ended = process.finish().await?;
+    ensure!(
+        ended.code() == Some(5),
+        "it ended with {}: {}",
+        ended.status,
+        ended.stderr
+    );
+    Ok(false)
 }
