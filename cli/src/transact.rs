@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, U256};
 use lloom_ledger::{Leadership, Ledger};
 use lloom_receipts::Keypair;
-use lloom_watcher::{Call, Chain as _, CostEstimate, Fate, FeePolicy, MinedTransaction, Outbox, RpcChain, SendError};
+use lloom_watcher::{Call, Chain as _, CostEstimate, Fate, MinedTransaction, Outbox, RpcChain, SendError};
 use serde::Serialize;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     onchain::{OnChain, chain_failure},
     progress::Progress,
     session::Session,
+    watching::fee_policy,
 };
 
 /// One transaction of a command.
@@ -76,6 +77,7 @@ impl<'a> Transactor<'a> {
     /// When the chain or the store fails.
     pub async fn new(session: &'a Session, on_chain: OnChain, ledger: Ledger, key: Keypair) -> Result<Self> {
         let network = &session.network;
+        let fees = fee_policy(session, &ledger).await?;
         let leadership = ledger
             .try_lead()
             .await
@@ -89,7 +91,7 @@ impl<'a> Transactor<'a> {
             ledger,
             key,
             network.chain_id,
-            FeePolicy::default(),
+            fees,
             network.confirmations,
             poll_interval(network),
         );
@@ -289,6 +291,9 @@ pub fn send_failure(error: SendError, operation: impl Into<String>) -> Failure {
             }
         }
         SendError::OtherChain { .. } => Failure::of(Kind::Chain, error).while_(operation).hint(ANOTHER_CHAIN),
+        SendError::FeesTooHigh(_) => Failure::of(Kind::Chain, error).while_(operation).hint(
+            "wait until gas is cheaper, or raise `max_fee_gwei` in config.toml's [watcher] (a tower's: in [tower])",
+        ),
         other => Failure::of(Kind::Chain, other).while_(operation),
     }
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    command::watch::tower,
     config::{Decimal, Publish, TokenSettings, WatcherSettings},
     deployment_block,
     failure::{Failure, Kind, Result},
@@ -144,9 +145,7 @@ impl Watching {
         let start_block = deployment_block::of(session, on_chain).await?;
         let mut config = watcher_config(session, None, start_block, initiative)?;
         config.planner.publish = PublishPolicy::Vouchers;
-        // All it ever sends is for a deadline, and it has promised what it pays.
-        config.fees.max_fee = max_fee;
-        config.fees.urgent_max_fee = max_fee;
+        config.fees = as_promised(config.fees, max_fee);
         let chain = session.chain()?;
         let (watcher, handle) = Watcher::new(config, chain.clone(), ledger, key);
         Ok(Self::spawn(watcher.defending(policy), handle, chain))
@@ -259,6 +258,28 @@ const fn own_interval(network: &Network) -> Duration {
 /// How deep a block has to lie.
 pub fn confirmations(settings: &WatcherSettings, network: &Network) -> u64 {
     settings.confirmations.unwrap_or(network.confirmations)
+}
+
+/// What this home pays for gas, whoever in it sends: a command takes up what its watcher left pending.
+///
+/// # Errors
+/// When there is no configuration, or a tower's promises can't be read.
+pub async fn fee_policy(session: &Session, ledger: &Ledger) -> Result<FeePolicy> {
+    let config = session.config()?;
+    let policy = fees(&config.watcher);
+    if !config.is_tower() {
+        return Ok(policy);
+    }
+    Ok(as_promised(policy, tower::max_fee(session, ledger).await?))
+}
+
+/// A tower's: all it ever sends is for a deadline, and it has promised what it pays.
+fn as_promised(policy: FeePolicy, max_fee: u128) -> FeePolicy {
+    FeePolicy {
+        max_fee,
+        urgent_max_fee: max_fee,
+        ..policy
+    }
 }
 
 fn fees(settings: &WatcherSettings) -> FeePolicy {

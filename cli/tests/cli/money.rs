@@ -194,3 +194,42 @@ fn a_watcher_runs_beside_reading_commands_and_takes_orders() {
     assert_eq!(watch.terminate(), 0);
     assert!(!home.path().join("control.sock").exists());
 }
+
+#[test]
+fn a_home_pays_no_more_for_gas_than_it_says() {
+    let devnet = Devnet::start();
+    for home in [
+        Home::client(&devnet.url),
+        Home::executor(&devnet.url),
+        Home::tower(&devnet.url),
+    ] {
+        home.json(&["faucet", "10"]);
+        let path = home.path().join("config.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let limited = |limit: u64| {
+            let text = if config.contains("max_fee_gwei = 500") {
+                config.replace("max_fee_gwei = 500", &format!("max_fee_gwei = {limit}"))
+            } else {
+                let section = format!("[watcher]\nmax_fee_gwei = {limit}\n");
+                match config.contains("[watcher]\n") {
+                    true => config.replace("[watcher]\n", &section),
+                    false => format!("{config}\n{section}"),
+                }
+            };
+            std::fs::write(&path, text).unwrap();
+        };
+        // Twenty gwei: an empty block lowers it by an eighth.
+        devnet.call("anvil_setNextBlockBaseFeePerGas", &json!(["0x4a817c800"]));
+        devnet.call("evm_mine", &json!([]));
+        limited(1);
+        let refused = home.run(&["deposit", "1", "--json"]);
+        assert_eq!(refused.code, 5, "{refused:?}");
+        let failure = refused.failure().to_string();
+        assert!(
+            failure.contains("more than the 1000000000 that the fee policy pays") && failure.contains("max_fee_gwei"),
+            "{failure}"
+        );
+        limited(100);
+        assert_eq!(home.json(&["deposit", "1"])["balance"], "1000000");
+    }
+}

@@ -1,7 +1,7 @@
-use lloom_ledger::{Block, StoreDeployment};
+use lloom_ledger::{Block, ClaimBy, StoreDeployment};
 
 use super::*;
-use crate::scripted_chain::ScriptedChain;
+use crate::{chain::FeeQuote, fees::FeesTooHigh, scripted_chain::ScriptedChain};
 
 const CONFIRMATIONS: u64 = 2;
 
@@ -30,13 +30,17 @@ impl Fixture {
     }
 
     fn outbox(&self) -> Outbox<ScriptedChain> {
+        self.outbox_paying(FeePolicy::default())
+    }
+
+    fn outbox_paying(&self, fees: FeePolicy) -> Outbox<ScriptedChain> {
         let key = Keypair::from_secret([9; 32]).unwrap();
         Outbox::new(
             self.chain.clone(),
             self.ledger.clone(),
             key,
             31_337,
-            FeePolicy::default(),
+            fees,
             CONFIRMATIONS,
             Duration::from_millis(1),
         )
@@ -160,4 +164,57 @@ async fn what_was_sent_before_is_waited_for() {
     assert_eq!(told, [waiting.hash]);
     assert!(fixture.ledger.pending_transactions().await.unwrap().is_empty());
     outbox.settle(|hash| panic!("{hash}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_a_deadline_is_made_no_dearer_than_the_policy_pays() {
+    let fixture = Fixture::new().await;
+    let fees = FeePolicy {
+        max_fee: 50,
+        urgent_max_fee: 400,
+        min_priority_fee: 1,
+        patience: Duration::ZERO,
+        ..FeePolicy::default()
+    };
+    // A watcher of the same home left it.
+    let now = fixture.ledger.now();
+    let claim = Order {
+        call: call(),
+        gas_limit: 100_000,
+        purpose: Purpose::Claim {
+            by: ClaimBy::Vouchers,
+            rows: Vec::new(),
+        },
+        deadline: Some(now.plus(Duration::from_secs(600))),
+    };
+    let watcher = fixture.outbox_paying(fees.clone());
+    watcher.sender.submit(claim, now).await.unwrap();
+    fixture.chain.set_fees(FeeQuote {
+        base_fee: 1_000,
+        priority_fee: 1,
+    });
+
+    let outbox = fixture.outbox_paying(fees);
+    let dearest = async || {
+        let sent = fixture.ledger.transactions(10).await.unwrap();
+        sent.iter().map(|record| record.max_fee).max()
+    };
+    let looks = async {
+        while dearest().await < Some(400) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Some more.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    tokio::select! {
+        settled = outbox.settle(|_| ()) => panic!("{settled:?}"),
+        looked = tokio::time::timeout(Duration::from_secs(20), looks) => looked.unwrap(),
+    }
+    assert_eq!(dearest().await, Some(400));
+    // Nor does anything else go out.
+    let sent = outbox.send(call()).await;
+    assert!(
+        matches!(sent, Err(SendError::FeesTooHigh(FeesTooHigh { limit: 50, .. }))),
+        "{sent:?}"
+    );
 }

@@ -103,17 +103,24 @@ pub async fn defending(
     key: &Keypair,
     initiative: Initiative,
 ) -> Result<Watching> {
-    // What was promised before the configuration was changed is still promised.
-    let promised = ledger
-        .highest_fee_promised()
-        .await
-        .or_fail(Kind::Store, || "cannot read what was promised".to_owned())?;
-    let terms = tower_config(session)?.terms;
-    let fee = terms.max_fee_per_gas.max(promised.unwrap_or_default());
+    let fee = max_fee(session, ledger).await?;
     let policy = DefencePolicy {
         margin: settings(session)?.claim_margin_secs.map(Duration::from_secs),
     };
     Watching::start_defending(session, on_chain, ledger.clone(), key.clone(), policy, fee, initiative).await
+}
+
+/// The most that this tower offers for gas, wei: what its configuration says, and what it promised before that was changed.
+///
+/// # Errors
+/// When the configuration is wrong, or the store can't be read.
+pub async fn max_fee(session: &Session, ledger: &Ledger) -> Result<u128> {
+    let promised = ledger
+        .highest_fee_promised()
+        .await
+        .or_fail(Kind::Store, || "cannot read what was promised".to_owned())?;
+    let configured = tower_config(session)?.terms.max_fee_per_gas;
+    Ok(configured.max(promised.unwrap_or_default()))
 }
 
 /// Watches for others until Ctrl-C.
