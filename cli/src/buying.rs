@@ -100,7 +100,7 @@ impl<'a> Buyer<'a> {
         let on_chain = session.on_chain().await?;
         let key: Keypair = session.unlock()?;
         let ledger = session.open_store().await?;
-        let transactor = Transactor::new(session, on_chain.clone(), ledger.clone(), key.clone()).await?;
+        let transactor = Transactor::begin(session, on_chain.clone(), ledger.clone(), key.clone()).await?;
         let network = peers::join(session, &key, known).await?;
         let config = ClientConfig {
             budget,
@@ -367,7 +367,12 @@ impl<'a> Buyer<'a> {
                 self.session.config()?.client.channel_deposit.as_str(),
             )?
             .max(offer.min_deposit);
-        let best = self.best_channel(offer).await?;
+        let mut best = self.best_channel(offer).await?;
+        let suffices = best.as_ref().is_some_and(|(left, _)| *left >= most);
+        // What an earlier command sent may be the very money that is missing.
+        if !suffices && self.transactor.settle().await? {
+            best = self.best_channel(offer).await?;
+        }
         if let Some((left, record)) = best {
             if left < most {
                 let added = deposit.max(most);

@@ -76,6 +76,17 @@ impl<'a> Transactor<'a> {
     /// # Errors
     /// When the chain or the store fails.
     pub async fn new(session: &'a Session, on_chain: OnChain, ledger: Ledger, key: Keypair) -> Result<Self> {
+        let transactor = Self::begin(session, on_chain, ledger, key).await?;
+        transactor.settle().await?;
+        Ok(transactor)
+    }
+
+    /// The same for whoever may have nothing to send. What an earlier command left unfinished is sent again, and not waited
+    /// for: [`settle`](Self::settle) comes before deciding what to send.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub async fn begin(session: &'a Session, on_chain: OnChain, ledger: Ledger, key: Keypair) -> Result<Self> {
         let network = &session.network;
         let fees = fee_policy(session, &ledger).await?;
         let leadership = ledger
@@ -95,24 +106,30 @@ impl<'a> Transactor<'a> {
             network.confirmations,
             poll_interval(network),
         );
-        let earlier = |error| send_failure(error, "cannot take up earlier transactions");
-        outbox.resume().await.map_err(earlier)?;
-        // What is sent next waits for them anyway; and what there is to send depends on what they did.
-        let mut progress = None;
-        outbox
-            .settle(|transaction| {
-                let waiting = format!("Waiting for transaction {transaction:?}, which was sent before");
-                progress = Some(Progress::spinner(session.output, waiting));
-            })
-            .await
-            .map_err(earlier)?;
-        drop(progress);
+        outbox.resume().await.map_err(earlier_failure)?;
         Ok(Self {
             session,
             outbox,
             on_chain,
             _leadership: leadership,
         })
+    }
+
+    /// Waits for what was sent before: what is sent next waits for it anyway, and what there is to send depends on what it
+    /// did. Whether there was anything.
+    ///
+    /// # Errors
+    /// When the chain or the store fails.
+    pub async fn settle(&self) -> Result<bool> {
+        let mut progress = None;
+        self.outbox
+            .settle(|transaction| {
+                let waiting = format!("Waiting for transaction {transaction:?}, which was sent before");
+                progress = Some(Progress::spinner(self.session.output, waiting));
+            })
+            .await
+            .map_err(earlier_failure)?;
+        Ok(progress.is_some())
     }
 
     /// Whose transactions these are.
@@ -275,6 +292,10 @@ pub fn describe(network: &Network, done: &Done) -> String {
         done.gas_used,
         show_coins(done.fee_wei, &network.coin)
     )
+}
+
+fn earlier_failure(error: SendError) -> Failure {
+    send_failure(error, "cannot take up earlier transactions")
 }
 
 /// A send failure with its advice.

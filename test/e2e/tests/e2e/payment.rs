@@ -326,24 +326,38 @@ async fn what_another_command_put_into_a_channel_is_spent() -> Result<()> {
     Ok(())
 }
 
+/// Whether a block is made for each transaction, and every how many seconds one is made anyway; 0 is never.
+async fn mine(shop: &Shop, automine: bool, interval: u64) -> Result<()> {
+    let anvil = &shop.chain.anvil;
+    anvil.call("evm_setAutomine", json!([automine])).await?;
+    anvil.call("evm_setIntervalMining", json!([interval])).await?;
+    Ok(())
+}
+
+/// How many transactions wait for a block.
+async fn waiting(shop: &Shop) -> Result<String> {
+    let status = shop.chain.anvil.call("txpool_status", json!([])).await?;
+    Ok(status["pending"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Starts a command of the buyer that sends a transaction which no block takes, and kills it.
+async fn interrupt(shop: &Shop, arguments: &[&str]) -> Result<()> {
+    mine(shop, false, 0).await?;
+    let process = shop.buyer.home.start(arguments)?;
+    wait::until("a transaction to be sent", || async {
+        Ok((waiting(shop).await? == "0x1").then_some(()))
+    })
+    .await?;
+    process.kill().await
+}
+
 #[tokio::test]
 async fn opening_that_was_interrupted_is_not_repeated() -> Result<()> {
     let shop = Shop::open().await?;
-    let anvil = &shop.chain.anvil;
-    anvil.hold_mining().await?;
     let asking = shop.asking("Is anybody there?");
-    let first = shop.buyer.home.start(&asking)?;
-    let waiting = async || {
-        let status = anvil.call("txpool_status", json!([])).await?;
-        Ok::<_, eyre::Report>(status["pending"].as_str().unwrap_or_default().to_owned())
-    };
-    wait::until("the opening to be sent", || async {
-        Ok((waiting().await? == "0x1").then_some(()))
-    })
-    .await?;
-    first.kill().await?;
+    interrupt(&shop, &asking).await?;
 
-    let proxy = RpcProxy::start(anvil.url()).await?;
+    let proxy = RpcProxy::start(shop.chain.anvil.url()).await?;
     let again = shop
         .buyer
         .home
@@ -351,11 +365,22 @@ async fn opening_that_was_interrupted_is_not_repeated() -> Result<()> {
     proxy.called("eth_sendRawTransaction", 1).await?;
     // It has looked several times what became of the first one.
     proxy.called_at_all(proxy.all_calls() + 30).await?;
-    assert_eq!(waiting().await?, "0x1");
-    anvil.resume_mining(Mining::Living).await?;
+    assert_eq!(waiting(&shop).await?, "0x1");
+    mine(&shop, true, 1).await?;
     let answered = again.finish().await?;
     ensure!(answered.code() == Some(0), "{}", answered.stderr);
     assert_eq!(proxy.calls("eth_sendRawTransaction"), 1);
     assert_eq!(shop.receipts().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_has_nothing_to_send_waits_for_no_block() -> Result<()> {
+    let shop = Shop::open().await?;
+    shop.ask("Is anybody there?").await?;
+    interrupt(&shop, &["withdraw", "1", "--yes"]).await?;
+    shop.ask("And now?").await?;
+    assert_eq!(waiting(&shop).await?, "0x1", "the withdrawal still waits");
+    assert_eq!(shop.receipts().await?.len(), 2);
     Ok(())
 }
