@@ -85,9 +85,10 @@ pub async fn run(session: &Session, arguments: DepositArgs) -> Result {
     let on_chain = session.on_chain().await?;
     let key = session.unlock()?;
     let ledger = session.open_store().await?;
+    // Before the permit is signed: an earlier deposit uses its nonce up.
+    let transactor = Transactor::new(session, on_chain.clone(), ledger.clone(), key.clone()).await?;
     cover(session, &on_chain, address, amount).await?;
     let steps = steps(session, &on_chain, &key, account, amount, arguments.no_permit).await?;
-    let transactor = Transactor::new(session, on_chain.clone(), ledger.clone(), key).await?;
     transactor.agree(&steps, arguments.yes).await?;
     let transactions = transactor.send_all(steps).await?;
     let balance = on_chain.escrow_balance(account).await?;
