@@ -1,5 +1,3 @@
-use std::{fs, io, path::Path};
-
 use alloy::primitives::{Address, B256, Bytes, address, keccak256};
 use serde::{Deserialize, Serialize};
 
@@ -59,53 +57,4 @@ pub(crate) fn create2_address(creation_code: &[u8]) -> Address {
 
 pub(crate) fn creation_call(creation_code: &[u8]) -> Bytes {
     [DEPLOYMENT_SALT.as_slice(), creation_code].concat().into()
-}
-
-/// A deployment as `deployments/<chainId>.json` records it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Deployment {
-    /// The chain.
-    pub chain_id: u64,
-    /// The contracts.
-    #[serde(flatten)]
-    pub contracts: Contracts,
-    /// The development token, where it was deployed too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<Address>,
-    /// No event of the contracts lies before this block.
-    pub start_block: u64,
-}
-
-impl Deployment {
-    /// Reads a deployment file.
-    ///
-    /// # Errors
-    /// An unreadable file, or one that is no deployment.
-    pub fn read(path: &Path) -> Result<Self, ReadDeploymentError> {
-        let at = || path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|source| ReadDeploymentError::Read { path: at(), source })?;
-        serde_json::from_str(&text).map_err(|source| ReadDeploymentError::Parse { path: at(), source })
-    }
-}
-
-/// Why a deployment file can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadDeploymentError {
-    /// The file can't be read.
-    #[error("cannot read the deployment file {path}")]
-    Read {
-        /// Which file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is no deployment.
-    #[error("{path} is not a deployment file")]
-    Parse {
-        /// Which file.
-        path: String,
-        /// Why.
-        source: serde_json::Error,
-    },
 }

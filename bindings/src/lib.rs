@@ -1,7 +1,6 @@
-//! What the chain and the signatures look like from Rust: EIP-712 structs, contract types and deployments.
+//! What the chain and the signatures look like from Rust: EIP-712 structs, contract types and their addresses.
 //!
-//! No I/O but reading a deployment file, and no policy: the rules of a payment live in `lloom-receipts`, the store in
-//! `lloom-ledger`.
+//! No I/O, and no policy: the rules of a payment live in `lloom-receipts`, the store in `lloom-ledger`.
 //!
 //! ```
 //! use lloom_bindings::Contracts;
@@ -24,8 +23,5 @@ pub use contracts::{
     ChannelEscrow, DevToken, ExecutorRegistry, LloomDeployer, RevenueSplitter, UsageSettlement, channel_escrow,
     executor_registry, revenue_splitter, usage_settlement,
 };
-pub use deployment::{
-    CREATE2_PROXY, Contracts, DEPLOYMENT_SALT, Deployment, ReadDeploymentError, dev_token_address,
-    dev_token_creation_call,
-};
+pub use deployment::{CREATE2_PROXY, Contracts, DEPLOYMENT_SALT, dev_token_address, dev_token_creation_call};
 pub use splitter::SplitterTerms;
