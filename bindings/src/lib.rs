@@ -1,4 +1,4 @@
-//! What the chain and the signatures look like from Rust: EIP-712 structs, contract types and their addresses.
+//! What the chain and the signatures look like from Rust: EIP-712 structs, contract types, their code and addresses.
 //!
 //! No I/O, and no policy: the rules of a payment live in `lloom-receipts`, the store in `lloom-ledger`.
 //!
@@ -17,6 +17,7 @@
 mod contracts;
 mod deployment;
 pub mod eip712;
+mod runtime;
 mod splitter;
 
 pub use contracts::{
@@ -24,4 +25,5 @@ pub use contracts::{
     executor_registry, revenue_splitter, usage_settlement,
 };
 pub use deployment::{CREATE2_PROXY, Contracts, DEPLOYMENT_SALT, dev_token_address, dev_token_creation_call};
+pub use runtime::Runtime;
 pub use splitter::SplitterTerms;

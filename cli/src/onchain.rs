@@ -175,6 +175,29 @@ impl OnChain {
         Ok(())
     }
 
+    /// Checks that the code there is what this program was built with.
+    ///
+    /// # Errors
+    /// When it is something else, or the chain doesn't answer.
+    pub async fn check_code(&self) -> Result {
+        for runtime in self.contracts.runtimes() {
+            let (name, address) = (runtime.name, runtime.address);
+            let code = self
+                .chain
+                .code(address)
+                .await
+                .map_err(|error| chain_failure(error, format!("cannot read the {name} contract at {address}")))?;
+            if !runtime.is(&code) {
+                return Err(Failure::new(
+                    Kind::Chain,
+                    format!("the {name} contract at {address} is not what this lloomctl was built with"),
+                )
+                .hint("ask another endpoint (--rpc-url); if it says the same, they are another version's, which wants a lloomctl of its own, or a stranger's: deposit nothing there"));
+            }
+        }
+        Ok(())
+    }
+
     /// Free tokens of `account` in the escrow.
     ///
     /// # Errors

@@ -174,6 +174,33 @@ fn a_chain_that_is_not_there_or_another_one() {
 }
 
 #[test]
+fn contracts_that_are_something_else() {
+    let devnet = Devnet::start();
+    let home = Home::client(&devnet.url);
+    let line = || {
+        let (_, text) = doctor(&home, &[]);
+        text.lines()
+            .find(|line| line.contains("  contracts "))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(line().starts_with("ok   contracts"), "{}", line());
+    let settlement = Contracts::of_this_version().settlement;
+    let code = devnet.call("eth_getCode", &json!([settlement, "latest"]));
+    // Another escrow among its immutables.
+    let escrow = format!("{:x}", Contracts::of_this_version().escrow);
+    let other = code.as_str().unwrap().replacen(&escrow, &"11".repeat(20), 1);
+    devnet.call("anvil_setCode", &json!([settlement, other]));
+    let told = line();
+    assert!(
+        told.starts_with("BAD  contracts") && told.contains(&format!("the settlement contract at {settlement}")),
+        "{told}"
+    );
+    devnet.call("anvil_setCode", &json!([settlement, code]));
+    assert!(line().starts_with("ok   contracts"), "{}", line());
+}
+
+#[test]
 fn stores_in_trouble() {
     let devnet = Devnet::start();
     let home = Home::executor(&devnet.url);

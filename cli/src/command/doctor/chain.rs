@@ -34,7 +34,13 @@ pub async fn check(session: &Session, on_chain: &OnChain, checks: &mut Checks) -
         checks.bad("contracts", &failure);
         return false;
     }
-    checks.good("contracts", format!("escrow {}", network.contracts.escrow));
+    match on_chain.check_code().await {
+        Ok(()) => checks.good(
+            "contracts",
+            format!("escrow {}, with this version's code", network.contracts.escrow),
+        ),
+        Err(failure) => checks.bad("contracts", &failure),
+    }
     check_token(network, on_chain, checks).await;
     true
 }
