@@ -31,15 +31,15 @@ use crate::{
 pub struct Config {
     /// Which network, by name.
     pub network: String,
-    /// Another endpoint than the network's own.
-    #[serde(default)]
-    pub rpc_url: Option<String>,
     /// Which store: a path, or `postgres://user@host/database`; `lloom.db` in the home where it is missing.
     #[serde(default)]
     pub store: Option<String>,
-    /// Several of them, asked in this order unless one does clearly worse. `rpc_url`, if it is there too, comes first.
+    /// Endpoints instead of the network's own, asked in this order unless one does clearly worse.
     #[serde(default)]
     pub rpc_urls: Vec<String>,
+    /// The only one, as it may be written too; [`parse`](Self::parse) makes a list of it.
+    #[serde(default, skip_serializing)]
+    rpc_url: Option<String>,
     /// How long an endpoint may take for one answer.
     #[serde(default)]
     pub rpc_timeout_secs: Option<u64>,
@@ -133,7 +133,18 @@ impl Config {
     /// # Errors
     /// When it is wrong; the failure names key and line.
     pub fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| Failure::new(Kind::Configuration, error.to_string().trim_end()))
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| Failure::new(Kind::Configuration, error.to_string().trim_end()))?;
+        if let Some(url) = config.rpc_url.take() {
+            if !config.rpc_urls.is_empty() {
+                return Err(
+                    Failure::new(Kind::Configuration, "`rpc_url` and `rpc_urls` both name endpoints")
+                        .hint("put all of them into `rpc_urls`, the preferred one first, and take `rpc_url` out"),
+                );
+            }
+            config.rpc_urls.push(url);
+        }
+        Ok(config)
     }
 
     /// What is sold.
@@ -197,6 +208,18 @@ mod tests {
         assert_eq!(config.key, DEFAULT_KEY);
         assert!(config.mdns && config.executor.is_none());
         assert_eq!(config.executor().unwrap_err().kind(), Kind::Configuration);
+    }
+
+    #[test]
+    fn endpoints_are_one_list() {
+        let parse = |text: &str| Config::parse(&format!("network = \"devnet\"\n{text}"));
+        assert!(parse("").unwrap().rpc_urls.is_empty());
+        let several = parse("rpc_urls = [\"http://a\", \"http://b\"]").unwrap();
+        assert_eq!(several.rpc_urls, ["http://a", "http://b"]);
+        assert_eq!(parse("rpc_url = \"http://a\"").unwrap().rpc_urls, ["http://a"]);
+        let both = parse("rpc_url = \"http://a\"\nrpc_urls = [\"http://b\"]").unwrap_err();
+        assert_eq!(both.kind(), Kind::Configuration);
+        assert!(both.hints()[0].contains("`rpc_urls`"), "{both:?}");
     }
 
     #[test]

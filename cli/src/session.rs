@@ -53,9 +53,7 @@ impl Session {
         let mut network = Network::load(&home, name)?;
         // An endpoint in config.toml is one of the network named there, and of no other.
         let configured = config.as_ref().filter(|config| config.network == name);
-        let mut own_endpoints: Vec<String> = configured
-            .map(|config| config.rpc_url.iter().chain(&config.rpc_urls).cloned().collect())
-            .unwrap_or_default();
+        let mut own_endpoints: Vec<String> = configured.map(|config| config.rpc_urls.clone()).unwrap_or_default();
         let mut passing_endpoint = false;
         if let Some(url) = options.rpc_url {
             passing_endpoint = !own_endpoints.contains(&url) && !network.rpc_urls.contains(&url);
@@ -172,7 +170,7 @@ impl Session {
             format!("the network '{}' has no usable RPC endpoint", network.name)
         })
         .map_err(|failure| {
-            failure.hint("give an http:// or https:// URL with --rpc-url, or as config.toml's `rpc_url`")
+            failure.hint("give an http:// or https:// URL with --rpc-url, or in config.toml's `rpc_urls`")
         })
     }
 

@@ -362,7 +362,7 @@ fn write_configuration(
     )?;
     writeln!(text, "network = {}", quoted(&session.network.name))?;
     match session.network.rpc_urls.as_slice() {
-        [url] if session.has_own_endpoint() => writeln!(text, "rpc_url = {}", quoted(url))?,
+        [url] if session.has_own_endpoint() => writeln!(text, "rpc_urls = [{}]", quoted(url))?,
         _ => writeln!(
             text,
             "# rpc_urls = [\"https://…\"]   # instead of the network's own; better two than one"

@@ -178,7 +178,7 @@ fn claims(evidence: &Evidence, limits: &Limits) -> Check {
             "claims",
             finding,
             "send the node's key coins for gas if it lacks them, raise config.toml's `urgent_max_fee_gwei` if gas costs more, \
-             or name another endpoint as `rpc_url` if this one refuses; `lloomctl doctor` looks at each of these",
+             or name another endpoint in `rpc_urls` if this one refuses; `lloomctl doctor` looks at each of these",
         )
     } else {
         Check::good("claims", finding)
@@ -200,7 +200,7 @@ fn cursor(evidence: &Evidence, limits: &Limits) -> Check {
                 counted(blocks, "block"),
                 lag.as_secs()
             ),
-            "wait while it catches up; if the distance grows, take a faster endpoint as config.toml's `rpc_url`",
+            "wait while it catches up; if the distance grows, name a faster endpoint in config.toml's `rpc_urls`",
         );
     }
     Check::good(
@@ -218,7 +218,7 @@ fn chain(evidence: &Evidence, limits: &Limits) -> Check {
         Some((head, age)) => Check::bad(
             "chain",
             format!("its newest block, {}, is {} s old", head.number, age.as_secs()),
-            "compare with a block explorer: another endpoint as config.toml's `rpc_url` if only this one stands still",
+            "compare with a block explorer: name another endpoint in config.toml's `rpc_urls` if only this one stands still",
         ),
         None => Check::good("chain", format!("its newest block is {}", head.number)),
     }

@@ -133,10 +133,11 @@ impl Settings {
 
     /// The file's text.
     pub fn to_toml(&self) -> String {
+        let rpc_urls: Vec<_> = std::iter::once(&self.rpc_url).chain(&self.other_rpc_urls).collect();
         let mut text = format!(
-            "network = \"devnet\"\nrpc_url = {:?}\nrpc_urls = {:?}\nrpc_timeout_secs = {}\n\
+            "network = \"devnet\"\nrpc_urls = {rpc_urls:?}\nrpc_timeout_secs = {}\n\
              listen = [{:?}]\nbootstrap = {:?}\nmdns = {}\n",
-            self.rpc_url, self.other_rpc_urls, self.rpc_timeout_secs, self.listen, self.bootstrap, self.mdns
+            self.rpc_timeout_secs, self.listen, self.bootstrap, self.mdns
         );
         if let Some(store) = &self.store {
             let _infallible = writeln!(text, "store = {store:?}");

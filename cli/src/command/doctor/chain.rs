@@ -93,10 +93,13 @@ async fn check_endpoints(session: &Session, checks: &mut Checks) -> Option<Block
                     counted(newest.number.get() - found.head.number.get(), "block"),
                     behind.as_secs()
                 ),
-                format!(
-                    "put it last among `rpc_urls` of networks/{}.toml, or take another",
-                    network.name
-                ),
+                match session.has_own_endpoint() {
+                    true => "put it last in config.toml's `rpc_urls`, or take another".to_owned(),
+                    false => format!(
+                        "put it last in networks/{}.toml's `rpc_urls`, or take another",
+                        network.name
+                    ),
+                },
             );
         }
     }
