@@ -225,6 +225,8 @@ impl Facts {
             "Closes that payers have asked for and that are not dealt with for good",
             Some(status.obligations),
         )?;
+        // Deadlines are the chain's: its time counts where it is ahead.
+        let now = head.map_or(now, |head| now.max(head.timestamp));
         let deadline = status
             .next_deadline
             .map(|deadline| deadline.get() as f64 - now.get() as f64);

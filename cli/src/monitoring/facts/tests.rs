@@ -170,8 +170,18 @@ fn what_is_not_known_yet_has_no_sample() {
 #[test]
 fn a_deadline_is_told_by_the_time_that_is_left() {
     let now = UnixSeconds::from(SystemTime::now()).get();
-    for (deadline, expected) in [(now + 1_000, 990.0..=1_000.0), (now - 1_000, -1_010.0..=-1_000.0)] {
+    let long_ago = status().head;
+    // Where the chain's time is ahead of this clock, it is the chain that lets the payer go.
+    let ahead = Some(block(120, now + 600));
+    for (head, deadline, expected) in [
+        (long_ago, now + 1_000, 990.0..=1_000.0),
+        (long_ago, now - 1_000, -1_010.0..=-1_000.0),
+        (ahead, now + 1_000, 400.0..=400.0),
+        (ahead, now + 500, -100.0..=-100.0),
+        (None, now + 1_000, 990.0..=1_000.0),
+    ] {
         let status = WatcherStatus {
+            head,
             next_deadline: Some(UnixSeconds::new(deadline)),
             ..status()
         };
