@@ -65,11 +65,38 @@ pub struct Check {
     /// What is the case.
     pub finding: String,
     /// What to do about it, where it is not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mend: Option<&'static str>,
+    #[serde(flatten)]
+    pub mend: Option<Mend>,
     /// Since when it is not.
     #[serde(rename = "since_unix_seconds", skip_serializing_if = "Option::is_none")]
     pub since: Option<UnixSeconds>,
+}
+
+/// What to do about something that does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "MendAnswer")]
+pub enum Mend {
+    /// To ask `lloomctl doctor`, which knows more.
+    AskDoctor,
+    /// This.
+    Do(&'static str),
+}
+
+/// A [`Mend`] in words; the doctor, who reads them too, is told which ones name it.
+#[derive(Serialize)]
+struct MendAnswer {
+    mend: &'static str,
+    ask_doctor: bool,
+}
+
+impl From<Mend> for MendAnswer {
+    fn from(mend: Mend) -> Self {
+        let (mend, ask_doctor) = match mend {
+            Mend::AskDoctor => ("`lloomctl doctor` says which part of it fails", true),
+            Mend::Do(mend) => (mend, false),
+        };
+        Self { mend, ask_doctor }
+    }
 }
 
 impl Check {
@@ -84,6 +111,14 @@ impl Check {
     }
 
     fn bad(check: &'static str, finding: impl Into<String>, mend: &'static str) -> Self {
+        Self::failing(check, finding, Mend::Do(mend))
+    }
+
+    fn unclear(check: &'static str, finding: impl Into<String>) -> Self {
+        Self::failing(check, finding, Mend::AskDoctor)
+    }
+
+    fn failing(check: &'static str, finding: impl Into<String>, mend: Mend) -> Self {
         Self {
             check,
             ok: false,
@@ -98,7 +133,6 @@ impl Check {
 #[cfg(test)]
 pub const CHECKS: [&str; 7] = ["process", "watcher", "claims", "cursor", "chain", "store", "network"];
 
-const DOCTOR: &str = "`lloomctl doctor` says which part of it fails";
 const RESTART: &str = "restart it; nothing that is recorded is lost";
 
 /// Judges everything.
@@ -143,14 +177,13 @@ fn watcher(evidence: &Evidence, limits: &Limits) -> Check {
     let silence = evidence.now.since(status.last_progress.unwrap_or(evidence.started_at));
     if silence > limits.round_silence {
         let why = status.problem.as_deref().unwrap_or("it doesn't say why");
-        return Check::bad(
+        return Check::unclear(
             "watcher",
             format!("it completed no round for {} s: {why}", silence.as_secs()),
-            DOCTOR,
         );
     }
     match (&status.last_progress, &status.problem) {
-        (None, Some(problem)) => Check::bad("watcher", format!("it completed no round yet: {problem}"), DOCTOR),
+        (None, Some(problem)) => Check::unclear("watcher", format!("it completed no round yet: {problem}")),
         (None, None) => Check::bad("watcher", "it completed no round yet", "wait: it has just begun"),
         (Some(_), Some(problem)) => Check::good("watcher", format!("it works, but: {problem}")),
         (Some(_), None) => Check::good("watcher", format!("its last round ended {} s ago", silence.as_secs())),
@@ -188,7 +221,7 @@ fn claims(evidence: &Evidence, limits: &Limits) -> Check {
 fn cursor(evidence: &Evidence, limits: &Limits) -> Check {
     let heights = evidence.watcher.as_ref().map(|status| (status.head, status.cursor));
     let Some((Some(head), Some(cursor))) = heights else {
-        return Check::bad("cursor", "no block was seen yet", DOCTOR);
+        return Check::unclear("cursor", "no block was seen yet");
     };
     let blocks = head.number.get().saturating_sub(cursor.number.get());
     let lag = head.timestamp.since(cursor.timestamp);
@@ -212,7 +245,7 @@ fn cursor(evidence: &Evidence, limits: &Limits) -> Check {
 fn chain(evidence: &Evidence, limits: &Limits) -> Check {
     let watcher = evidence.watcher.as_ref();
     let Some((status, head)) = watcher.and_then(|status| Some((status, status.head?))) else {
-        return Check::bad("chain", "no block was seen yet", DOCTOR);
+        return Check::unclear("chain", "no block was seen yet");
     };
     match status.old_head(evidence.now, limits.head_age) {
         Some((head, age)) => Check::bad(
