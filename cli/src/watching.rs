@@ -293,6 +293,14 @@ fn fees(settings: &WatcherSettings) -> FeePolicy {
     }
 }
 
+/// Whether a watcher of this home claims channels in `token`.
+///
+/// # Errors
+/// When there is no configuration.
+pub fn claims_token(session: &Session, token: Address) -> Result<bool> {
+    Ok(claimed_tokens(&session.config()?.watcher, &session.network).any(|claimed| claimed == token))
+}
+
 /// The tokens that are claimed: the network's, and those that have thresholds of their own.
 fn claimed_tokens<'a>(settings: &'a WatcherSettings, network: &Network) -> impl Iterator<Item = Address> + use<'a> {
     let own = network.token.address;

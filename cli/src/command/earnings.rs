@@ -1,12 +1,17 @@
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use alloy::primitives::Address;
 use clap::Args;
+use lloom_ledger::ChannelEarnings;
 use lloom_receipts::{ChannelId, TokenAmount};
 use serde::Serialize;
 
 use crate::{
     failure::{Kind, OrFail as _, Result},
+    money::Token,
     output::{Align, Report, Table, shortened},
     session::Session,
     watching::payee,
@@ -19,12 +24,22 @@ pub struct EarningsArgs {}
 #[derive(Serialize)]
 struct Earned {
     payee: Address,
+    /// In the network's token.
     #[serde(flatten)]
     total: Sums,
+    /// In each token, the network's first: units of several make no sum.
+    tokens: Vec<Total>,
     channels: Vec<Line>,
 }
 
 #[derive(Serialize)]
+struct Total {
+    token: Address,
+    #[serde(flatten)]
+    sums: Sums,
+}
+
+#[derive(Clone, Serialize)]
 struct Sums {
     /// The sum of the bills.
     billed: TokenAmount,
@@ -45,6 +60,7 @@ struct Sums {
 struct Line {
     channel: ChannelId,
     payer: Address,
+    token: Address,
     #[serde(flatten)]
     sums: Sums,
 }
@@ -80,8 +96,60 @@ impl Report for Earned {
                 &line.sums,
             ));
         }
-        table.row(cells("total".to_owned(), String::new(), &self.total));
+        for (index, total) in self.tokens.iter().enumerate() {
+            let name = match (self.tokens.len(), index) {
+                (1, _) => String::new(),
+                (_, 0) => "in the network's token".to_owned(),
+                _ => format!("in {}", shortened(&total.token.to_string())),
+            };
+            table.row(cells("total".to_owned(), name, &total.sums));
+        }
         table.write(out)
+    }
+}
+
+/// What was earned on a channel, or on several in one token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Amounts {
+    billed: TokenAmount,
+    linked: TokenAmount,
+    claimable: TokenAmount,
+    settled: TokenAmount,
+    receipts: u64,
+}
+
+impl Amounts {
+    fn of(earned: &ChannelEarnings) -> Self {
+        Self {
+            billed: earned.billed,
+            linked: earned.linked,
+            claimable: earned.claimable,
+            settled: earned.settled,
+            receipts: earned.receipts,
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.billed = self.billed.saturating_add(more.billed);
+        self.linked = self.linked.saturating_add(more.linked);
+        self.claimable = self.claimable.saturating_add(more.claimable);
+        self.settled = self.settled.saturating_add(more.settled);
+        self.receipts += more.receipts;
+    }
+
+    fn show(self, own: &Token, token: Address) -> Sums {
+        let show = |amount| own.show_of(token, amount);
+        Sums {
+            billed: self.billed,
+            billed_display: show(self.billed),
+            linked: self.linked,
+            linked_display: show(self.linked),
+            claimable: self.claimable,
+            claimable_display: show(self.claimable),
+            settled: self.settled,
+            settled_display: show(self.settled),
+            receipts: self.receipts,
+        }
     }
 }
 
@@ -92,20 +160,9 @@ impl Report for Earned {
 pub async fn run(session: &Session, _arguments: EarningsArgs) -> Result {
     session.config()?;
     let payee = payee(session)?;
-    let token = &session.network.token;
-    let sums = |billed, linked, claimable, settled, receipts| Sums {
-        billed,
-        billed_display: token.show(billed),
-        linked,
-        linked_display: token.show(linked),
-        claimable,
-        claimable_display: token.show(claimable),
-        settled,
-        settled_display: token.show(settled),
-        receipts,
-    };
-    let mut total = [TokenAmount::ZERO; 4];
-    let mut receipts = 0;
+    let own = &session.network.token;
+    let mut total = Amounts::default();
+    let mut others: BTreeMap<Address, Amounts> = BTreeMap::new();
     let mut channels = Vec::new();
     if let Some(ledger) = session.read_store().await? {
         let earnings = ledger
@@ -113,29 +170,34 @@ pub async fn run(session: &Session, _arguments: EarningsArgs) -> Result {
             .await
             .or_fail(Kind::Store, || "cannot read the earnings".to_owned())?;
         for earned in earnings.channels {
-            let amounts = [earned.billed, earned.linked, earned.claimable, earned.settled];
-            for (sum, amount) in total.iter_mut().zip(amounts) {
-                *sum = sum.saturating_add(amount);
+            let amounts = Amounts::of(&earned);
+            let token = earned.channel.parameters.token;
+            match token == own.address {
+                true => total.add(amounts),
+                false => others.entry(token).or_default().add(amounts),
             }
-            receipts += earned.receipts;
             channels.push(Line {
                 channel: earned.channel.id,
                 payer: earned.channel.parameters.payer,
-                sums: sums(
-                    earned.billed,
-                    earned.linked,
-                    earned.claimable,
-                    earned.settled,
-                    earned.receipts,
-                ),
+                token,
+                sums: amounts.show(own, token),
             });
         }
         ledger.close().await;
     }
-    let [billed, linked, claimable, settled] = total;
+    let total = total.show(own, own.address);
+    let mut tokens = vec![Total {
+        token: own.address,
+        sums: total.clone(),
+    }];
+    tokens.extend(others.into_iter().map(|(token, amounts)| Total {
+        token,
+        sums: amounts.show(own, token),
+    }));
     session.output.print(&Earned {
         payee,
-        total: sums(billed, linked, claimable, settled, receipts),
+        total,
+        tokens,
         channels,
     })
 }

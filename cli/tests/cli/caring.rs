@@ -68,11 +68,16 @@ pub struct Served {
 impl Served {
     /// The `number`th, opened in the block of that number with a deposit of 1 LDEV.
     pub async fn open(home: &Home, ledger: &Ledger, number: u8) -> Self {
+        Self::open_in(home, ledger, number, lloom_bindings::dev_token_address()).await
+    }
+
+    /// The same in units of another token.
+    pub async fn open_in(home: &Home, ledger: &Ledger, number: u8, token: Address) -> Self {
         let payer = key(7);
         let parameters = ChannelParameters {
             payer: payer.address(),
             payee: home.address().parse().unwrap(),
-            token: lloom_bindings::dev_token_address(),
+            token,
             salt: B256::repeat_byte(number),
             authorized_signer: Address::ZERO,
         };

@@ -16,7 +16,10 @@ use lloom_receipts::{BlockNumber, Domain, UnixSeconds};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{Devnet, Ended, Home, Running, eventually, get};
+use crate::{
+    caring::Served,
+    harness::{Devnet, Ended, Home, Running, eventually, get},
+};
 
 /// Nobody answers here.
 const NOWHERE: &str = "http://127.0.0.1:1";
@@ -198,6 +201,79 @@ fn contracts_that_are_something_else() {
     );
     devnet.call("anvil_setCode", &json!([settlement, code]));
     assert!(line().starts_with("ok   contracts"), "{}", line());
+}
+
+#[test]
+fn what_is_owed_in_another_token_is_told_apart() {
+    let other = address!("0x00000000000000000000000000000000000070c3");
+    let home = Home::executor(NOWHERE);
+    crate::caring::with_store(&home, async |ledger| {
+        let mut served = Served::open(&home, &ledger, 1).await;
+        served.serve(&ledger, 2).await;
+        for number in [2, 3] {
+            let mut served = Served::open_in(&home, &ledger, number, other).await;
+            served.serve(&ledger, 1).await;
+        }
+    });
+    let earned = home.json(&["earnings"]);
+    let claimable = |value: &Value| {
+        (
+            value["token"].clone(),
+            value["claimable"].clone(),
+            value["receipts"].clone(),
+        )
+    };
+    let own = json!(lloom_bindings::dev_token_address());
+    let tokens: Vec<_> = earned["tokens"].as_array().unwrap().iter().map(claimable).collect();
+    assert_eq!(
+        tokens,
+        [
+            (own.clone(), json!("200"), json!(2)),
+            (json!(other), json!("200"), json!(2))
+        ]
+    );
+    assert_eq!((&earned["claimable"], &earned["receipts"]), (&json!("200"), &json!(2)));
+    let text = home.run(&["earnings"]).stdout;
+    let totals: Vec<_> = text.lines().filter(|line| line.starts_with("total ")).collect();
+    assert!(
+        matches!(totals[..], [first, second] if first.contains("0.0002 LDEV") && second.contains(&format!("200 base units of {other}"))),
+        "{text}"
+    );
+
+    let of_claims = || {
+        let (_, text) = doctor(&home, &[]);
+        let lines = text.lines().filter(|line| line.contains("  claims "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = of_claims();
+    let [one, another] = &told[..] else { panic!("{told:?}") };
+    let (foreign, own) = if one.contains("base units") {
+        (one, another)
+    } else {
+        (another, one)
+    };
+    assert!(
+        own.contains("0.0002 LDEV in 1 channel can be claimed, and nothing runs"),
+        "{own}"
+    );
+    assert!(
+        foreign.contains(&format!(
+            "200 base units of {other} in 2 channels can be claimed, and this home claims nothing"
+        )) && foreign.contains(&format!("[watcher.tokens.\"{other}\"]")),
+        "{foreign}"
+    );
+    let config = home.path().join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(
+        &config,
+        format!("{text}\n[watcher.tokens.\"{other}\"]\ndecimals = 6\nmin_claim = \"1\"\n"),
+    )
+    .unwrap();
+    let told = of_claims();
+    assert!(
+        told.iter().all(|line| line.contains("and nothing runs that would")),
+        "{told:?}"
+    );
 }
 
 #[test]

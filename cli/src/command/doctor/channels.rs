@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Reverse,
+    collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +17,7 @@ use crate::{
     onchain::OnChain,
     output::{counted, shortened},
     session::Session,
+    watching::claims_token,
 };
 
 /// Channels whose state on the chain is looked up at least.
@@ -35,24 +37,31 @@ pub async fn check(
         .survey()
         .await
         .or_fail(Kind::Store, || "cannot survey the channels".to_owned())?;
-    owing.retain(|channel| channel.token == session.network.token.address && !channel.unclaimed().is_zero());
+    owing.retain(|channel| !channel.unclaimed().is_zero());
     sort(&mut owing);
-    let token = &session.network.token;
     if owing.is_empty() {
         checks.good("claims", "everything that was earned is claimed");
         return Ok(());
     }
-    let total = sum(&owing);
-    let channels = counted(owing.len() as u64, "channel");
-    let shown = format!("{} in {channels} can be claimed", token.show(total));
-    if node_runs {
-        checks.good("claims", format!("{shown}; the node does so when it is worth the fee"));
-    } else {
-        checks.warn(
-            "claims",
-            format!("{shown}, and nothing runs that would"),
-            "`lloomctl claim`",
-        );
+    let own = &session.network.token;
+    for (token, (total, channels)) in sums(&owing) {
+        let channels = counted(channels, "channel");
+        let shown = format!("{} in {channels} can be claimed", own.show_of(token, total));
+        if !claims_token(session, token)? {
+            checks.warn(
+                "claims",
+                format!("{shown}, and this home claims nothing in that token"),
+                to_claim(token),
+            );
+        } else if node_runs {
+            checks.good("claims", format!("{shown}; the node does so when it is worth the fee"));
+        } else {
+            checks.warn(
+                "claims",
+                format!("{shown}, and nothing runs that would"),
+                "`lloomctl claim`",
+            );
+        }
     }
     check_deadlines(session, ledger, &owing, on_chain, node_runs, checks).await
 }
@@ -75,7 +84,7 @@ async fn check_deadlines(
     }
     leaving.sort_by_key(|leaving| (leaving.deadline, leaving.payer));
     for leaving in leaving {
-        let amount = session.network.token.show(leaving.unclaimed);
+        let amount = session.network.token.show_of(leaving.token, leaving.unclaimed);
         let payer = shortened(&leaving.payer.to_string());
         let left = leaving.deadline.since(now);
         let finding = if left.is_zero() {
@@ -83,7 +92,8 @@ async fn check_deadlines(
         } else {
             format!("the payer {payer} may take {amount} of yours away in {}", minutes(left))
         };
-        if node_runs && left > DEADLINE_NEAR {
+        let is_claimed = claims_token(session, leaving.token)?;
+        if node_runs && is_claimed && left > DEADLINE_NEAR {
             checks.warn(
                 "deadline",
                 finding,
@@ -91,10 +101,19 @@ async fn check_deadlines(
             );
         } else {
             let failure = Failure::new(Kind::Refused, finding);
+            let failure = match is_claimed {
+                true => failure,
+                false => failure.hint(to_claim(leaving.token)),
+            };
             checks.bad("deadline", &failure.hint("`lloomctl claim` now"));
         }
     }
     Ok(())
+}
+
+/// What has channels in another token than the network's claimed.
+fn to_claim(token: Address) -> String {
+    format!("name the token in config.toml, as [watcher.tokens.\"{token}\"]")
 }
 
 /// Those whose payers are known to leave first, then those that owe the most.
@@ -109,6 +128,7 @@ fn sort(owing: &mut [SurveyedChannel]) {
 struct Leaving {
     deadline: UnixSeconds,
     payer: Address,
+    token: Address,
     unclaimed: TokenAmount,
 }
 
@@ -127,6 +147,7 @@ async fn leaving_on_chain(owing: &[SurveyedChannel], on_chain: &OnChain) -> Resu
             leaving.push(Leaving {
                 deadline: requested_at.plus(grace),
                 payer: channel.payer,
+                token: channel.token,
                 unclaimed,
             });
         }
@@ -145,16 +166,22 @@ async fn leaving_by_store(owing: &[SurveyedChannel], ledger: &Ledger) -> Result<
         Some(Leaving {
             deadline: obligation.deadline,
             payer: channel.payer,
+            token: channel.token,
             unclaimed: channel.unclaimed(),
         })
     });
     Ok(leaving.collect())
 }
 
-fn sum(channels: &[SurveyedChannel]) -> TokenAmount {
-    channels.iter().fold(TokenAmount::ZERO, |sum, channel| {
-        sum.saturating_add(channel.unclaimed())
-    })
+/// What is unclaimed in each token, and in how many channels: units of several make no sum.
+fn sums(channels: &[SurveyedChannel]) -> BTreeMap<Address, (TokenAmount, u64)> {
+    let mut sums = BTreeMap::new();
+    for channel in channels {
+        let (sum, count) = sums.entry(channel.token).or_insert((TokenAmount::ZERO, 0));
+        *sum = sum.saturating_add(channel.unclaimed());
+        *count += 1;
+    }
+    sums
 }
 
 #[cfg(test)]
