@@ -24,7 +24,8 @@ use crate::{
     explanation::ExplanationAnswer,
     failure::{Failure, Kind, OrFail as _, Result},
     money::Token,
-    settlement::{ClaimAnswer, CloseAnswer, PlanAnswer, StatusAnswer},
+    monitoring::Joined,
+    settlement::{ClaimAnswer, CloseAnswer, NetworkAnswer, PlanAnswer, StatusAnswer},
     watching::handle_failure,
 };
 
@@ -115,6 +116,8 @@ pub struct Served {
     pub token: Token,
     /// Where this process is monitored.
     pub monitoring: Option<String>,
+    /// The peer-to-peer network, once it is joined.
+    pub network: Joined,
 }
 
 /// The node's end. Orders are carried out until it is dropped.
@@ -284,6 +287,7 @@ pub async fn obey(order: Order, served: &Served) -> Result<Answer> {
         watcher,
         token,
         monitoring,
+        network,
     } = served;
     let filter = |channels| ClaimFilter { payee: None, channels };
     Ok(match order {
@@ -305,6 +309,7 @@ pub async fn obey(order: Order, served: &Served) -> Result<Answer> {
         }
         Order::Status {} => Answer::Status(StatusAnswer {
             monitoring: monitoring.clone(),
+            network: network.get().map(NetworkAnswer::from),
             ..StatusAnswer::from(&*watcher.status().borrow())
         }),
     })

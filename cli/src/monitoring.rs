@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// The peer-to-peer network, once it is joined.
-type Joined = Arc<OnceLock<NetworkHandle>>;
+pub type Joined = Arc<OnceLock<NetworkHandle>>;
 
 /// What a process is there for.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +181,11 @@ impl Monitoring {
     /// Where it answers.
     pub fn url(&self) -> Option<String> {
         self.address.map(|address| format!("http://{address}"))
+    }
+
+    /// The network, once it is joined.
+    pub fn network(&self) -> Joined {
+        Arc::clone(&self.network)
     }
 
     /// Says that the network was joined.

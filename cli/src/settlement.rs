@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use alloy::primitives::{Address, B256};
 use lloom_ledger::ClaimBy;
+use lloom_node::NetworkHandle;
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 use lloom_watcher::{ClaimReport, CloseReport, EndpointHealth, Plan, Standing, Waiting, WatcherStatus, WhyNot, WhyNow};
 use serde::{Deserialize, Serialize};
@@ -383,6 +384,27 @@ pub struct StatusAnswer {
     /// Where `/metrics` and `/readyz` are answered.
     #[serde(default)]
     pub monitoring: Option<String>,
+    /// How it stands among peers, once it has joined them.
+    #[serde(default)]
+    pub network: Option<NetworkAnswer>,
+}
+
+/// How a node stands among peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkAnswer {
+    /// How many are connected, or known from the local network.
+    pub peers: usize,
+    /// On how many addresses it listens: none where nobody has to reach it.
+    pub addresses: usize,
+}
+
+impl From<&NetworkHandle> for NetworkAnswer {
+    fn from(network: &NetworkHandle) -> Self {
+        Self {
+            peers: network.known_peers(),
+            addresses: network.listen_addresses().len(),
+        }
+    }
 }
 
 impl StatusAnswer {
@@ -451,6 +473,7 @@ impl From<&WatcherStatus> for StatusAnswer {
             endpoints: status.endpoints.iter().map(EndpointAnswer::from).collect(),
             problem: status.problem.clone(),
             monitoring: None,
+            network: None,
         }
     }
 }

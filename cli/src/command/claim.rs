@@ -5,6 +5,7 @@ use crate::{
     command::watch::tower,
     control::{Answer, Order, Served, obey},
     failure::{Failure, Kind, OrFail as _, Result},
+    monitoring::Joined,
     onchain::parse_channel,
     progress::Progress,
     session::{Session, unknown_channel},
@@ -116,6 +117,7 @@ async fn obey_here(session: &Session, order: Order) -> Result<Answer> {
         watcher: watching.handle.clone(),
         token: session.network.token.clone(),
         monitoring: None,
+        network: Joined::default(),
     };
     let answer = watching.obey(obey(order, &served)).await;
     if answer.is_ok() {

@@ -27,9 +27,9 @@ use crate::{
 /// Look at everything and say what is wrong
 ///
 /// Looks at the configuration, the key, the store and its disk, each endpoint of the chain, the contracts, the clock,
-/// money, deadlines, the LLM server, towers, the running node or the ports it would need, and the peers. Says one line
+/// money, deadlines, the LLM server, towers, the running node or the ports it would need, and its peers. Says one line
 /// about each, the worst first, with what mends it; changes nothing, and fails when something is wrong. With a password,
-/// it also checks that the key opens and that peers can be met.
+/// it also checks that the key opens, and in a client's home that executors can be found.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {}
 
@@ -100,9 +100,12 @@ async fn check_configured(
 ) {
     executor::check(session, config, checks).await;
     towers::check(session, config, checks).await;
+    let node_runs = matches!(node, Ok(Some(_)));
+    let network = node.as_ref().ok().and_then(Option::as_ref);
+    let network = network.and_then(|status| status.network.clone());
     node::check(session, config, node, checks).await;
     if has_key {
-        peers::check(session, config, checks).await;
+        peers::check(session, config, node_runs, network.as_ref(), checks).await;
     }
 }
 

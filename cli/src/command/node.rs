@@ -205,6 +205,7 @@ impl Node {
                 watcher: watching.handle.clone(),
                 token: session.network.token.clone(),
                 monitoring: monitoring.url(),
+                network: monitoring.network(),
             },
         )?;
         // Serving on what the chain was before this node was off would serve channels that are closing.

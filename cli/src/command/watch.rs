@@ -156,6 +156,7 @@ async fn prepare(session: &Session, payee: Address) -> Result<Prepared> {
             watcher: watching.handle.clone(),
             token: session.network.token.clone(),
             monitoring: monitoring.url(),
+            network: monitoring.network(),
         },
     )?;
     // What was earned last may not have reached the towers yet.

@@ -203,6 +203,86 @@ fn contracts_that_are_something_else() {
     assert!(line().starts_with("ok   contracts"), "{}", line());
 }
 
+/// Sets what its configuration names as `bootstrap`.
+fn meet_through(home: &Home, peers: &[&str]) {
+    let path = home.path().join("config.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, after) = text.split_once("bootstrap = ").unwrap();
+    let (_, after) = after.split_once('\n').unwrap();
+    fs::write(&path, format!("{before}bootstrap = {peers:?}\n{after}")).unwrap();
+}
+
+/// What it says of peers.
+fn of_peers(home: &Home) -> Vec<String> {
+    let (_, text) = doctor(home, &[]);
+    let lines = text.lines().filter(|line| line.contains("  peers "));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn peers_of_those_that_others_have_to_meet() {
+    let devnet = Devnet::start();
+    let node = Home::executor(&devnet.url);
+    node.json(&["faucet"]);
+    let mut process = Running::start(node.command(&["node", "run", "--json"]));
+    let ready = process.json();
+    let address = ready["addresses"][0].as_str().unwrap();
+    let told = of_peers(&node);
+    assert!(
+        matches!(&told[..], [line] if line.starts_with("!!   peers") && line.contains("no peer is connected")),
+        "{told:?}"
+    );
+
+    // One that is up, and one that is not.
+    let (tower, executor) = (Home::tower(&devnet.url), Home::executor(&devnet.url));
+    assert!(of_peers(&tower).is_empty(), "executors name it");
+    for home in [&tower, &executor] {
+        meet_through(home, &[address]);
+        let told = of_peers(home);
+        assert!(
+            matches!(&told[..], [line] if line.starts_with("ok   peers") && line.contains("1 peer ")),
+            "{told:?}"
+        );
+        meet_through(home, &[address, crate::towers::PEER]);
+        let told = of_peers(home);
+        assert!(
+            matches!(&told[..], [line] if line.starts_with("!!   peers") && line.contains(crate::towers::PEER)),
+            "{told:?}"
+        );
+        meet_through(home, &[address]);
+    }
+
+    // A tower that runs, and meets it.
+    tower.json(&["faucet"]);
+    let mut other = Running::start(tower.command(&["watch", "--tower", "--json"]));
+    assert_eq!(other.json()["ready"], true);
+    eventually("they meet", || {
+        let met = |home: &Home| {
+            of_peers(home)
+                .iter()
+                .all(|line| line.starts_with("ok") && line.ends_with(" met"))
+        };
+        (met(&tower) && met(&node)).then_some(())
+    });
+}
+
+#[test]
+fn a_tower_is_told_how_to_restart_a_tower() {
+    let home = Home::tower(NOWHERE);
+    let (_, text) = doctor(&home, &[]);
+    assert!(
+        text.contains("not running → `lloomctl watch --tower` starts it"),
+        "{text}"
+    );
+    with_store(&home, async |_| {
+        let (_, text) = doctor(&home, &[]);
+        assert!(
+            text.contains("has to be stopped before `lloomctl watch --tower`") && !text.contains("node run"),
+            "{text}"
+        );
+    });
+}
+
 #[test]
 fn what_is_owed_in_another_token_is_told_apart() {
     let other = address!("0x00000000000000000000000000000000000070c3");

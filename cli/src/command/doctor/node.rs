@@ -38,8 +38,9 @@ pub async fn check(session: &Session, config: &Config, asked: Result<Option<Stat
         Err(failure) => checks.bad("node", &failure),
         Ok(Some(status)) => {
             let monitoring = status.monitoring.clone();
-            check_status(status, checks);
-            check_monitoring(monitoring, checks).await;
+            let restart = format!("restart `{}`", command(config));
+            check_status(status, &restart, checks);
+            check_monitoring(monitoring, &restart, checks).await;
         }
         // It begins, and is not to be asked yet; or a command has the store, and what it listens on is its own.
         Ok(None) if has_store_open(session) => checks.warn(
@@ -48,13 +49,18 @@ pub async fn check(session: &Session, config: &Config, asked: Result<Option<Stat
             "look again in a minute; the line of `store` says which process it is",
         ),
         Ok(None) => {
-            if config.is_tower() {
-                checks.warn("tower", "not running", "`lloomctl watch --tower` starts it");
-            } else {
-                checks.warn("node", "not running", "`lloomctl node run` starts it");
-            }
+            let name = if config.is_tower() { "tower" } else { "node" };
+            checks.warn(name, "not running", format!("`{}` starts it", command(config)));
             check_ports(config, checks);
         }
+    }
+}
+
+/// What runs in such a home.
+const fn command(config: &Config) -> &'static str {
+    match config.is_tower() {
+        true => "lloomctl watch --tower",
+        false => "lloomctl node run",
     }
 }
 
@@ -65,7 +71,7 @@ fn has_store_open(session: &Session) -> bool {
     matches!(lock, Some(Ok(lock)) if lock.is_held)
 }
 
-fn check_status(status: StatusAnswer, checks: &mut Checks) {
+fn check_status(status: StatusAnswer, restart: &str, checks: &mut Checks) {
     let now = UnixSeconds::from(SystemTime::now());
     // One that has just begun has got nowhere yet.
     let last = status.last_progress.max(status.started_at);
@@ -81,7 +87,7 @@ fn check_status(status: StatusAnswer, checks: &mut Checks) {
     } else if idle.is_none_or(|idle| idle > PROGRESS_TOLERANCE) {
         checks.bad(
             "node",
-            &Failure::new(Kind::Failed, "its watcher gets nowhere").hint("restart `lloomctl node run`"),
+            &Failure::new(Kind::Failed, "its watcher gets nowhere").hint(restart),
         );
     } else if status.catching_up {
         checks.warn(
@@ -122,7 +128,7 @@ struct ReadinessCheck {
     ask_doctor: bool,
 }
 
-async fn check_monitoring(monitoring: Option<String>, checks: &mut Checks) {
+async fn check_monitoring(monitoring: Option<String>, restart: &str, checks: &mut Checks) {
     let Some(address) = monitoring.as_deref().and_then(|url| url.strip_prefix("http://")) else {
         return checks.warn(
             "monitoring",
@@ -134,14 +140,11 @@ async fn check_monitoring(monitoring: Option<String>, checks: &mut Checks) {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             let failure = Failure::new(Kind::Failed, format!("{address} gives no answer of a node: {error}"));
-            return checks.bad("monitoring", &failure.hint("restart `lloomctl node run`"));
+            return checks.bad("monitoring", &failure.hint(restart));
         }
         Err(_) => {
             let failure = Failure::new(Kind::Failed, format!("{address} does not answer"));
-            return checks.bad(
-                "monitoring",
-                &failure.hint("the node hangs: restart `lloomctl node run`"),
-            );
+            return checks.bad("monitoring", &failure.hint(format!("it hangs: {restart}")));
         }
     };
     if answer.ready {

@@ -53,7 +53,10 @@ pub async fn check(session: &Session, node_runs: bool, checks: &mut Checks) -> O
         checks.warn(
             "store",
             format!("{holder} has it open and takes no orders"),
-            "a `lloomctl chat` or a node that is still starting; one that hangs has to be stopped before `lloomctl node run`",
+            format!(
+                "a `lloomctl chat` or a node that is still starting; one that hangs has to be stopped before {}",
+                next(session)
+            ),
         );
     }
     let ledger = match Ledger::open_read_only(&url).await {
@@ -67,7 +70,7 @@ pub async fn check(session: &Session, node_runs: bool, checks: &mut Checks) -> O
             checks.warn(
                 "store",
                 finding,
-                "`lloomctl node run`, or any command that writes, does so; back up the home first",
+                format!("{} does so; back up the home first", next(session)),
             );
             return None;
         }
@@ -81,7 +84,11 @@ pub async fn check(session: &Session, node_runs: bool, checks: &mut Checks) -> O
         Ok(Found::Restored(finding)) => checks.warn(
             "store",
             finding,
-            "if you put it there: nothing to do, clients hand back what it lacks; if you did not, find out who did before `lloomctl node run`",
+            format!(
+                "if you put it there: nothing to do, {} hand back what it lacks; if you did not, find out who did before {}",
+                others(session),
+                next(session)
+            ),
         ),
         Err(failure) => {
             checks.bad("store", &failure);
@@ -90,6 +97,23 @@ pub async fn check(session: &Session, node_runs: bool, checks: &mut Checks) -> O
         }
     }
     Some(ledger)
+}
+
+/// What opens this home's store next.
+fn next(session: &Session) -> &'static str {
+    match session.config() {
+        Ok(config) if config.is_tower() => "`lloomctl watch --tower`",
+        Ok(config) if config.executor.is_some() => "`lloomctl node run`",
+        _ => "any command that writes",
+    }
+}
+
+/// Who has what a restored store of this home lacks.
+fn others(session: &Session) -> &'static str {
+    match session.config() {
+        Ok(config) if config.executor.is_some() => "clients",
+        _ => "executors",
+    }
 }
 
 enum Found {

@@ -163,6 +163,7 @@ impl Running {
                 watcher: watching.handle.clone(),
                 token: session.network.token.clone(),
                 monitoring: monitoring.url(),
+                network: monitoring.network(),
             },
         )?;
         // Nothing is taken on before it is known what became of the channels.
