@@ -320,46 +320,67 @@ fn alerts_and_dashboard_read_only_metrics_that_exist() {
 }
 
 #[test]
-fn runbooks_name_commands_that_exist() {
+fn documents_name_commands_that_exist() {
     let home = Home::new();
     let mut checked = BTreeSet::new();
-    let mut files = vec!["METRICS.md".to_owned()];
+    let mut files = vec!["METRICS.md".to_owned(), "README.md".to_owned()];
     files.extend(alerts().into_iter().map(|alert| alert.runbook));
     for file in files {
         let text = read(&file);
         let quoted = text.split('`').filter(|quoted| quoted.starts_with("lloomctl "));
         let lines = text.lines().filter(|line| line.starts_with("lloomctl "));
         for command in quoted.chain(lines) {
-            let words: Vec<_> = command
-                .split_whitespace()
-                .skip(1)
-                .filter(|word| *word != "--help")
-                .collect();
+            let words = words(command);
             if !checked.insert(words.join(" ")) {
                 continue;
             }
             // With `--help` at the end every word before it has to be understood, and nothing is done.
-            let arguments: Vec<_> = words.iter().copied().map(example).chain(["--help"]).collect();
+            let arguments: Vec<_> = words
+                .iter()
+                .map(|word| example(word).to_owned())
+                .chain(["--help".to_owned()])
+                .collect();
+            let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
             let ended = home.run(&arguments);
             assert_eq!(ended.code, 0, "{file} names `{command}`: {ended:?}");
-            let named = words.iter().take_while(|word| !word.starts_with(['-', '<'])).copied();
+            let is_name =
+                |word: &&str| word.starts_with(|first: char| first.is_ascii_lowercase()) && !word.contains(['/', '.']);
+            let named = words.iter().map(String::as_str).take_while(is_name);
             let usage = std::iter::once("lloomctl").chain(named).collect::<Vec<_>>().join(" ");
             assert!(
                 ended.stdout.contains(&format!("Usage: {usage}")),
                 "{file}: {usage} in {ended:?}"
             );
             for option in words.iter().filter(|word| word.starts_with("--")) {
-                assert!(ended.stdout.contains(*option), "{file}: {option} of `{command}`");
+                assert!(ended.stdout.contains(option), "{file}: {option} of `{command}`");
             }
         }
     }
     assert!(checked.len() > 5, "{checked:?}");
 }
 
+/// What a shell makes of a command, without the program's name and what is said behind it.
+fn words(command: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let command = command.split(" #").next().unwrap_or_default();
+    for (index, part) in command.replace("$(date +%F)", "today").split('"').enumerate() {
+        // In quotes.
+        if index % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words.retain(|word| word != "--help");
+    words.split_off(1)
+}
+
 /// A value in place of one that a reader has to fill in.
 fn example(word: &str) -> &str {
     if word.starts_with('<') {
         "http://127.0.0.1:1"
+    } else if word == "0x…" {
+        "0x00000000000000000000000000000000000000ff"
     } else {
         word
     }
