@@ -13,7 +13,7 @@ use sqlx::{
 use crate::{
     Ledger, LedgerError, OpenError, StoreUrl,
     backup::open_copy,
-    column::{Form, Put as _, Row, sql},
+    column::{Form, Row},
     environment::Environment,
     lock::{Known, StoreLock},
     migration,
@@ -348,8 +348,7 @@ impl End {
         };
         let mut session = Session::new(connection, "mark a store as restored");
         mark_restored(&mut session, None, now).await?;
-        let counted = sql("UPDATE store SET generation = $1 WHERE generation < $1");
-        session.write(counted.put(newest)).await?;
+        session.pass_generation(newest).await?;
         match session.into_connection() {
             Connection::Sqlite(SqliteLink::Writer(connection)) => Ok(Self::Sqlite(connection)),
             Connection::Postgres(PostgresLink::Mover(connection)) => Ok(Self::Postgres(connection)),

@@ -521,9 +521,7 @@ async fn introduce(
         is_unwitnessed: known.is_unrecognized,
     };
     if evidence.tells_of_a_copy() {
-        session
-            .write(sql("UPDATE store SET generation = $1").put(evidence.newest()))
-            .await?;
+        session.pass_generation(evidence.newest()).await?;
         mark_restored(session, None, now).await?;
     }
     match session.commit().await? {

@@ -12,12 +12,12 @@ use lloom_receipts::{BlockNumber, UnixSeconds};
 use crate::{
     Ledger, LedgerError, MoveError, OpenError, StoreDeployment, StoreUrl,
     backup::{copy_file, find_damage, open_copy},
-    column::{Put as _, Read as _, sql},
+    column::{Read as _, sql},
     lock::StoreLock,
     migration,
     new_file::{NewFile, sync_directory_of, with_suffix},
     postgres::Committed,
-    restored::{find_copied_at, mark_restored},
+    restored::{are_of_one_life, find_copied_at, mark_restored},
     session::{Connection, Session, SqliteLink},
     sqlite,
     url::Place,
@@ -30,9 +30,10 @@ pub struct RestoredStore {
     pub copied_at: Option<UnixSeconds>,
     /// The newest block it knows.
     pub cursor: Option<BlockNumber>,
-    /// How many commits it has.
+    /// Counts its commits, from a higher number on after each restore.
     pub generation: i64,
-    /// How many commits more were made to the store it is put in the place of, where that is known.
+    /// How many commits more were made to the store it is put in the place of, where that is known: not where one of the two
+    /// was restored since.
     pub lost_commits: Option<i64>,
     /// Requests that it holds without a bill, and that will never be billed.
     pub waived_requests: u64,
@@ -216,9 +217,7 @@ async fn mark(session: &mut Session, known: Option<i64>, now: UnixSeconds) -> Re
     })?;
     let own: i64 = row.read("generation")?;
     let waived_requests = mark_restored(session, None, now).await?;
-    session
-        .write(sql("UPDATE store SET generation = $1").put(own.max(known.unwrap_or(0))))
-        .await?;
+    session.pass_generation(own.max(known.unwrap_or(0))).await?;
     let generation = match session.commit().await? {
         Committed::Yes(generation) => generation,
         Committed::No(source) => return Err(LedgerError::unavailable("mark a store as restored", source)),
@@ -227,7 +226,9 @@ async fn mark(session: &mut Session, known: Option<i64>, now: UnixSeconds) -> Re
         copied_at,
         cursor: row.read_optional("cursor")?,
         generation,
-        lost_commits: known.map(|known| known.saturating_sub(own).max(0)),
+        lost_commits: known
+            .filter(|known| are_of_one_life(*known, own))
+            .map(|known| known.saturating_sub(own).max(0)),
         waived_requests,
         kept: None,
     })

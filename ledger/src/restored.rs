@@ -236,9 +236,25 @@ pub(crate) async fn find_copied_at(session: &mut Session) -> Result<Option<UnixS
     }
 }
 
+/// Bits of a generation that count the commits of one life; those above say when it began, Unix seconds. So many commits take
+/// longer than a second, so a life that begins later counts higher.
+const COMMITS: u32 = 31;
+
+/// Where a life counts from that begins at `now`.
+fn first_generation(now: UnixSeconds) -> i64 {
+    let latest = i64::MAX >> COMMITS;
+    i64::try_from(now.get()).map_or(latest, |now| now.min(latest)) << COMMITS
+}
+
+/// Whether two generations are of one life of a store, and their difference is a number of commits.
+pub(crate) const fn are_of_one_life(one: i64, other: i64) -> bool {
+    one >> COMMITS == other >> COMMITS
+}
+
 /// Remembers that a copy was put back, and gives up what may have been billed since the copy was made: a second,
-/// different bill for one request is a fault that anybody can prove (design, section 3.3). Says how many requests that
-/// were. Where `operator` is given, they are only its own: those of others are under way. A later time of a restore that
+/// different bill for one request is a fault that anybody can prove (design, section 3.3). From here on it counts beyond all that
+/// was counted before: whichever copy of an earlier life is put in its place next, it is told by its count. Says how many
+/// requests that were. Where `operator` is given, they are only its own: those of others are under way. A later time of a restore that
 /// the store remembers stays.
 pub(crate) async fn mark_restored(
     session: &mut Session,
@@ -248,6 +264,7 @@ pub(crate) async fn mark_restored(
     let marked = sql("UPDATE store SET copied_at = NULL,
                 restored_at = CASE WHEN restored_at > $1 THEN restored_at ELSE $1 END");
     session.write(marked.put(now)).await?;
+    session.pass_generation(first_generation(now)).await?;
     release_reservations(session, operator).await?;
     let waived = session
         .write(

@@ -230,7 +230,7 @@ pub(crate) async fn introduce(
         is_unwitnessed: false,
     };
     if evidence.tells_of_a_copy() {
-        session.pass_generation(evidence.newest());
+        session.pass_generation(evidence.newest()).await?;
         mark_restored(session, None, now).await?;
     }
     match session.commit().await? {

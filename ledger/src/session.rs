@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction, pool::
 
 use crate::{
     LedgerError,
-    column::{Read as _, Row, sql},
+    column::{Put as _, Read as _, Row, sql},
     environment::Disk,
     leading::Epoch,
     lock::WriterId,
@@ -237,10 +237,13 @@ impl Session {
     }
 
     /// Counts on from `generation`, where that is more than the store's. In a transaction.
-    pub(crate) fn pass_generation(&mut self, generation: i64) {
+    pub(crate) async fn pass_generation(&mut self, generation: i64) -> Result<(), LedgerError> {
         if let Connection::Postgres(PostgresLink::Writer(writer)) = &mut self.connection {
             writer.pass_generation(generation);
+            return Ok(());
         }
+        let counted = sql("UPDATE store SET generation = $1 WHERE generation < $1");
+        self.write(counted.put(generation)).await.map(drop)
     }
 
     /// In whose name is written, where several processes write.

@@ -186,6 +186,35 @@ async fn a_copy_without_its_lock_file_is_noticed() {
     assert_eq!(ledger.restored_at().await.unwrap(), Some(RESTORE));
 }
 
+/// Somebody puts back a copy that turns out to be too old, and then a newer one, which has more commits than the store has
+/// seen since.
+#[tokio::test]
+async fn a_newer_copy_is_noticed_beside_the_lock_file_of_an_older_one() {
+    let pair = Pair::new(1, 1);
+    let (home, ledger) = serving_alone(Backend::Sqlite, &pair).await;
+    ledger.close().await;
+    let early = home.directory.path().join("early.db");
+    copy_store(&home.path(), &early);
+    let ledger = home.open().await;
+    ledger.accept_request(pair.accept(1, Some(500), 300)).await.unwrap();
+    ledger.acknowledge(progress(&pair, 1, 20), None).await.unwrap();
+    let ledger = back_up(&home, ledger).await;
+    ledger.commit_bill(pair.bill(1, 100)).await.unwrap();
+    ledger.close().await;
+
+    copy_store(&early, &home.path());
+    std::fs::remove_file(home.path().with_extension("db.lock")).unwrap();
+    let ledger = home.open_at(RESTORE).await;
+    assert_eq!(ledger.restored_at().await.unwrap(), Some(RESTORE));
+    ledger.close().await;
+
+    restore(&home).await;
+    let later = RESTORE.plus(Duration::from_secs(60));
+    let ledger = home.open_at(later).await;
+    assert_eq!(ledger.restored_at().await.unwrap(), Some(later));
+    assert_bills_nothing_again(&ledger, &pair).await;
+}
+
 #[tokio::test]
 async fn a_lock_file_that_a_power_cut_emptied_tells_of_no_copy() {
     let pair = Pair::new(1, 1);

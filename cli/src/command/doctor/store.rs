@@ -13,7 +13,6 @@ use crate::{
     date::utc,
     disk,
     failure::{Failure, Kind, OrFail as _, Result},
-    output::counted,
     session::{Session, store_failure},
 };
 
@@ -135,10 +134,9 @@ async fn look(session: &Session, ledger: &Ledger, lock: LockState, name: &str) -
         && found < known
         && !lock.is_held
     {
-        return Ok(Found::Restored(format!(
-            "it is an older copy that was put back: it has {} of {known}",
-            counted(found.unsigned_abs(), "commit")
-        )));
+        return Ok(Found::Restored(
+            "it is an older copy that was put back: its lock file knows of later commits".to_owned(),
+        ));
     }
     if let Some(made) = ledger.copied_at().await.or_fail(Kind::Store, failed)? {
         return Ok(Found::Restored(format!(
