@@ -8,14 +8,31 @@ use std::{
 use alloy::{
     primitives::{Address, B256, Bytes, LogData, U256, keccak256},
     rpc::types::Log,
+    sol_types::SolEvent as _,
 };
+use lloom_bindings::ChannelEscrow;
 use lloom_ledger::Block;
-use lloom_receipts::{BlockNumber, UnixSeconds};
+use lloom_receipts::{BlockNumber, ChannelParameters, Domain, UnixSeconds};
 
 use crate::{
     LogFilter,
     chain::{Broadcast, Call, CallOutcome, Chain, ChainError, FeeQuote, MinedTransaction, NonceAt, StateAt},
 };
+
+/// What the escrow of `domain` says of a channel that is opened with `deposit` base units.
+pub(crate) fn opened(domain: &Domain, parameters: &ChannelParameters, deposit: u128) -> (Address, LogData) {
+    let opened = ChannelEscrow::ChannelOpened {
+        channelId: parameters.id(domain).hash(),
+        payer: parameters.payer,
+        payee: parameters.payee,
+        token: parameters.token,
+        authorizedSigner: parameters.authorized_signer,
+        salt: parameters.salt,
+        deposit,
+        refundsToBalance: false,
+    };
+    (domain.escrow(), opened.encode_log_data())
+}
 
 #[derive(Clone, Default)]
 pub(crate) struct ScriptedChain {

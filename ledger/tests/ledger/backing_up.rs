@@ -243,7 +243,15 @@ async fn what_can_not_be_restored_leaves_everything_as_it_is(on: Backend) {
     assert_lived(&ledger).await;
 }
 
-/// Of a process that died, the log holds what it last wrote.
+/// What a process that dies now leaves of its store: what it wrote last is in the log.
+fn as_it_would_die(home: &Home) -> Home {
+    let dead = Home::at("lloom.db".into());
+    for name in ["lloom.db", "lloom.db-wal", "lloom.db.lock"] {
+        fs::copy(home.directory.path().join(name), dead.directory.path().join(name)).unwrap();
+    }
+    dead
+}
+
 #[tokio::test]
 async fn a_store_is_kept_with_what_its_log_held() {
     let (home, ledger) = lived(Backend::Sqlite).await;
@@ -251,10 +259,7 @@ async fn a_store_is_kept_with_what_its_log_held() {
     Ledger::back_up(&home.url(), &path, NOW).await.unwrap();
     let pair = Pair::new(1, 1);
     ledger.commit_bill(pair.bill(4, 20)).await.unwrap();
-    let dead = Home::at("lloom.db".into());
-    for name in ["lloom.db", "lloom.db-wal", "lloom.db.lock"] {
-        fs::copy(home.directory.path().join(name), dead.directory.path().join(name)).unwrap();
-    }
+    let dead = as_it_would_die(&home);
     assert!(
         fs::metadata(dead.directory.path().join("lloom.db-wal")).unwrap().len() > 0,
         "the bill is in the log"
@@ -281,10 +286,7 @@ async fn a_store_that_somebody_reads_is_kept_with_its_log() {
     let path = home.directory.path().join("backup.db");
     Ledger::back_up(&home.url(), &path, NOW).await.unwrap();
     ledger.commit_bill(Pair::new(1, 1).bill(4, 20)).await.unwrap();
-    let dead = Home::at("lloom.db".into());
-    for name in ["lloom.db", "lloom.db-wal", "lloom.db.lock"] {
-        fs::copy(home.directory.path().join(name), dead.directory.path().join(name)).unwrap();
-    }
+    let dead = as_it_would_die(&home);
     ledger.close().await;
     let count = "SELECT count(*) FROM bills";
     let mut reader = beside(&dead).await;

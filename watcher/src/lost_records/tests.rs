@@ -15,7 +15,12 @@ use lloom_receipts::{
 };
 
 use super::*;
-use crate::{chain::MinedTransaction, event::Emitters, follower::Follower, scripted_chain::ScriptedChain};
+use crate::{
+    chain::MinedTransaction,
+    event::Emitters,
+    follower::Follower,
+    scripted_chain::{ScriptedChain, opened},
+};
 
 const ESCROW: Address = Address::repeat_byte(0xe5);
 const REGISTRY: Address = Address::repeat_byte(0x4e);
@@ -72,22 +77,12 @@ impl Fixture {
             parameters,
             _directory: directory,
         };
-        let opened = ChannelEscrow::ChannelOpened {
-            channelId: parameters.id(&domain()).hash(),
-            payer: parameters.payer,
-            payee: parameters.payee,
-            token: parameters.token,
-            authorizedSigner: parameters.authorized_signer,
-            salt: parameters.salt,
-            deposit: 1_000,
-            refundsToBalance: false,
-        };
         let named = ExecutorRegistry::OperatorAdded {
             payee: PAYEE,
             operator: NAMED,
         };
         fixture.chain.mine(vec![
-            (ESCROW, opened.encode_log_data()),
+            opened(&domain(), &parameters, 1_000),
             (REGISTRY, named.encode_log_data()),
         ]);
         fixture.follow().await;

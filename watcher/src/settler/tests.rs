@@ -14,7 +14,7 @@ use crate::{
     claim_call::{VoucherRow, claim_vouchers},
     fees::FeePolicy,
     follower::Follower,
-    scripted_chain::ScriptedChain,
+    scripted_chain::{ScriptedChain, opened},
 };
 
 const ESCROW: Address = Address::repeat_byte(0xe5);
@@ -142,17 +142,7 @@ impl Fixture {
 }
 
 async fn open(settler: &Settler<ScriptedChain>, parameters: &ChannelParameters) {
-    let opened = ChannelEscrow::ChannelOpened {
-        channelId: parameters.id(&settler.domain).hash(),
-        payer: parameters.payer,
-        payee: parameters.payee,
-        token: parameters.token,
-        authorizedSigner: parameters.authorized_signer,
-        salt: parameters.salt,
-        deposit: 1_000,
-        refundsToBalance: false,
-    };
-    settler.chain.mine(vec![(ESCROW, opened.encode_log_data())]);
+    settler.chain.mine(vec![opened(&settler.domain, parameters, 1_000)]);
     let policy = ObligationPolicy {
         payees: vec![PAYEE],
         grace: Duration::from_secs(3_600),
