@@ -1,13 +1,12 @@
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     time::{Duration, Instant},
 };
 
 use alloy::primitives::Address;
 use lloom_bindings::ChannelEscrow;
-use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, Purpose, SettleError, TransactionRecord};
-use lloom_receipts::{BlockNumber, ChannelId, Domain, Keypair, UnixSeconds, Verifier};
+use lloom_ledger::{Block, Leadership, Ledger, LedgerError, ObligationPolicy, SettleError};
+use lloom_receipts::{BlockNumber, Domain, Keypair, UnixSeconds, Verifier};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -27,27 +26,27 @@ use crate::{
     order::{ClaimOrder, CloseOrder},
     outbox::Outbox,
     payees::Payees,
-    planner::{PlannerPolicy, Waiting, WhyNow},
+    planner::PlannerPolicy,
     quarantine::Quarantine,
-    sender::{Heights, Outlook, RECENT_TRANSACTIONS, SendError, Sender},
+    sender::{Heights, RECENT_TRANSACTIONS, SendError, Sender},
     settler::{ClaimFilter, Settler},
-    stall::{Stall, Stalls},
+    stall::Stalls,
     view::read,
 };
 
 mod closing;
+mod due;
+mod sent;
 mod standby;
 mod trouble;
 mod unfollowed;
 mod yielding;
 
+use due::DueClaims;
 use trouble::{RoundError, Trouble};
 
 /// Steps of the follower in one round at most: the rest of the work must not wait for a chain that outruns it.
 const MAX_STEPS: usize = 4_096;
-/// Claims that may be under way at a time, unless a deadline presses: an endpoint's pool promises an account room for about as
-/// many transactions, and a round with hundreds of them would see nothing else meanwhile.
-const CLAIMS_UNDER_WAY: usize = 16;
 /// The longest wait between two tries while the chain does not answer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 
@@ -368,15 +367,6 @@ struct Rounds<C> {
     stalls: Stalls,
 }
 
-/// What came of what the policy claims.
-#[derive(Default)]
-struct DueClaims {
-    /// What keeps it from being claimed, if that is nothing to stop for.
-    problem: Option<String>,
-    /// Channels that are due and of which nothing was sent, with the reasons.
-    unsent: BTreeMap<ChannelId, String>,
-}
-
 impl<C: Chain> Rounds<C> {
     /// Follows the chain to its head, looks after what was sent, claims what is due, and carries out `commands`.
     async fn round(&mut self, commands: &mut Vec<Command>) -> Result<(), RoundError> {
@@ -522,36 +512,6 @@ impl<C: Chain> Rounds<C> {
         Ok(self.settler.chain.block(number).await?)
     }
 
-    /// The books where there is something to look after: they may be large.
-    async fn books_of_sent(&self, now: UnixSeconds) -> Result<Option<Books>, LedgerError> {
-        match self.settler.ledger.pending_transactions().await?.is_empty() {
-            true => Ok(None),
-            false => self.books(now).await.map(Some),
-        }
-    }
-
-    /// Looks after what was sent. What came of that is told apart from what keeps the round from going on: it is no reason
-    /// to let a deadline pass.
-    async fn look_after_sent(
-        &mut self,
-        heights: Heights,
-        now: UnixSeconds,
-        books: Option<&Books>,
-    ) -> Result<Result<(), SendError>, RoundError> {
-        let sender = self.settler.sender.clone();
-        let mut finished = Vec::new();
-        let outlook = |record: &TransactionRecord| outlook(books, record);
-        let mut advanced = sender.advance(heights, now, outlook, &mut finished).await;
-        if advanced.is_ok() {
-            advanced = sender.advance_inherited(heights, now, &mut finished).await;
-        }
-        // What is finished is looked at only once, whatever became of the others.
-        for done in &finished {
-            self.settler.learn(done, now).await?;
-        }
-        Ok(advanced)
-    }
-
     /// Resolves obligations, and says what stands before anything of the round can fail: how long the next one waits
     /// depends on it.
     async fn review(&self, confirmed: Block) -> Result<(), RoundError> {
@@ -570,78 +530,6 @@ impl<C: Chain> Rounds<C> {
         let mut books = Books::open(ledger, payees, self.grace, account, now, self.defence.as_ref()).await?;
         books.use_vouchers_for(self.payees.strangers());
         Ok(books)
-    }
-
-    /// What is due and gets nowhere: what was not sent, and what was and waits for ever.
-    fn stalled(
-        &mut self,
-        unsent: BTreeMap<ChannelId, String>,
-        pending: &[TransactionRecord],
-        books: Option<&Books>,
-        now: UnixSeconds,
-    ) -> Option<Stall> {
-        let mut stuck = unsent;
-        for (record, reason) in self.settler.sender.stuck(pending) {
-            let Outlook { deadline, is_moot, .. } = outlook(books, &record);
-            let is_due = deadline.is_some_and(|deadline| now >= deadline.minus(self.settler.policy.safety_margin));
-            if !is_due || is_moot {
-                continue;
-            }
-            let channels = match record.purpose {
-                Purpose::Claim { rows, .. } => rows.into_iter().map(|(channel, _)| channel).collect(),
-                Purpose::Close { channel, .. } => vec![channel],
-                Purpose::Cancellation | Purpose::Other => Vec::new(),
-            };
-            stuck.extend(channels.into_iter().map(|channel| (channel, reason.clone())));
-        }
-        // By the machine's clock, as whoever asks how long that has been.
-        self.stalls.look(&stuck, self.settler.ledger.now())
-    }
-
-    /// Claims what the policy says.
-    async fn claim_due(&mut self, now: UnixSeconds) -> Result<DueClaims, RoundError> {
-        let books = self.books(now).await?;
-        // What is put off is counted as it comes, and kept nowhere: it may be very much.
-        let mut deferrals = std::mem::take(&mut self.settler.deferrals);
-        let mut look = deferrals.look(now);
-        let mut unsent = BTreeMap::new();
-        let quarantine = &self.settler.quarantine;
-        let count = |waiting: Waiting| {
-            look.count(&waiting);
-            if waiting.claimed_from.is_some_and(|from| now >= from) {
-                let reason = quarantine.reason(waiting.channel).unwrap_or("it waits");
-                unsent.insert(waiting.channel, reason.to_owned());
-            }
-        };
-        let all = ClaimFilter::default();
-        let planned = self.settler.plan_telling(&books, &all, false, now, count).await;
-        let planned = planned.map(|plan| (plan, look.conclude()));
-        self.settler.deferrals = deferrals;
-        let (mut plan, put_off) = match planned {
-            Ok(planned) => planned,
-            Err(error) => {
-                let problem = Some(tolerate(error)?);
-                return Ok(DueClaims { problem, unsent });
-            }
-        };
-        let account = self.settler.sender.account();
-        let pending = self.settler.ledger.pending_transactions().await?;
-        let under_way = pending.iter().filter(|record| record.from == account).count();
-        plan.keep_first(CLAIMS_UNDER_WAY.saturating_sub(under_way));
-        self.settler.sender.metrics().planned(plan.claims.len(), put_off);
-        let claimed = self.settler.claim(&plan, &books, now).await;
-        let problem = claimed.failure.map(tolerate).transpose()?;
-        let due = plan.claims.iter().flat_map(|claim| &claim.rows);
-        for row in due.filter(|row| row.why == WhyNow::Deadline) {
-            let mut refused = claimed.refused.iter();
-            let refused = refused.find(|refused| refused.channel == row.channel);
-            let reason = refused.map(|refused| refused.reason.as_str()).or(problem.as_deref());
-            unsent.insert(row.channel, reason.unwrap_or("nothing was sent").to_owned());
-        }
-        for (channel, _) in claimed.sent.iter().flat_map(|claim| &claim.rows) {
-            unsent.remove(channel);
-        }
-        Ok(DueClaims { problem, unsent })
     }
 
     async fn carry_out(&mut self, command: Command, cursor: Block, now: UnixSeconds) -> Result<(), RoundError> {
@@ -687,24 +575,5 @@ impl<C: Chain> Rounds<C> {
             self.claims.extend(order.answer(&self.settler.ledger).await?);
         }
         self.continue_closes(now).await
-    }
-}
-
-/// What is known of a transaction that was sent.
-fn outlook(books: Option<&Books>, record: &TransactionRecord) -> Outlook {
-    match books {
-        Some(books) => books.outlook(record),
-        None => Outlook::of(record),
-    }
-}
-
-/// Lets a claim wait that can't be sent now, though the chain and the store are fine.
-fn tolerate(error: SendError) -> Result<String, RoundError> {
-    match error {
-        SendError::Reverted { .. } | SendError::FeesTooHigh(_) | SendError::InsufficientGasMoney { .. } => {
-            tracing::error!(%error, "a claim can't be sent");
-            Ok(error.to_string())
-        }
-        error => Err(error.into()),
     }
 }
