@@ -1,6 +1,6 @@
 //! What is done about a transaction that waits: sent again, made dearer, cancelled; and about a gap before it.
 
-use std::{cmp::Reverse, collections::BTreeSet, ops::Range};
+use std::{cmp::Reverse, collections::BTreeSet, ops::Range, time::Duration};
 
 use alloy::primitives::U256;
 use lloom_ledger::{Finish, Purpose, TransactionRecord};
@@ -18,6 +18,9 @@ use crate::{
 
 /// Nonces of a gap that are filled at a time.
 const MAX_FILLED: usize = 16;
+/// How long what another program with the same key has in a pool may keep transactions waiting while nothing is due. Whoever
+/// ordered one of them would hear nothing otherwise, for as long as that program offers less than blocks take.
+const STRANGER_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// What takes the place of a stored transaction, or fills a gap before one.
 struct Replacement {
@@ -279,7 +282,7 @@ impl<C: Chain> Sender<C> {
     /// Bids for the nonces before the stored transactions with transfers of nothing to oneself. Somebody who uses the same
     /// key had sent something there, so the nonces were skipped: where it has vanished, nothing is mined any more without
     /// them; where a pool holds it, it may offer less than any block takes, and it is no more in the way of a deadline than
-    /// an own transaction that nothing presses.
+    /// an own transaction that nothing presses, and in nobody's way for ever.
     pub(super) async fn fill(
         &self,
         mut missing: Vec<u64>,
@@ -291,10 +294,10 @@ impl<C: Chain> Sender<C> {
         if missing.is_empty() || !waited(waiting_since, now, shared.fees.patience(deadline, now)) {
             return Ok(());
         }
-        // What a pool holds may still be mined: it is waited for while nothing is due.
+        // What a pool holds may still be mined: it is waited for, though not for ever, while nothing is due.
         let pending = shared.chain.nonce(self.account(), NonceAt::Pending).await?;
-        let is_urgent = shared.fees.is_urgent(deadline, now);
-        missing.retain(|nonce| is_urgent || *nonce >= pending);
+        let outbids = shared.fees.is_urgent(deadline, now) || waited(waiting_since, now, STRANGER_PATIENCE);
+        missing.retain(|nonce| outbids || *nonce >= pending);
         for nonce in missing.into_iter().take(MAX_FILLED) {
             let fees = match shared.fees.offer(shared.chain.fees().await?, deadline, now) {
                 Ok(fees) => fees,

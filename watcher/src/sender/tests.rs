@@ -473,11 +473,11 @@ async fn what_a_stranger_left_in_the_pool_keeps_no_claim_waiting_that_is_due() {
     let fixture = Fixture::new().await;
     // Another program with the same key has sent something, and blocks pass it over.
     fixture.nonces(1, 0, 0);
-    let deadline = later(20_000);
+    let deadline = later(2_300);
     let sent = fixture.submit(Some(deadline)).await;
     assert_eq!(fixture.record(sent.id).await.nonce, 1);
     fixture.nonces(2, 0, 0);
-    fixture.advance(later(3_000)).await;
+    fixture.advance(later(1_600)).await;
     assert_eq!(
         fixture.pending_nonces().await,
         [1],
@@ -509,6 +509,23 @@ async fn what_a_stranger_left_in_the_pool_keeps_no_claim_waiting_that_is_due() {
         .map(|record| record.max_fee)
         .max();
     assert!(highest > Some(first_bid), "{pending:#?}");
+}
+
+#[tokio::test]
+async fn what_a_stranger_left_in_the_pool_keeps_no_order_waiting_for_ever() {
+    let fixture = Fixture::new().await;
+    fixture.nonces(1, 0, 0);
+    fixture.submit(None).await;
+    fixture.nonces(2, 0, 0);
+    fixture.advance(later(1_799)).await;
+    assert_eq!(fixture.pending_nonces().await, [1], "it may still be mined");
+    fixture.advance(later(1_800)).await;
+    assert_eq!(fixture.pending_nonces().await, [0, 1]);
+    let pending = fixture.ledger.pending_transactions().await.unwrap();
+    assert_eq!(
+        (&pending[0].purpose, pending[0].deadline),
+        (&Purpose::Cancellation, None)
+    );
 }
 
 #[tokio::test]
