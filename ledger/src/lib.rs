@@ -153,6 +153,7 @@ mod quality;
 mod receiving;
 mod refused;
 mod reorg;
+mod resolution;
 mod restore;
 mod restored;
 mod row;
@@ -191,12 +192,13 @@ pub use migration::SCHEMA_VERSION;
 pub use moving::{MoveError, MovedStore};
 pub use open::{Ledger, StoreDeployment};
 pub use open_error::OpenError;
+pub use resolution::{Moot, Resolution};
 pub use restore::{RestoreError, RestoredStore};
 pub use restored::UnknownPayment;
 pub use serving::{AcceptRequest, Account, CommittedBill, ExposurePolicy, InterruptedRequest, Progress, ServeError};
 pub use settling::{
     AuthorizationRef, ChannelEarnings, ClaimBy, Claimable, Earnings, Finish, NewTransaction, Obligation, ObligationId,
-    Purpose, Resolution, SettleError, TransactionId, TransactionRecord,
+    Purpose, SettleError, TransactionId, TransactionRecord,
 };
 pub use survey::SurveyedChannel;
 pub use tally::Tally;

@@ -84,7 +84,7 @@ impl Ledger {
         rows.iter().map(read_obligation).collect()
     }
 
-    /// Ends an obligation: on a final success, or a proof that it is moot.
+    /// Ends an obligation: on a final success, a proof that it is moot, or a final loss.
     ///
     /// # Errors
     /// [`SettleError::UnknownObligation`].

@@ -4,7 +4,7 @@ use alloy::primitives::{Address, B256, Bytes};
 use lloom_receipts::{BlockNumber, ChannelId, Receipt, Signed, TokenAmount, UnixSeconds, Verified, Voucher};
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelRecord, LedgerError, error::Failure};
+use crate::{ChannelRecord, LedgerError, Resolution, error::Failure};
 
 /// What a channel can be claimed for, and with what.
 #[derive(Clone, Debug)]
@@ -215,22 +215,6 @@ pub struct Obligation {
     pub deadline: UnixSeconds,
     /// How it ended; `None` while it stands.
     pub resolution: Option<Resolution>,
-}
-
-/// How an obligation ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resolution {
-    /// A final transaction claimed what there was.
-    Claimed {
-        /// Its hash.
-        transaction: B256,
-    },
-    /// There is nothing to do any more.
-    Moot {
-        /// Why.
-        reason: String,
-    },
 }
 
 /// What a payee earned.

@@ -1,6 +1,6 @@
 //! Deadlines that the ledger keeps until they are met or moot.
 
-use lloom_ledger::{Block, ChannelState, Held, Ledger, LedgerError, Resolution, SettleError};
+use lloom_ledger::{Block, ChannelState, Held, Ledger, LedgerError, Moot, Resolution, SettleError};
 use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 /// What one obligation stands against, all of it final.
@@ -30,9 +30,9 @@ enum Verdict {
     Stands,
     /// With nothing to lose: nothing is claimable beyond what is settled, and nothing is to be billed.
     StandsEmpty,
+    /// All that there was is settled, by whomever.
     Met,
-    Moot(String),
-    Lost(TokenAmount),
+    Ended(Resolution),
 }
 
 /// Resolves the obligations whose end is final. Returns what is known of those that stand.
@@ -59,19 +59,14 @@ pub(crate) async fn review(ledger: &Ledger, confirmed: Block) -> Result<Review, 
                 Some(record) => Resolution::Claimed {
                     transaction: record.hash,
                 },
-                None => Resolution::Moot {
-                    reason: String::from("everything was settled, by a transaction that is not in this store"),
-                },
+                None => Resolution::Moot { reason: Moot::Settled },
             },
-            Verdict::Moot(reason) => Resolution::Moot { reason },
-            Verdict::Lost(amount) => {
-                tracing::error!(channel = %obligation.channel, %amount, "a channel was closed with money unclaimed");
-                review.lost += 1;
-                Resolution::Moot {
-                    reason: format!("the channel is final; {amount} base units were not claimed"),
-                }
-            }
+            Verdict::Ended(resolution) => resolution,
         };
+        if let Resolution::Lost { amount } = resolution {
+            tracing::error!(channel = %obligation.channel, %amount, "a channel was closed with money unclaimed");
+            review.lost += 1;
+        }
         tracing::info!(channel = %obligation.channel, deadline = %obligation.deadline, ?resolution, "an obligation ended");
         match ledger.resolve_obligation(obligation.id, resolution).await {
             // A fork took the close request back in the meantime.
@@ -120,15 +115,21 @@ fn judge(requested_at: UnixSeconds, confirmed: Block, standing: Option<Standing>
     };
     let unclaimed = standing.claimable.saturating_sub(standing.state.settled);
     if standing.state.finalized {
-        return if unclaimed.is_zero() {
-            Verdict::Met
+        return if !unclaimed.is_zero() {
+            Verdict::Ended(Resolution::Lost { amount: unclaimed })
+        } else if standing.state.settled.is_zero() {
+            Verdict::Ended(Resolution::Moot {
+                reason: Moot::NothingEarned,
+            })
         } else {
-            Verdict::Lost(unclaimed)
+            Verdict::Met
         };
     }
     // The request's block is final, and the final state doesn't have it: a top-up called it off.
     if confirmed.timestamp > requested_at && standing.state.close_requested_at != Some(requested_at) {
-        return Verdict::Moot(String::from("the payer called the close off"));
+        return Verdict::Ended(Resolution::Moot {
+            reason: Moot::CalledOff,
+        });
     }
     if !unclaimed.is_zero() || standing.unbilled {
         return Verdict::Stands;
@@ -177,8 +178,15 @@ mod tests {
             Verdict::Stands => "stands",
             Verdict::StandsEmpty => "stands empty",
             Verdict::Met => "met",
-            Verdict::Moot(_) => "moot",
-            Verdict::Lost(_) => "lost",
+            Verdict::Ended(Resolution::Claimed { .. }) => "claimed",
+            Verdict::Ended(Resolution::Moot {
+                reason: Moot::CalledOff,
+            }) => "called off",
+            Verdict::Ended(Resolution::Moot { reason: Moot::Settled }) => "settled",
+            Verdict::Ended(Resolution::Moot {
+                reason: Moot::NothingEarned,
+            }) => "nothing earned",
+            Verdict::Ended(Resolution::Lost { .. }) => "lost",
         }
     }
 
@@ -187,9 +195,10 @@ mod tests {
         assert_eq!(verdict(900, 0, false, false, 500), "stands", "the request is not final");
         assert_eq!(verdict(1_100, 0, true, false, 500), "stands");
         assert_eq!(verdict(1_100, 500, true, false, 500), "met");
-        assert_eq!(verdict(1_100, 0, false, false, 500), "moot", "called off");
+        assert_eq!(verdict(1_100, 0, false, false, 500), "called off");
         assert_eq!(verdict(1_100, 500, true, true, 500), "met");
         assert_eq!(verdict(1_100, 400, true, true, 500), "lost");
+        assert_eq!(verdict(1_100, 0, true, true, 0), "nothing earned");
         assert_eq!(
             verdict(1_100, 0, true, false, 0),
             "stands empty",

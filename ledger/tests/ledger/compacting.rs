@@ -10,8 +10,8 @@ use std::{
 };
 
 use lloom_ledger::{
-    ArchivedReceipt, Budget, ChainEventKind, ClaimBy, Compacted, Ledger, LedgerError, Outcome, Purpose, Resolution,
-    ServeError,
+    ArchivedReceipt, Budget, ChainEventKind, ClaimBy, Compacted, Ledger, LedgerError, Moot, Outcome, Purpose,
+    Resolution, ServeError,
 };
 use lloom_receipts::{ReceiptHead, TokenAmount, UnixSeconds};
 
@@ -315,7 +315,7 @@ async fn what_is_still_needed_stays(on: Backend) {
     assert_eq!(listed(BEFORE).await.len(), 2);
     let obligation = ledger.obligations().await.unwrap()[0].id;
     let moot = Resolution::Moot {
-        reason: "it is over".into(),
+        reason: Moot::NothingEarned,
     };
     ledger.resolve_obligation(obligation, moot).await.unwrap();
     assert_eq!(listed(BEFORE).await.len(), 3);

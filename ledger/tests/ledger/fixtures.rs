@@ -7,7 +7,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 use alloy::primitives::{B256, b256, keccak256};
 use lloom_ledger::{
-    AuthorizationRef, Budget, ChainEventKind, Claimable, Finish, Ledger, Observation, ObservedOutcome, OpenError,
+    AuthorizationRef, Budget, ChainEventKind, Claimable, Finish, Ledger, Moot, Observation, ObservedOutcome, OpenError,
     Resolution, SCHEMA_VERSION,
 };
 use lloom_receipts::ReceiptHead;
@@ -362,9 +362,7 @@ async fn every_released_store_opens_and_loses_nothing_on_the_way_down_and_up(on:
         assert_lived(&ledger).await;
         assert_towers_lived(&ledger, version).await;
         let obligation = ledger.obligations().await.unwrap()[0].id;
-        let moot = Resolution::Moot {
-            reason: "a test".into(),
-        };
+        let moot = Resolution::Moot { reason: Moot::Settled };
         ledger.resolve_obligation(obligation, moot).await.unwrap();
         ledger.record_transaction(transaction(9, 3)).await.unwrap();
         ledger.close().await;

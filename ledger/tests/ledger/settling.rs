@@ -1,7 +1,7 @@
 use alloy::primitives::{Address, B256, Bytes};
 use lloom_ledger::{
-    AcceptRequest, AuthorizationRef, ChainEventKind, ClaimBy, ExposurePolicy, Finish, Ledger, NewTransaction, Outcome,
-    Purpose, Resolution, ServeError, SettleError, Tally, TransactionId,
+    AcceptRequest, AuthorizationRef, ChainEventKind, ClaimBy, ExposurePolicy, Finish, Ledger, Moot, NewTransaction,
+    Outcome, Purpose, Resolution, ServeError, SettleError, Tally, TransactionId,
 };
 use lloom_receipts::{BlockNumber, ChannelId, ReceiptHead, UnixSeconds};
 
@@ -508,7 +508,9 @@ async fn closes_of_channels_that_were_never_served_are_passed_over(on: Backend) 
     let ended = to_review().await;
     assert!(ended.contains(&strange.channel()), "{ended:?}");
     for obligation in ledger.obligations_to_review().await.unwrap() {
-        let moot = Resolution::Moot { reason: "over".into() };
+        let moot = Resolution::Moot {
+            reason: Moot::NothingEarned,
+        };
         ledger.resolve_obligation(obligation.id, moot).await.unwrap();
     }
     assert_eq!(
@@ -555,11 +557,8 @@ async fn a_requested_close_obliges_until_it_is_resolved(on: Backend) {
         transaction: B256::repeat_byte(3),
     };
     let id = obligations[0].id;
-    assert_eq!(
-        ledger.resolve_obligation(id, claimed.clone()).await.unwrap(),
-        Outcome::Recorded
-    );
-    let moot = Resolution::Moot { reason: "late".into() };
+    assert_eq!(ledger.resolve_obligation(id, claimed).await.unwrap(), Outcome::Recorded);
+    let moot = Resolution::Moot { reason: Moot::Settled };
     assert_eq!(
         ledger.resolve_obligation(id, moot).await.unwrap(),
         Outcome::AlreadyKnown
@@ -567,7 +566,7 @@ async fn a_requested_close_obliges_until_it_is_resolved(on: Backend) {
     assert_eq!(ledger.obligations().await.unwrap().len(), 1);
     assert_eq!(
         ledger.obligations_of(channel).await.unwrap()[0].resolution,
-        Some(claimed.clone())
+        Some(claimed)
     );
 
     // Another close is another obligation.

@@ -83,9 +83,11 @@ impl Truth {
             );
             for obligation in store.obligations_of(channel).await? {
                 match obligation.resolution {
-                    Some(Resolution::Claimed { .. }) => {}
-                    Some(Resolution::Moot { reason }) if is_proof(&reason) => {}
-                    other => return Err(eyre!("an obligation ended with {other:?}")),
+                    Some(Resolution::Claimed { .. } | Resolution::Moot { .. }) => {}
+                    // Everything has to be paid.
+                    other @ (Some(Resolution::Lost { .. }) | None) => {
+                        return Err(eyre!("an obligation ended with {other:?}"));
+                    }
                 }
             }
         }
@@ -129,13 +131,6 @@ impl Truth {
             stored,
         })
     }
-}
-
-/// The reasons that the watcher reads off the chain, but for a channel that is final with something unclaimed: here
-/// everything has to be paid.
-fn is_proof(reason: &str) -> bool {
-    let proofs = ["everything was settled", "the payer called the close off"];
-    proofs.iter().any(|proof| reason.starts_with(proof))
 }
 
 /// The transactions of `account` that are in blocks: their nonces and their blocks.

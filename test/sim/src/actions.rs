@@ -4,7 +4,7 @@ use std::io;
 
 use alloy::primitives::{B256, U256};
 use lloom_bindings::ChannelEscrow;
-use lloom_ledger::NewChannel;
+use lloom_ledger::{Moot, NewChannel, Resolution};
 use lloom_receipts::{ChannelParameters, TokenAmount, commitment_salt};
 use lloom_watcher::Call;
 
@@ -464,11 +464,9 @@ impl Simulation {
         }
         self.sellers[index].process.ask(|ledger| async move {
             for obligation in ledger.obligations().await.unwrap_or_default() {
-                let reason = lloom_ledger::Resolution::Moot {
-                    reason: String::from("dropped"),
-                };
+                let settled = Resolution::Moot { reason: Moot::Settled };
                 // It is a flaw: that it fails is fine.
-                let _ = ledger.resolve_obligation(obligation.id, reason).await;
+                let _ = ledger.resolve_obligation(obligation.id, settled).await;
             }
         });
     }

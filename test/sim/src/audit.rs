@@ -9,7 +9,10 @@ use lloom_receipts::{ChannelId, TokenAmount, UnixSeconds};
 
 use crate::{
     chain::TOKENS,
-    evidence::{ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, StoreEvidence},
+    evidence::{
+        ChannelEvidence, ClientEvidence, CloseRequest, Evidence, LossEvidence, PayeeEvidence, PayerEvidence,
+        StoreEvidence,
+    },
     process::Process,
     properties::Property,
     simulation::{GRACE, PEACE, Simulation},
@@ -24,19 +27,25 @@ struct Told {
     channels: Vec<lloom_ledger::ChannelRecord>,
     transactions: Vec<TransactionRecord>,
     obligations: Vec<Obligation>,
+    claimable: BTreeMap<ChannelId, TokenAmount>,
 }
 
 async fn tell(ledger: Ledger) -> Result<Told, LedgerError> {
     let channels = ledger.channels(ChannelFilter::default()).await?;
     let mut obligations = Vec::new();
+    let mut claimable = BTreeMap::new();
     for channel in &channels {
         obligations.extend(ledger.obligations_of(channel.id).await?);
+        if let Some(known) = ledger.claimable_channel(channel.id).await? {
+            claimable.insert(channel.id, known.amount());
+        }
     }
     Ok(Told {
         cursor: ledger.cursor().await?,
         transactions: ledger.transactions(ALL).await?,
         channels,
         obligations,
+        claimable,
     })
 }
 
@@ -263,7 +272,7 @@ impl Simulation {
         }
         let world = self.world.lock();
         let mut mined = Vec::new();
-        let mut close_requests = Vec::new();
+        let mut close_requests: Vec<CloseRequest> = Vec::new();
         for block in world.chain.canonical() {
             for included in block.transactions.iter().filter(|included| included.sender == account) {
                 if let Some(nonce) = world.chain.nonce_of(included.hash) {
@@ -271,19 +280,27 @@ impl Simulation {
                 }
             }
             for log in &block.logs {
-                let Ok(asked) = log.log_decode::<ChannelEscrow::CloseRequested>() else {
-                    continue;
-                };
-                let id = ChannelId::new(asked.inner.channelId);
-                let ours = self
-                    .channels
-                    .iter()
-                    .any(|known| known.id == id && Some(known.parameters.payee) == payee);
-                if ours {
-                    close_requests.push((id, UnixSeconds::new(asked.inner.requestedAt)));
+                if let Ok(asked) = log.log_decode::<ChannelEscrow::CloseRequested>() {
+                    close_requests.push(CloseRequest {
+                        channel: ChannelId::new(asked.inner.channelId),
+                        requested_at: UnixSeconds::new(asked.inner.requestedAt),
+                        called_off: false,
+                    });
+                }
+                if let Ok(topped_up) = log.log_decode::<ChannelEscrow::ChannelToppedUp>() {
+                    let channel = ChannelId::new(topped_up.inner.channelId);
+                    let mut before = close_requests.iter_mut().rev();
+                    if let Some(request) = before.find(|request| request.channel == channel) {
+                        request.called_off |= topped_up.inner.closeCancelled;
+                    }
                 }
             }
         }
+        let ours = |id: &ChannelId| {
+            let known = self.channels.iter().find(|known| known.id == *id);
+            known.is_some_and(|known| Some(known.parameters.payee) == payee)
+        };
+        close_requests.retain(|request| ours(&request.channel));
         StoreEvidence {
             name: process.name().to_owned(),
             account,
@@ -296,6 +313,7 @@ impl Simulation {
             mined,
             obligations: told.obligations,
             close_requests,
+            claimable: told.claimable,
         }
     }
 

@@ -105,7 +105,20 @@ pub struct StoreEvidence {
     /// Its obligations, whether they stand or not.
     pub obligations: Vec<Obligation>,
     /// The closes that payers of its channels have asked for, as the chain's final blocks have it.
-    pub close_requests: Vec<(ChannelId, UnixSeconds)>,
+    pub close_requests: Vec<CloseRequest>,
+    /// What it could claim of each channel at last, base units.
+    pub claimable: BTreeMap<ChannelId, TokenAmount>,
+}
+
+/// A close that a payer has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseRequest {
+    /// Of which channel.
+    pub channel: ChannelId,
+    /// When the grace period began.
+    pub requested_at: UnixSeconds,
+    /// Whether the payer called it off, by a top-up.
+    pub called_off: bool,
 }
 
 /// A client.

@@ -10,7 +10,7 @@ pub enum Flaw {
     PersistAfterBroadcast,
     /// The cursor moves before the events are stored: what a crash interrupts is never read again.
     ForgetCursor,
-    /// A start finds the obligations that stood resolved, with no reason.
+    /// A start finds the obligations that stood resolved, as if everything were settled.
     DropObligation,
     /// A broadcast without an answer counts as failed: its transaction is taken for one that never can be mined.
     TrustTimeout,

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 use lloom_bindings::{ChannelEscrow, channel_escrow::IChannelEscrow::VoucherRow};
-use lloom_ledger::{Block, ChannelState, Finish, Obligation, Purpose, Resolution, TransactionRecord};
+use lloom_ledger::{Block, ChannelState, Finish, Moot, Obligation, Purpose, Resolution, TransactionRecord};
 use lloom_receipts::{
     BlockNumber, ChannelId, ContentHash, InferenceRequest, ModelHash, PricePerMillion, Prices, RequestNonce,
     TokenAmount, TokenCount, UnixSeconds, Usage, UsageBill,
 };
 use lloom_sim::{
     Seen,
-    evidence::{ChannelEvidence, ClientEvidence, Evidence, LossEvidence, PayeeEvidence, PayerEvidence, StoreEvidence},
+    evidence::{
+        ChannelEvidence, ClientEvidence, CloseRequest, Evidence, LossEvidence, PayeeEvidence, PayerEvidence,
+        StoreEvidence,
+    },
     properties::{Property, check},
 };
 use lloom_watcher::Call;
@@ -117,6 +120,7 @@ fn sound() -> Evidence {
             mined: Vec::new(),
             obligations: Vec::new(),
             close_requests: Vec::new(),
+            claimable: BTreeMap::from([(channel(), amount(100))]),
         }],
         clients: vec![ClientEvidence {
             name: String::from("client"),
@@ -130,6 +134,14 @@ fn sound() -> Evidence {
         requests: BTreeMap::from([(request().hash(), seen)]),
         signed: BTreeMap::new(),
         overserved: Vec::new(),
+    }
+}
+
+fn close_request() -> CloseRequest {
+    CloseRequest {
+        channel: channel(),
+        requested_at: UnixSeconds::new(5),
+        called_off: false,
     }
 }
 
@@ -321,7 +333,7 @@ fn a_store_that_is_not_what_the_chain_is_is_noticed() {
 #[test]
 fn a_close_without_an_obligation_is_noticed() {
     let forgotten = broken_by(|evidence| {
-        evidence.stores[0].close_requests.push((channel(), UnixSeconds::new(5)));
+        evidence.stores[0].close_requests.push(close_request());
     });
     assert_eq!(forgotten, [Property::Obligation]);
 }
@@ -331,7 +343,7 @@ fn an_obligation_that_ended_otherwise_than_the_chain_says_is_noticed() {
     let hash = B256::with_last_byte(1);
     let ended = |resolution: Option<Resolution>, change: &dyn Fn(&mut Evidence)| {
         broken_by(|evidence| {
-            evidence.stores[0].close_requests.push((channel(), UnixSeconds::new(5)));
+            evidence.stores[0].close_requests.push(close_request());
             evidence.stores[0].obligations.push(Obligation {
                 id: named(1),
                 channel: channel(),
@@ -342,31 +354,62 @@ fn an_obligation_that_ended_otherwise_than_the_chain_says_is_noticed() {
             change(evidence);
         })
     };
-    let moot = |reason: &str| {
-        Some(Resolution::Moot {
-            reason: reason.to_owned(),
-        })
-    };
+    let moot = |reason| Some(Resolution::Moot { reason });
     let claimed = || Some(Resolution::Claimed { transaction: hash });
     let nothing = |_: &mut Evidence| {};
-    assert_eq!(ended(None, &nothing), [Property::Obligation], "it stands");
-    assert_eq!(ended(moot("the payer called the close off"), &nothing), []);
-    assert_eq!(ended(moot("nobody looked"), &nothing), [Property::Obligation]);
+    let wrong = [Property::Obligation];
+    assert_eq!(ended(None, &nothing), wrong, "it stands");
+
+    assert_eq!(ended(moot(Moot::CalledOff), &nothing), wrong, "nobody called it off");
+    let called_off = |evidence: &mut Evidence| evidence.stores[0].close_requests[0].called_off = true;
+    assert_eq!(ended(moot(Moot::CalledOff), &called_off), []);
+
+    assert_eq!(ended(moot(Moot::Settled), &nothing), wrong, "by whom?");
+    let restored = |evidence: &mut Evidence| evidence.stores[0].restored = true;
+    assert_eq!(ended(moot(Moot::Settled), &restored), [], "it forgot by whom");
+    let unsettled = |evidence: &mut Evidence| {
+        *evidence = Evidence {
+            stores: evidence.stores.clone(),
+            channels: evidence.channels.clone(),
+            ..Evidence::default()
+        };
+        evidence.stores[0].channels[0] = (channel(), Some(state(0)), state(0));
+        evidence.channels[0].on_chain = state(0);
+        evidence.channels[0].due = amount(0);
+    };
+    let forgotten = |evidence: &mut Evidence| {
+        unsettled(evidence);
+        restored(evidence);
+    };
+    assert_eq!(ended(moot(Moot::Settled), &forgotten), wrong, "nothing was settled");
+
     assert_eq!(
-        ended(claimed(), &nothing),
-        [Property::Obligation],
-        "no such claim is final"
+        ended(moot(Moot::NothingEarned), &nothing),
+        wrong,
+        "something was settled"
     );
+    assert_eq!(ended(moot(Moot::NothingEarned), &unsettled), []);
+
+    assert_eq!(ended(claimed(), &nothing), wrong, "no such claim is final");
     let is_final = |evidence: &mut Evidence| {
         evidence.stores[0].mined.push((hash, 0, true));
         evidence.stores[0].transactions.push(transaction(hash, Some(mined())));
     };
     assert_eq!(ended(claimed(), &is_final), []);
-    let unpaid = |evidence: &mut Evidence| evidence.channels[0].due = amount(101);
-    assert_eq!(
-        ended(moot("the channel is final"), &unpaid),
-        [Property::Payment, Property::Obligation]
-    );
+
+    // What was not accepted in time is lost without anybody's fault, and has to be said as it is.
+    let lost = |units| Some(Resolution::Lost { amount: amount(units) });
+    let more = |evidence: &mut Evidence| {
+        evidence.stores[0].claimable.insert(channel(), amount(112));
+    };
+    assert_eq!(ended(lost(12), &more), []);
+    assert_eq!(ended(lost(13), &more), wrong, "so much was never to be claimed");
+    assert_eq!(ended(lost(0), &more), wrong, "that is no loss");
+    let unpaid = |evidence: &mut Evidence| {
+        more(evidence);
+        evidence.channels[0].due = amount(101);
+    };
+    assert_eq!(ended(lost(12), &unpaid), [Property::Payment, Property::Obligation]);
 }
 
 #[test]
