@@ -81,7 +81,7 @@ fuzz: ## Compare batches of mutated signatures with each checked alone, 100,000 
 
 # A seed that fails prints a line. Optimized: a seed takes ten times as long without.
 .PHONY: test-sim
-test-sim: ## Simulate 2,000 seeds, and see that seven broken rules are noticed
+test-sim: ## Simulate 2,000 seeds, and see that eight broken rules are noticed
 	cargo test --release --package lloom-sim
 	cargo run --release --package lloom-sim -- --seeds 2000
 

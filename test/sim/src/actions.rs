@@ -10,10 +10,12 @@ use lloom_watcher::Call;
 
 use crate::{
     cast::Channel,
-    chain::{BROADCAST_DONE, Weather},
+    chain::Weather,
     client::ClientOrder,
     disk::End,
+    doom::{CLIENT_MOMENTS, Doom, EXECUTOR_MOMENTS},
     executor::ExecutorOrder,
+    fault::Fault,
     flaw::Flaw,
     rogue::{Mischief, Trick},
     script::Script,
@@ -27,18 +29,6 @@ const LONGEST_WEATHER: u64 = 8 * 60_000;
 /// Blocks that a fork replaces beyond those that count as final.
 const BEYOND: u64 = 3;
 
-/// Moments at which an executor dies more often than by chance: between a decision and its effect, or the record of it.
-const MOMENTS: [&str; 8] = [
-    "flush",
-    "record a transaction",
-    "mark a transaction as broadcast",
-    "finish a transaction",
-    "apply blocks",
-    "resolve an obligation",
-    "eth_sendRawTransaction",
-    BROADCAST_DONE,
-];
-
 /// What happens in the middle of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Disturbance {
@@ -48,6 +38,8 @@ pub(crate) enum Disturbance {
     DoomSeller { seller: usize, steps: u64 },
     /// A client dies within some steps.
     DoomBuyer { buyer: usize, steps: u64 },
+    /// An executor is backed up: what it serves is open in the copy for ever.
+    BackUp { seller: usize },
 }
 
 impl Simulation {
@@ -215,8 +207,9 @@ impl Simulation {
         self.expect_talk();
         if channel.seller < self.sellers.len() && !self.is_peace() && self.choices.chance(350) {
             let steps = self.choices.below(30);
-            let disturbance = match self.choices.below(4) {
+            let disturbance = match self.choices.below(5) {
                 0 | 1 => Disturbance::Cut { seller: channel.seller },
+                4 => Disturbance::BackUp { seller: channel.seller },
                 2 => Disturbance::DoomSeller {
                     seller: channel.seller,
                     steps,
@@ -232,7 +225,7 @@ impl Simulation {
     }
 
     /// Does what was to happen in the middle of an answer, up to `until`.
-    pub(crate) fn disturb_until(&mut self, until: u64) {
+    pub(crate) fn disturb_until(&mut self, until: u64) -> io::Result<()> {
         let (due, others): (Vec<_>, _) = self.disturbances.iter().partition(|(at, _)| *at <= until);
         self.disturbances = others;
         for (_, disturbance) in due {
@@ -240,12 +233,14 @@ impl Simulation {
             match disturbance {
                 Disturbance::Cut { seller } => {
                     let peer = self.sellers[seller].peer();
-                    self.world.lock().hub.cut(None, Some(peer));
+                    self.world.lock().cut(None, Some(peer));
                 }
-                Disturbance::DoomSeller { seller, steps } => self.sellers[seller].process.doom(steps),
-                Disturbance::DoomBuyer { buyer, steps } => self.buyers[buyer].process.doom(steps),
+                Disturbance::DoomSeller { seller, steps } => self.sellers[seller].process.doom(Doom::Steps(steps)),
+                Disturbance::DoomBuyer { buyer, steps } => self.buyers[buyer].process.doom(Doom::Steps(steps)),
+                Disturbance::BackUp { seller } => self.sellers[seller].process.back_up()?,
             }
         }
+        Ok(())
     }
 
     fn cheat(&mut self, channel: &Channel) {
@@ -345,7 +340,7 @@ impl Simulation {
         }
         world.note("chain", format_args!("loses {depth} blocks"));
         let at = world.now();
-        world.chain.fork(depth as usize);
+        world.chain.fork(depth as usize, confirmations as usize);
         for _ in 0..depth + extra {
             world.chain.mine(at);
         }
@@ -369,6 +364,7 @@ impl Simulation {
             swallowed: of_thousand(600),
             bare: of_thousand(60),
             disowned: of_thousand(600),
+            silenced: of_thousand(600),
             range_limit: of_thousand(40),
         };
         self.weather_ends = self.millis() + self.choices.between(20_000, LONGEST_WEATHER);
@@ -433,26 +429,12 @@ impl Simulation {
     fn crash_seller(&mut self) -> io::Result<()> {
         let index = self.choices.below(self.sellers.len() as u64) as usize;
         let power = self.choices.chance(350);
-        let steps = *self.choices.pick(&[0, 10, 100, 1_000]);
-        let steps = self.choices.below(steps + 1);
+        let doom = Doom::choose(&mut self.choices, &EXECUTOR_MOMENTS);
         if power {
             self.sellers[index].ends_by = End::PowerCut;
         }
-        if self.choices.chance(600) {
-            let kind = *self.choices.pick(&MOMENTS);
-            let steps = self.choices.below(3);
-            self.sellers[index].process.doom_at(kind, steps);
-            self.note(
-                "doom",
-                format_args!("executor{index} at {kind:?}, in {steps} steps, power cut: {power}"),
-            );
-        } else {
-            self.sellers[index].process.doom(steps);
-            self.note(
-                "doom",
-                format_args!("executor{index} in {steps} steps, power cut: {power}"),
-            );
-        }
+        self.sellers[index].process.doom(doom);
+        self.note("doom", format_args!("executor{index}: {doom:?}, power cut: {power}"));
         self.drop_obligations(index);
         Ok(())
     }
@@ -474,16 +456,12 @@ impl Simulation {
     fn crash_buyer(&mut self) -> io::Result<()> {
         let index = self.choices.below(self.buyers.len() as u64) as usize;
         let power = self.choices.chance(350);
-        let steps = *self.choices.pick(&[0, 10, 100, 1_000]);
-        let steps = self.choices.below(steps + 1);
+        let doom = Doom::choose(&mut self.choices, &CLIENT_MOMENTS);
         if power {
             self.buyers[index].ends_by = End::PowerCut;
         }
-        self.buyers[index].process.doom(steps);
-        self.note(
-            "doom",
-            format_args!("client{index} in {steps} steps, power cut: {power}"),
-        );
+        self.buyers[index].process.doom(doom);
+        self.note("doom", format_args!("client{index}: {doom:?}, power cut: {power}"));
         Ok(())
     }
 
@@ -507,10 +485,10 @@ impl Simulation {
             }
             self.note_bills(index as usize);
             self.sellers[index as usize].restores = true;
-            self.sellers[index as usize].process.doom(0);
+            self.sellers[index as usize].process.doom(Doom::Steps(0));
         } else {
             self.buyers[(index - sellers) as usize].restores = true;
-            self.buyers[(index - sellers) as usize].process.doom(0);
+            self.buyers[(index - sellers) as usize].process.doom(Doom::Steps(0));
         }
         Ok(())
     }
@@ -520,7 +498,7 @@ impl Simulation {
         let lasts = self.choices.between(0, 60_000);
         let peer = self.sellers[index].peer();
         let mut world = self.world.lock();
-        let cut = world.hub.cut(None, Some(peer));
+        let cut = world.cut(None, Some(peer));
         world.hub.cut_until = world.millis + lasts;
         world.note("network", format_args!("cuts {cut} streams, for {lasts} ms"));
     }
@@ -538,6 +516,7 @@ impl Simulation {
             world.chain.queue_call(operator, call, max_fee);
         } else {
             world.chain.run_call(operator, call);
+            world.faults.count(Fault::Stranger);
         }
         world.note("stranger", format_args!("uses the key of executor{index}"));
     }

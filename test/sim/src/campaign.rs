@@ -10,6 +10,7 @@ use std::{
 use lloom_receipts::TokenAmount;
 
 use crate::{
+    fault::Faults,
     flaw::Flaw,
     properties::Violation,
     simulation::{Options, count_panics, simulate},
@@ -61,6 +62,8 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// What happened in all of them.
     pub counts: Counts,
+    /// What went wrong in all of them.
+    pub faults: Faults,
     /// What all their channels have settled, base units.
     pub settled: TokenAmount,
 }
@@ -112,6 +115,7 @@ impl Campaign {
                     return;
                 };
                 report.counts.add(outcome.counts);
+                report.faults.add(&outcome.faults);
                 report.settled = report.settled.saturating_add(outcome.settled);
                 if outcome.violations.is_empty() {
                     report.passed += 1;

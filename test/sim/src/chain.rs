@@ -30,6 +30,7 @@ use self::{
     evm::{Executed, State, Surroundings},
     pool::{Pool, Pooled},
 };
+use crate::fault::{Fault, Faults};
 
 /// The time that every simulation begins at, Unix seconds.
 pub const START: u64 = 1_800_000_000;
@@ -97,6 +98,8 @@ pub struct Blockchain {
     pub base_fee: u128,
     /// How many blocks from now on take no transaction of the pool.
     pub stuck_blocks: u64,
+    /// What went wrong on it.
+    pub faults: Faults,
     /// Every transaction that was ever handed to the network: what each account signed for each nonce.
     pub signed: BTreeMap<(Address, u64), Vec<(B256, Call)>>,
 }
@@ -127,6 +130,7 @@ impl Blockchain {
             forks: 0,
             base_fee: 1_000_000_000,
             stuck_blocks: 0,
+            faults: Faults::default(),
             signed: BTreeMap::new(),
         }
     }
@@ -180,7 +184,9 @@ impl Blockchain {
             is_errand: true,
         };
         // One that the pool refuses was never sent.
-        self.pool.take(pooled, used, balance);
+        if self.pool.take(pooled, used, balance) == Broadcast::Accepted {
+            self.faults.count(Fault::Stranger);
+        }
     }
 
     /// Asks a contract's view on the newest state.
@@ -234,6 +240,7 @@ impl Blockchain {
         }
         if self.stuck_blocks > 0 {
             self.stuck_blocks -= 1;
+            self.faults.count_many(Fault::Stuck, self.pool.len());
         } else {
             self.take_from_pool(&mut state, at, &mut transactions);
         }
@@ -289,12 +296,21 @@ impl Blockchain {
             }
         }
         self.pool.forget_used(|sender| evm::account(state, sender).0);
+        self.faults
+            .count_many(Fault::TooDear, self.pool.too_dear(self.base_fee));
     }
 
-    /// Takes the newest `depth` blocks away. What was in them waits again; what is mined next is another fork.
-    pub fn fork(&mut self, depth: usize) {
+    /// Takes the newest `depth` blocks away, of which so many `confirmations` count as final. What was in them waits again;
+    /// what is mined next is another fork.
+    pub fn fork(&mut self, depth: usize, confirmations: usize) {
         let left = self.canonical.len().saturating_sub(depth).max(1);
         let removed = Arc::make_mut(&mut self.canonical).split_off(left);
+        if removed.iter().any(|block| !block.transactions.is_empty()) {
+            self.faults.count(match depth > confirmations {
+                true => Fault::DeepFork,
+                false => Fault::Fork,
+            });
+        }
         self.forks += 1;
         let mut errands = Vec::new();
         for included in removed.iter().flat_map(|block| &block.transactions) {
@@ -314,7 +330,13 @@ impl Blockchain {
             Err(reason) => return Broadcast::Refused { reason },
         };
         let (nonce, balance) = evm::account(&self.head().state, pooled.env.caller);
-        self.pool.take(pooled, nonce, balance)
+        let place = (pooled.env.caller, pooled.env.nonce);
+        let waited = self.pool.holds(place);
+        let taken = self.pool.take(pooled, nonce, balance);
+        if waited && taken == Broadcast::Accepted {
+            self.faults.count(Fault::Replaced);
+        }
+        taken
     }
 
     /// Notes what was signed, whatever becomes of it.
@@ -329,8 +351,10 @@ impl Blockchain {
     }
 
     /// Empties the pool, as nodes do that restart or are full.
-    pub fn empty_pool(&mut self) -> usize {
-        self.pool.empty()
+    pub fn empty_pool(&mut self) -> u64 {
+        let forgotten = self.pool.empty();
+        self.faults.count_many(Fault::Forgotten, forgotten);
+        forgotten
     }
 
     /// The next nonce of `account` after the state of `view` and what waits.

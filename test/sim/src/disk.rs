@@ -9,7 +9,7 @@ use std::{
 use futures::future::BoxFuture;
 use lloom_ledger::Disk;
 
-use crate::{choices::Choices, flaw::Flaw, life::Life, world::Shared};
+use crate::{choices::Choices, fault::Fault, flaw::Flaw, life::Life, world::Shared};
 
 /// The store's file, and those beside it that belong to it.
 pub const STORE: &str = "lloom.db";
@@ -105,13 +105,16 @@ impl SimDisk {
             (End::PowerCut, _) => choices.between(log.durable.min(written), written),
         };
         if kept < written {
+            if end == End::PowerCut {
+                self.world.lock().faults.count(Fault::LostCommits);
+            }
             fs::OpenOptions::new().write(true).open(&path)?.set_len(kept)?;
         }
         // One that was made where there was none is on disk, and so is what it says once it knows its store.
         let is_unrecognized = fs::read_to_string(directory.join(LOCK)).is_ok_and(|line| line.contains(UNRECOGNIZED));
         if end == End::PowerCut && !is_unrecognized {
             let behind = choices.below(LOCK_LAG) as i64;
-            let line = format!("pid {:010} generation {:020}\n", 1, (log.generation - behind).max(0));
+            let line = lock_line((log.generation - behind).max(0));
             // An empty file is what a journal may leave of one that was never flushed.
             let line = if choices.chance(300) { String::new() } else { line };
             fs::write(directory.join(LOCK), line)?;
@@ -156,6 +159,19 @@ impl Backup {
         }
         copy(&self.directory, directory, &[STORE, LOG])
     }
+}
+
+/// Lets nothing beside the store at `directory` say how far it had come: for [`Flaw::TrustCopy`].
+///
+/// # Errors
+/// The file system's.
+pub fn forge_lock(directory: &Path) -> io::Result<()> {
+    fs::write(directory.join(LOCK), lock_line(0))
+}
+
+/// The lock file of a process that has ended.
+fn lock_line(generation: i64) -> String {
+    format!("pid {:010} generation {generation:020}\n", 1)
 }
 
 impl Disk for SimDisk {

@@ -20,11 +20,13 @@ pub enum Flaw {
     TrustBlindly,
     /// A client counts what it spends in all, and not with whom.
     SpendBlindly,
+    /// A copy that was put back passes for the store itself.
+    TrustCopy,
 }
 
 impl Flaw {
     /// Every flaw.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PersistAfterBroadcast,
         Self::ForgetCursor,
         Self::DropObligation,
@@ -32,5 +34,6 @@ impl Flaw {
         Self::SkipReorg,
         Self::TrustBlindly,
         Self::SpendBlindly,
+        Self::TrustCopy,
     ];
 }

@@ -26,8 +26,10 @@ mod client;
 mod crook;
 mod dealings;
 mod disk;
+mod doom;
 pub mod evidence;
 mod executor;
+mod fault;
 mod flaw;
 mod grants;
 mod life;
@@ -44,6 +46,7 @@ mod world;
 
 pub use campaign::{Campaign, Failure, Report};
 pub use choices::Choices;
+pub use fault::{Fault, Faults};
 pub use flaw::Flaw;
 pub use simulation::{Options, Outcome, simulate};
 pub use witness::{Counts, Seen};

@@ -30,6 +30,8 @@ pub struct Life {
     steps_left: Mutex<Option<(u64, Option<&'static str>)>>,
     dead: AtomicBool,
     death: Notify,
+    /// Where it died, if it was at a step.
+    died_at: Mutex<Option<String>>,
     /// An audit is not to be disturbed.
     calm: AtomicBool,
     /// Set when a broadcast is done, for the flaw that persists after it.
@@ -47,6 +49,7 @@ impl Life {
             steps_left: Mutex::new(None),
             dead: AtomicBool::new(false),
             death: Notify::new(),
+            died_at: Mutex::new(None),
             calm: AtomicBool::new(false),
             broadcast: AtomicBool::new(false),
         }
@@ -91,7 +94,8 @@ impl Life {
         }
     }
 
-    fn takes_last_step(&self, what: &str) -> bool {
+    /// The same where nothing can be awaited. Says whether it dies here: nothing comes after.
+    pub fn takes_last_step(&self, what: &str) -> bool {
         if self.calm.load(Ordering::Relaxed) {
             return false;
         }
@@ -100,6 +104,7 @@ impl Life {
             Some((_, Some(kind))) if *kind != what => false,
             Some((0, _)) => {
                 self.dead.store(true, Ordering::Relaxed);
+                *lock(&self.died_at) = Some(what.to_owned());
                 self.death.notify_one();
                 true
             }
@@ -144,9 +149,10 @@ impl Life {
         self.dead.load(Ordering::Relaxed)
     }
 
-    /// Waits for its end.
-    pub async fn died(&self) {
+    /// Waits for its end at a step. Says at which.
+    pub async fn died(&self) -> String {
         self.death.notified().await;
+        lock(&self.died_at).take().unwrap_or_default()
     }
 
     /// Takes between `least` and `most` milliseconds.

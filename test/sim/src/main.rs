@@ -44,10 +44,11 @@ fn trace(seed: u64) -> eyre::Result<ExitCode> {
         ..Options::of_seed(seed)
     })?;
     println!(
-        "seed {seed}: {} events, hash {:016x}, {:?}, {} settled",
+        "seed {seed}: {} events, hash {:016x}, {:?}, {:?}, {} settled",
         outcome.trace.events(),
         outcome.trace.hash(),
         outcome.counts,
+        outcome.faults,
         outcome.settled
     );
     Ok(exit(outcome.violations.is_empty()))

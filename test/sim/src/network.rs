@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    fault::Fault,
     life::{Life, ProcessId},
     witness::{Direction, Wire},
     world::Shared,
@@ -28,6 +29,10 @@ use crate::{
 const WINDOW: usize = 64 << 10;
 /// The least and the most that a message takes, milliseconds. A process may be ahead of another by the least.
 pub const LATENCY: (u64, u64) = (60, 200);
+/// The steps of a stream: bytes that are about to be read, or to be given away.
+pub const READ: &str = "read a stream";
+/// See [`READ`].
+pub const WRITE: &str = "write to a stream";
 /// Streams that wait for an executor at most.
 const BACKLOG: usize = 32;
 
@@ -70,7 +75,7 @@ impl Hub {
     }
 
     /// Breaks the streams of a client's process, or those to a peer. Says how many there were.
-    pub fn cut(&mut self, client: Option<ProcessId>, peer: Option<PeerId>) -> usize {
+    pub fn cut(&mut self, client: Option<ProcessId>, peer: Option<PeerId>) -> u64 {
         let mut cut = 0;
         self.streams.retain(|(from, to, pipe)| {
             if pipe.is_left() {
@@ -109,10 +114,11 @@ impl Connect for Cable {
             self.life.step("dial").await;
             let mut world = self.world.lock();
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-            if self.life.millis() < world.hub.cut_until {
+            let is_cut = self.life.millis() < world.hub.cut_until;
+            let Some(listener) = world.hub.listeners.get(&peer).filter(|_| !is_cut).cloned() else {
+                world.faults.count(Fault::Unreachable);
                 return Err(refused());
-            }
-            let listener = world.hub.listeners.get(&peer).cloned().ok_or_else(refused)?;
+            };
             let pipe = Arc::new(Pipe::new(self.world.clone()));
             let end = |side| Half {
                 pipe: Arc::clone(&pipe),
@@ -276,7 +282,11 @@ impl AsyncRead for Half {
             (None, closed) => closed,
         };
         match due {
-            Some(due) if due <= now => {}
+            Some(due) if due <= now => {
+                if life.takes_last_step(READ) {
+                    return Poll::Pending;
+                }
+            }
             Some(due) => {
                 let mut sleep = Box::pin(tokio::time::sleep_until(life.instant(due)));
                 // Just made, and not due.
@@ -318,6 +328,9 @@ impl AsyncWrite for Half {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let life = self.life()?;
         if life.is_dead() {
+            return Poll::Pending;
+        }
+        if life.takes_last_step(WRITE) {
             return Poll::Pending;
         }
         let now = life.millis();

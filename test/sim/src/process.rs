@@ -12,8 +12,12 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 
 use crate::{
     choices::Choices,
-    disk::{Backup, End, SimDisk},
+    disk::{self, Backup, End, SimDisk},
+    doom::Doom,
+    fault::Fault,
+    flaw::Flaw,
     life::{Life, ProcessId},
+    network::{READ, WRITE},
     template,
     world::Shared,
 };
@@ -44,6 +48,8 @@ struct Alive {
     runtime: Runtime,
     main: JoinHandle<Result<(), String>>,
     body: Body,
+    /// When it dies, milliseconds, whatever it does then.
+    dies_at: Option<u64>,
 }
 
 /// What a process is given to live with.
@@ -141,7 +147,12 @@ impl Process {
         let main = runtime.spawn(main(body.clone()));
         drop(guard);
         self.world.lock().note(&self.name, format_args!("starts"));
-        self.alive = Some(Alive { runtime, main, body });
+        self.alive = Some(Alive {
+            runtime,
+            main,
+            body,
+            dies_at: None,
+        });
         Ok(())
     }
 
@@ -155,37 +166,51 @@ impl Process {
         let alive = self.alive.as_mut()?;
         let life = Arc::clone(&alive.body.life);
         let main = &mut alive.main;
-        alive.runtime.block_on(async {
+        let dies_at = alive.dies_at.filter(|at| *at <= millis);
+        let ended = alive.runtime.block_on(async {
             tokio::select! {
                 biased;
-                () = life.died() => Some(Ended::Killed),
-                ended = main => Some(Ended::Failed(match ended {
+                step = life.died() => Err(match step.as_str() {
+                    READ | WRITE => Fault::DeathOnStream,
+                    _ => Fault::DeathAtStep,
+                }),
+                ended = main => Ok(Some(match ended {
                     Ok(Ok(())) => String::from("it stopped by itself"),
                     Ok(Err(reason)) => reason,
                     Err(error) => error.to_string(),
                 })),
-                () = tokio::time::sleep_until(life.instant(millis)) => None,
+                () = tokio::time::sleep_until(life.instant(dies_at.unwrap_or(millis))) => match dies_at {
+                    Some(_) => Err(Fault::DeathAtMoment),
+                    None => Ok(None),
+                },
             }
-        })
-    }
-
-    /// Tells it to die after `steps` more steps.
-    pub fn doom(&self, steps: u64) {
-        if let Some(alive) = &self.alive {
-            alive.body.life.doom(steps);
+        });
+        match ended {
+            Ok(failed) => failed.map(Ended::Failed),
+            Err(fault) => {
+                self.world.lock().faults.count(fault);
+                Some(Ended::Killed)
+            }
         }
     }
 
-    /// Tells it to die after `steps` more steps of a kind.
-    pub fn doom_at(&self, kind: &'static str, steps: u64) {
-        if let Some(alive) = &self.alive {
-            alive.body.life.doom_at(kind, steps);
+    /// Tells it how to die.
+    pub fn doom(&mut self, doom: Doom) {
+        let now = self.world.lock().millis;
+        let Some(alive) = &mut self.alive else {
+            return;
+        };
+        match doom {
+            Doom::Steps(steps) => alive.body.life.doom(steps),
+            Doom::StepsOf(kind, steps) => alive.body.life.doom_at(kind, steps),
+            Doom::Millis(millis) => alive.dies_at = Some(now + millis),
         }
     }
 
     /// Takes back what it was doomed to.
-    pub fn reprieve(&self) {
-        if let Some(alive) = &self.alive {
+    pub fn reprieve(&mut self) {
+        if let Some(alive) = &mut self.alive {
+            alive.dies_at = None;
             alive.body.life.reprieve();
         }
     }
@@ -237,8 +262,15 @@ impl Process {
         let backup = self.choices.pick(&self.backups).clone();
         let lock_is_lost = self.choices.chance(LOCK_IS_LOST);
         backup.restore(&self.directory(), lock_is_lost)?;
+        if self.world.lock().flaw == Some(Flaw::TrustCopy) {
+            disk::forge_lock(&self.directory())?;
+        }
         self.restored = true;
         let made_at = backup.made_at / 1_000;
+        self.world.lock().faults.count(match lock_is_lost {
+            true => Fault::RestoredAlone,
+            false => Fault::RestoredCopy,
+        });
         let beside = if lock_is_lost { ", without its lock file" } else { "" };
         self.world.lock().note(
             &self.name,

@@ -24,6 +24,7 @@ use crate::{
     choices::Choices,
     client::ClientSetup,
     crook::CrookOrder,
+    fault::Faults,
     flaw::Flaw,
     grants::Grants,
     network::LATENCY,
@@ -78,6 +79,8 @@ pub struct Outcome {
     pub trace: Trace,
     /// How much of it.
     pub counts: Counts,
+    /// What went wrong.
+    pub faults: Faults,
     /// What all channels have settled, base units.
     pub settled: TokenAmount,
 }
@@ -215,7 +218,7 @@ impl Simulation {
         if self.next_block <= until {
             self.mine(until);
         }
-        self.disturb_until(until);
+        self.disturb_until(until)?;
         if self.next_action <= until && until < self.chaos_ends {
             self.next_action = until + self.choices.between(1_000, self.pace);
             self.act()?;
@@ -247,7 +250,7 @@ impl Simulation {
             world.hub.leave(&peer);
             // Otherwise its peers never learn, and have to run out of patience.
             if self.choices.chance(700) {
-                world.hub.cut(None, Some(peer));
+                world.cut(None, Some(peer));
             }
         }
         for buyer in &mut self.buyers {
@@ -260,7 +263,7 @@ impl Simulation {
             let after = self.choices.between(500, 120_000);
             buyer.kill(until, after)?;
             if self.choices.chance(700) {
-                self.world.lock().hub.cut(Some(buyer.process.id()), None);
+                self.world.lock().cut(Some(buyer.process.id()), None);
             }
         }
         // A cheat may do as it likes, and is not looked after.
@@ -405,6 +408,7 @@ impl Simulation {
             violations,
             trace: std::mem::replace(&mut world.trace, Trace::new(false)),
             counts: world.witness.counts,
+            faults: world.all_faults(),
             settled,
         })
     }

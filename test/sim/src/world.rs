@@ -5,6 +5,7 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256};
+use libp2p::PeerId;
 use lloom_ledger::Block;
 use lloom_node::client::Tolerance;
 use lloom_receipts::{BlockNumber, UnixSeconds};
@@ -12,6 +13,7 @@ use lloom_receipts::{BlockNumber, UnixSeconds};
 use crate::{
     chain::{Blockchain, Endpoint, Genesis, START, Weather},
     dealings::Dealings,
+    fault::{Fault, Faults},
     flaw::Flaw,
     life::{Life, ProcessId},
     network::Hub,
@@ -36,6 +38,8 @@ pub struct World {
     pub trace: Trace,
     /// What is broken on purpose.
     pub flaw: Option<Flaw>,
+    /// What went wrong, but on the chain.
+    pub faults: Faults,
     endpoints: BTreeMap<ProcessId, Vec<Endpoint>>,
     /// Whose bills and answers an honest executor's process are.
     operators: BTreeMap<ProcessId, Address>,
@@ -67,6 +71,7 @@ impl Shared {
             witness: Witness::default(),
             trace: Trace::new(prints),
             flaw,
+            faults: Faults::default(),
             endpoints: BTreeMap::new(),
             operators: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -100,11 +105,31 @@ impl World {
         self.trace.note(millis, who, what);
     }
 
+    /// Breaks the streams of a client's process, or those to a peer. Says how many there were.
+    pub fn cut(&mut self, client: Option<ProcessId>, peer: Option<PeerId>) -> u64 {
+        let cut = self.hub.cut(client, peer);
+        self.faults.count_many(Fault::CutStream, cut);
+        cut
+    }
+
     /// The endpoints of a process.
     pub fn endpoints(&mut self, process: ProcessId) -> &mut Vec<Endpoint> {
         self.endpoints
             .entry(process)
             .or_insert_with(|| vec![Endpoint::default(); 2])
+    }
+
+    /// Notes a fault that bites a process at its own time.
+    pub fn bite(&mut self, fault: Fault, life: &Life, what: fmt::Arguments<'_>) {
+        self.faults.count(fault);
+        self.trace.note(life.millis(), life.name(), what);
+    }
+
+    /// All that went wrong.
+    pub fn all_faults(&self) -> Faults {
+        let mut all = self.faults.clone();
+        all.add(&self.chain.faults);
+        all
     }
 
     /// From now on, `process` answers as `operator`.

@@ -58,6 +58,8 @@ pub struct Weather {
     pub swallowed: u64,
     /// A transaction that is said to have failed, and is in the pool.
     pub disowned: u64,
+    /// A transaction that is in the pool, and of which nothing is said.
+    pub silenced: u64,
     /// A block with logs that is said to have none, when it is asked for by its hash: of several machines behind an
     /// address, one has not heard of it.
     pub bare: u64,

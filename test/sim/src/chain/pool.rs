@@ -141,8 +141,22 @@ impl Pool {
         self.waiting.retain(|(sender, turn), _| *turn >= nonce(*sender));
     }
 
-    pub(super) fn empty(&mut self) -> usize {
-        std::mem::take(&mut self.waiting).len()
+    pub(super) fn empty(&mut self) -> u64 {
+        std::mem::take(&mut self.waiting).len() as u64
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    pub(super) fn holds(&self, place: (Address, u64)) -> bool {
+        self.waiting.contains_key(&place)
+    }
+
+    /// How many offer less than a block takes.
+    pub(super) fn too_dear(&self, base_fee: u128) -> u64 {
+        let waiting = self.waiting.values();
+        waiting.filter(|pooled| pooled.env.gas_price < base_fee).count() as u64
     }
 
     pub(super) fn next_nonce(&self, account: Address, mut nonce: u64) -> u64 {

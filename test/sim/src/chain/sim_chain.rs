@@ -16,6 +16,7 @@ use super::{
     surroundings,
 };
 use crate::{
+    fault::Fault,
     flaw::Flaw,
     life::Life,
     world::{Shared, World},
@@ -80,10 +81,15 @@ impl SimChain {
         let weather = world.weather;
         let endpoints = world.endpoints(self.life.process());
         let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.down_until <= now) else {
+            world.faults.count(Fault::Timeout);
             return Luck::Timeout;
         };
         let stale = endpoint.stale.clone().filter(|(_, until)| *until > now);
-        let view = stale.map_or_else(|| world.chain.view(), |(view, _)| view);
+        let newest = world.chain.view();
+        let is_stale = stale
+            .as_ref()
+            .is_some_and(|(view, _)| view.head().header != newest.head().header);
+        let view = stale.map_or(newest, |(view, _)| view);
         let luck = self.life.choose(|choices| {
             if choices.chance(weather.timeouts) {
                 Luck::Timeout
@@ -95,13 +101,16 @@ impl SimChain {
                 Luck::Answer(view)
             }
         });
-        let bad = match luck {
-            Luck::Answer(_) => return luck,
-            Luck::Timeout => "times out",
-            Luck::Error => "answers an error",
-            Luck::Malformed => "answers nonsense",
+        let (fault, bad) = match luck {
+            Luck::Answer(_) => {
+                world.faults.count_many(Fault::StaleHead, u64::from(is_stale));
+                return luck;
+            }
+            Luck::Timeout => (Fault::Timeout, "times out"),
+            Luck::Error => (Fault::ErrorAnswer, "answers an error"),
+            Luck::Malformed => (Fault::Malformed, "answers nonsense"),
         };
-        world.note_at(now, self.life.name(), format_args!("{operation} {bad}"));
+        world.bite(fault, &self.life, format_args!("{operation} {bad}"));
         luck
     }
 
@@ -181,6 +190,7 @@ impl Chain for SimChain {
             let blocks = last.number.get().saturating_sub(first.get()) + 1;
             let limit = world.weather.range_limit;
             if limit > 0 && blocks > limit {
+                world.faults.count(Fault::RangeRefused);
                 return Err(self.refused("eth_getLogs", "too many blocks"));
             }
             let blocks = view.blocks(first, last.number);
@@ -203,16 +213,17 @@ impl Chain for SimChain {
                 return Ok(Vec::new());
             }
             world.fetched(self.life.process(), hash);
-            if !block.logs.is_empty() && self.life.choose(|choices| choices.chance(world.weather.bare)) {
-                world.note_at(
-                    self.life.millis(),
-                    self.life.name(),
-                    format_args!("is told that block {} has no logs", block.header.number),
+            let logs: Vec<_> = block.logs.iter().filter(|log| wanted.matches(log)).cloned().collect();
+            if !logs.is_empty() && self.life.choose(|choices| choices.chance(world.weather.bare)) {
+                let number = block.header.number;
+                world.bite(
+                    Fault::BareBlock,
+                    &self.life,
+                    format_args!("is told that block {number} has no logs"),
                 );
                 return Ok(Vec::new());
             }
-            let logs = block.logs.iter();
-            Ok(logs.filter(|log| wanted.matches(log)).cloned().collect())
+            Ok(logs)
         })
         .await
     }
@@ -290,37 +301,40 @@ impl Chain for SimChain {
         let operation = "eth_sendRawTransaction";
         self.life.step(operation).await;
         self.life.wait(2, 90).await;
-        let luck = self.luck(operation);
         let weather = self.world.lock().weather;
+        let silenced = self.life.choose(|choices| choices.chance(weather.silenced));
+        let luck = match self.luck(operation) {
+            Luck::Answer(_) if silenced => Luck::Timeout,
+            luck => luck,
+        };
         let swallowed = self.life.choose(|choices| choices.chance(weather.swallowed));
         let disowned = self.life.choose(|choices| choices.chance(weather.disowned));
-        let arrives = self.life.choose(|choices| choices.chance(500));
+        let arrives = silenced || self.life.choose(|choices| choices.chance(500));
         let taken = {
             let mut world = self.world.lock();
             let Some((sender, nonce, hash)) = world.chain.witness(raw) else {
                 return Err(self.refused(operation, "no transaction"));
             };
-            let now = self.life.millis();
             // One that times out may have arrived all the same.
-            let taken = match luck {
-                Luck::Answer(_) if swallowed => Broadcast::Accepted,
-                Luck::Timeout if !arrives => Broadcast::Accepted,
-                Luck::Error | Luck::Malformed if !disowned => Broadcast::Accepted,
-                _ => world.chain.take(raw),
+            let (arrives, fault) = match luck {
+                Luck::Answer(_) if swallowed => (false, Some(Fault::SentAndDropped)),
+                Luck::Answer(_) if disowned => (true, Some(Fault::SentAndDisowned)),
+                Luck::Answer(_) => (true, None),
+                Luck::Timeout => (arrives, arrives.then_some(Fault::SentInSilence)),
+                Luck::Error | Luck::Malformed => (disowned, disowned.then_some(Fault::SentAndDisowned)),
             };
+            let taken = match arrives {
+                true => world.chain.take(raw),
+                false => Broadcast::Accepted,
+            };
+            if let Some(fault) = fault.filter(|_| taken == Broadcast::Accepted) {
+                world.faults.count(fault);
+            }
+            let now = self.life.millis();
             world.note_at(
                 now,
                 self.life.name(),
-                format_args!(
-                    "broadcasts {hash} of {sender}, nonce {nonce}: {taken:?}{}",
-                    match luck {
-                        Luck::Answer(_) if swallowed => ", which is a lie",
-                        Luck::Answer(_) if disowned => ", and is told that it failed",
-                        Luck::Answer(_) => "",
-                        _ if !arrives => ", and it may be lost",
-                        _ => ", and never learns",
-                    }
-                ),
+                format_args!("broadcasts {hash} of {sender}, nonce {nonce}: {taken:?}, {fault:?}"),
             );
             if world.flaw == Some(Flaw::TrustTimeout) && !matches!(luck, Luck::Answer(_)) {
                 world.written_off.insert(hash);

@@ -1,4 +1,4 @@
-//! Breaks seven rules of the design on purpose, one at a time, and sees the simulation notice. `test/README.md` says how.
+//! Breaks eight rules of the design on purpose, one at a time, and sees the simulation notice. `test/README.md` says how.
 
 use lloom_sim::{Campaign, Flaw, Options, properties::Property, simulate};
 
@@ -87,4 +87,11 @@ fn trusting_blindly_is_caught() {
 #[cfg_attr(debug_assertions, ignore = "takes minutes unoptimized: `make test-sim` runs it")]
 fn spending_blindly_is_caught() {
     is_caught_by(Flaw::SpendBlindly, &[Property::Budget]);
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes unoptimized: `make test-sim` runs it")]
+fn trusting_a_copy_is_caught() {
+    // What was open in the copy is billed a second time.
+    is_caught_by(Flaw::TrustCopy, &[Property::Honesty]);
 }

@@ -1,4 +1,4 @@
-use lloom_sim::{Campaign, Options, simulate};
+use lloom_sim::{Campaign, Fault, Options, simulate};
 
 #[test]
 fn a_seed_does_the_same_again() {
@@ -47,4 +47,22 @@ fn money_moves_in_a_few_seeds() {
     assert!(report.counts.accepted > 20, "{:?}", report.counts);
     assert!(report.counts.recorded > 20, "{:?}", report.counts);
     assert!(!report.settled.is_zero());
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes unoptimized: `make test-sim` runs it")]
+fn everything_goes_wrong_in_a_few_seeds() {
+    let campaign = Campaign {
+        start: 0,
+        seeds: 40,
+        flaw: None,
+        stops: false,
+    };
+    let report = campaign.run(|_| {}).unwrap();
+    assert_eq!(report.passed, 40, "{:?}", report.failures);
+    let missing: Vec<_> = Fault::ALL
+        .into_iter()
+        .filter(|fault| report.faults.of(*fault) == 0)
+        .collect();
+    assert_eq!(missing, [], "{:?}", report.faults);
 }
